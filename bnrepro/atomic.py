@@ -1,0 +1,40 @@
+"""Write a file so that it is there whole or not at all, whatever happens meanwhile."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write(path: Path, fill: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Create or replace `path` with what `fill` writes into the file object it is given.
+
+    Written to a temporary file beside it, then renamed: a reader or a crash of the process sees
+    the old file or the new one; with `durable`, flushed to the disk, so does a power loss. The
+    temporary name is drawn at random, so that several processes may write the same file at once.
+
+    Raises:
+        OSError: the file could not be written; the old one is untouched, nothing is left behind.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "xb") as file:
+            fill(file)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, so that a rename in it outlives a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

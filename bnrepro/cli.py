@@ -1,0 +1,244 @@
+"""The command line. Each command is a few lines; torch and Hydra are imported inside them only."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import bnrepro
+from bnrepro.errors import BnreproError
+
+if TYPE_CHECKING:
+    from bnrepro.config import Config
+    from bnrepro.store import RunWriter, StoredRun
+
+OUTPUTS = Path("outputs")
+BUG, INTERRUPTED = 70, 130
+
+USAGE_ERROR = typer.BadParameter.__base__  # typer's own base of usage errors has no public name
+assert USAGE_ERROR is not None
+
+app = typer.Typer(
+    name="bnrepro",
+    help="Put the claims of the Batch Normalization paper (arXiv 1502.03167) to the test.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Data sets: what is here, download, take over a copy, check.")
+app.add_typer(data_app, name="data", no_args_is_help=True)
+
+
+class Shown(str, Enum):
+    """What `--cfg` prints."""
+
+    job = "job"
+    hydra = "hydra"
+    all = "all"
+
+
+def _complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
+    from bnrepro import launch
+
+    given = [str(value) for value in ctx.params.get("overrides") or ()]
+    return launch.complete(given, incomplete)
+
+
+def _complete_dataset(incomplete: str) -> list[str]:
+    return [name for name in ("cifar10", "digits", "folder", "mnist") if name.startswith(incomplete)]
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Hydra overrides: a setting (optimizer.lr=0.5), an option of a group (norm=none), "
+        "an experiment (experiment=fig1).",
+        autocompletion=_complete_override,
+        show_default=False,
+    ),
+]
+ConfigDir = Annotated[
+    Path | None,
+    typer.Option("--config-dir", help="A folder with configurations of your own.", metavar="DIR"),
+]
+ShowConfig = Annotated[
+    Shown | None,
+    typer.Option("--cfg", help="Print the composed configuration and run nothing."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Name = Annotated[
+    str, typer.Argument(help="mnist, cifar10, digits or folder.", autocompletion=_complete_dataset)
+]
+Root = Annotated[
+    Path,
+    typer.Option("--root", help="Where data sets lie.", envvar="BNREPRO_DATA", metavar="DIR"),
+]
+Mirror = Annotated[
+    str | None, typer.Option("--mirror", help="Another address to download from.", metavar="URL")
+]
+DATA = Path("data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bnrepro {bnrepro.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    cfg: ShowConfig = None,
+    config_dir: ConfigDir = None,
+    debug: Debug = False,
+) -> None:
+    """Train one network and keep all of it in a run's folder.
+
+    Without overrides: Fig. 1 of the paper with batch normalization.
+    """
+    from bnrepro import launch
+
+    job = launch.compose(overrides or [], config_dir)
+    if cfg is not None:
+        typer.echo(launch.show(job, cfg.value), nl=False)
+        return
+    folder, summary = launch.run(job, _experiment, OUTPUTS)
+    if summary is None:
+        typer.echo(f"finished already: {folder} (run.overwrite=true does it again)")
+    else:
+        typer.echo(_outcome(summary))
+        typer.echo(f"run: {folder}    look at it: bnrepro tensorboard {folder}")
+
+
+def _experiment(config: Config, writer: RunWriter) -> dict[str, Any]:
+    from bnrepro import experiment
+
+    return experiment.run(config, writer)
+
+
+def _outcome(summary: dict[str, Any]) -> str:
+    if summary["diverged_at"] is not None:
+        return f"diverged: the loss is not finite at step {summary['diverged_at']}"
+    population = summary["population_test_accuracy"]
+    inference = f" ({population:.4f} by Algorithm 2)" if population is not None else ""
+    return f"test accuracy {summary['test_accuracy']:.4f}{inference} after {summary['steps']} steps"
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="A folder of runs.")] = OUTPUTS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List runs and their state."""
+    from bnrepro.store import find_runs
+
+    rows = [_row(run) for run in find_runs(folder)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    columns = ("run", "state", "step", "test accuracy", "dataset", "norm", "lr", "scale", "seed")
+    _table(columns, [[row["run"], row["state"], *_cells(row)] for row in rows])
+
+
+def _row(run: StoredRun) -> dict[str, Any]:
+    """What there is to say about a run in one line."""
+    status, summary, config = run.status(), run.summary() or {}, run.config()
+    return {
+        "run": str(run.folder),
+        "state": status["state"],
+        "step": status.get("step"),
+        "steps": config.get("train", {}).get("steps"),
+        "test_accuracy": summary.get("test_accuracy"),
+        "diverged_at": summary.get("diverged_at"),
+        "dataset": config.get("dataset", {}).get("name"),
+        "norm": config.get("norm", {}).get("name"),
+        "lr": config.get("optimizer", {}).get("lr"),
+        "init_scale": config.get("init", {}).get("scale"),
+        "seed": config.get("seed"),
+        "tags": config.get("tags", []),
+        "error": status.get("error"),
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    accuracy = row["test_accuracy"]
+    return [
+        f"{row['step']}/{row['steps']}",
+        f"{accuracy:.4f}" if accuracy is not None else "",
+        *(str(row[key]) for key in ("dataset", "norm", "lr", "init_scale", "seed")),
+    ]
+
+
+def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console().print(table)
+
+
+@app.command()
+def tensorboard(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="A run's folder, or a folder of runs.")
+    ] = OUTPUTS,
+    port: Annotated[int, typer.Option(help="The port; 0 takes any free one.")] = 6006,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    debug: Debug = False,
+) -> None:
+    """Open TensorBoard over a run or a folder of runs."""
+    from bnrepro import dashboard
+
+    dashboard.serve(folder, host, port, typer.echo)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; every error becomes one line and an exit code (`errors.py`)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except BnreproError as error:
+        message, code = str(error), error.exit_code
+    except USAGE_ERROR as error:
+        message, code = _usage(error), 2
+    except (KeyboardInterrupt, typer.Abort):
+        message, code = "interrupted", INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        said = str(error).strip().splitlines()
+        kind = type(error).__name__
+        message = f"a bug in bnrepro: {kind}: {said[0] if said else ''}: try --debug and report it"
+        code = BUG
+    if "--debug" in arguments:
+        traceback.print_exc()
+    print(f"bnrepro: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _usage(error: Any) -> str:
+    where = f" ({error.ctx.command_path})" if error.ctx else ""
+    return f"{error.format_message().rstrip('.')}{where}: see --help"

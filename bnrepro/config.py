@@ -1,0 +1,452 @@
+"""What a run is made of: the configuration's schema, its types and its limits.
+
+Values live in YAML (`conf/`); here stands what they may be. Hydra composes the YAML, `parse`
+turns the result into the dataclasses below and refuses what does not fit. Below this module a
+configuration is always one of these dataclasses, never a `DictConfig`.
+
+Each option of a group has a dataclass of its own, found by the option's `name` in a closed
+table, so that no configuration can name code to run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from bnrepro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
+
+
+class Placement(Enum):
+    """Where the normalization stands: before the nonlinearity (§3.2) or after it."""
+
+    pre = "pre"
+    post = "post"
+
+
+class Activation(Enum):
+    """The nonlinearity between layers."""
+
+    sigmoid = "sigmoid"
+    relu = "relu"
+    tanh = "tanh"
+
+
+class Device(Enum):
+    """Where tensors live; `auto` is CUDA where there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass
+class Dataset:
+    """Which images: `root` holds the files, `validation` images of training are held out."""
+
+    name: str = MISSING
+    root: str = MISSING
+    validation: int = MISSING
+
+
+@dataclass
+class Mnist(Dataset):
+    """MNIST; `binary` turns grey pixels into 0 and 1, as the paper's input was (§4.1)."""
+
+    binary: bool = MISSING
+    mirror: str | None = None
+
+
+@dataclass
+class Cifar10(Dataset):
+    """CIFAR-10, every channel standardized."""
+
+    mirror: str | None = None
+
+
+@dataclass
+class Digits(Dataset):
+    """scikit-learn's 8×8 digits: bundled, for a first try and for tests, never for a verdict."""
+
+
+@dataclass
+class Folder(Dataset):
+    """Any train/CLASS/*.png, test/CLASS/*.png tree, or zips of one, below `root`."""
+
+
+@dataclass
+class Norm:
+    """What stands between a layer and its nonlinearity."""
+
+    name: str = MISSING
+
+
+@dataclass
+class NoNorm(Norm):
+    """No normalization: the paper's baseline."""
+
+
+@dataclass
+class BatchNorm(Norm):
+    """Batch normalization: `momentum` in PyTorch's sense, new = (1-m)·old + m·batch.
+
+    `population_batches` is the number of training batches whose statistics are averaged at the
+    end of the run for inference as Algorithm 2 has it.
+    """
+
+    eps: float = MISSING
+    momentum: float | None = MISSING
+    placement: Placement = MISSING
+    population_batches: int = MISSING
+
+
+@dataclass
+class TorchNorm(BatchNorm):
+    """`torch.nn.BatchNorm*`, for comparison."""
+
+
+@dataclass
+class Model:
+    """The network."""
+
+    name: str = MISSING
+    activation: Activation = MISSING
+    dropout: float = MISSING
+
+
+@dataclass
+class Mlp(Model):
+    """Fully connected layers, one width each in `hidden`."""
+
+    hidden: list[int] = MISSING
+
+
+@dataclass
+class Init:
+    """Initial weights. `scale` is the standard deviation (gaussian) or a gain (xavier, he)."""
+
+    name: str = MISSING
+    scale: float = MISSING
+
+
+@dataclass
+class Optimizer:
+    """How a gradient becomes a step."""
+
+    name: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = MISSING
+
+
+@dataclass
+class Sgd(Optimizer):
+    """Stochastic gradient descent, plain unless `momentum` is above 0."""
+
+    momentum: float = MISSING
+
+
+@dataclass
+class Adam(Optimizer):
+    """Adam, with torch's defaults for what is not named here."""
+
+
+@dataclass
+class Schedule:
+    """How the learning rate changes over the run."""
+
+    name: str = MISSING
+
+
+@dataclass
+class ConstantSchedule(Schedule):
+    """The learning rate stays as it is."""
+
+
+@dataclass
+class DecaySchedule(Schedule):
+    """Decay, linear or exponential, from `optimizer.lr` to `final` times it at the last step."""
+
+    final: float = MISSING
+
+
+@dataclass
+class Train:
+    """How long to train and how often to look; every interval is in steps."""
+
+    steps: int = MISSING
+    batch_size: int = MISSING
+    log_every: int = MISSING
+    eval_every: int = MISSING
+    checkpoint_every: int = MISSING
+
+
+@dataclass
+class Probe:
+    """How often (0: never) and on how many training images the activations are measured."""
+
+    every: int = MISSING
+    size: int = MISSING
+
+
+@dataclass
+class RunFolder:
+    """Where the run is written; without `dir`, a new folder under outputs/."""
+
+    dir: str | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class Config:
+    """One run, whole."""
+
+    dataset: Dataset = field(default_factory=Dataset)
+    norm: Norm = field(default_factory=Norm)
+    model: Model = field(default_factory=Model)
+    init: Init = field(default_factory=Init)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    train: Train = field(default_factory=Train)
+    probe: Probe = field(default_factory=Probe)
+    run: RunFolder = field(default_factory=RunFolder)
+    seed: int = MISSING
+    device: Device = MISSING
+    threads: int = MISSING
+    tags: list[str] = field(default_factory=list)
+
+
+OPTIONS: Mapping[str, Mapping[str, type]] = {
+    "dataset": {"mnist": Mnist, "cifar10": Cifar10, "digits": Digits, "folder": Folder},
+    "norm": {"batch": BatchNorm, "none": NoNorm, "torch": TorchNorm},
+    "model": {"mlp": Mlp},
+    "init": {"gaussian": Init, "xavier": Init, "he": Init},
+    "optimizer": {"sgd": Sgd, "adam": Adam},
+    "schedule": {
+        "constant": ConstantSchedule,
+        "linear": DecaySchedule,
+        "exponential": DecaySchedule,
+    },
+}
+"""The closed table: the options of every group and the dataclass of each."""
+
+NOT_THE_EXPERIMENT = ("run", "tags", "dataset.root", "dataset.mirror")
+"""Settings that say where things lie and not what is computed: they may differ between two
+configurations of the same run."""
+
+
+def parse(composed: DictConfig) -> Config:
+    """Turn Hydra's composed configuration into a checked `Config`.
+
+    Raises:
+        ConfigError: for an unknown or missing setting, a wrong type, a `_target_`, or a value
+            out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    values = _plain(composed)
+    _refuse_targets(values)
+    top = {f.name for f in dataclasses.fields(Config)}
+    for group, options in OPTIONS.items():
+        if group not in values:
+            raise ConfigError(f"group '{group}' is missing: choose one of {', '.join(options)}")
+        if not isinstance(values[group], dict):
+            raise ConfigError(
+                f"bad value {values[group]!r} ({group}): choose one of {', '.join(options)}"
+            )
+        name = str(values[group].get("name"))
+        if name not in options:
+            raise ConfigError(unknown(f"{group}.name", name, options))
+    known = dict.fromkeys(top)
+    for key in values:
+        if key not in known:
+            raise ConfigError(unknown("setting", str(key), known))
+    groups = {group: OPTIONS[group][values[group]["name"]]() for group in OPTIONS}
+    schema = OmegaConf.structured(Config(**groups))
+    try:
+        typed = OmegaConf.merge(schema, values)
+        config = OmegaConf.to_object(typed)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_value(error, schema)) from error
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def _plain(composed: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain containers, interpolations resolved."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    try:
+        container = OmegaConf.to_container(own, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{first_line(error)}: mend the reference") from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _refuse_targets(node: Any, path: str = "") -> None:
+    """No configuration names code to run, however it came in."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if str(key).startswith("_") and str(key).endswith("_"):
+                raise ConfigError(f"'{path}{key}' is refused: a configuration cannot name code")
+            _refuse_targets(value, f"{path}{key}.")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            _refuse_targets(value, f"{path}{index}.")
+
+
+def keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted setting name of a configuration dataclass or mapping."""
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        items = [(f.name, getattr(node, f.name)) for f in dataclasses.fields(node)]
+    elif isinstance(node, Mapping):
+        items = [(str(key), value) for key, value in node.items()]
+    else:
+        return
+    for key, value in items:
+        yield prefix + key
+        yield from keys(value, f"{prefix}{key}.")
+
+
+def unknown(what: str, name: str, choices: Iterable[str]) -> str:
+    """One line on a name that does not exist: the nearest that does, and all where they are few."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else ""
+    if len(names) <= 12:
+        hint = f"{hint} choose one of {', '.join(names)}".strip()
+    return f"unknown {what} '{name}'" + (f": {hint}" if hint else "")
+
+
+def explain_value(error: Exception, schema: DictConfig) -> str:
+    """One line on a value or key that OmegaConf refused."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue
+
+    key = str(getattr(error, "full_key", None) or "")
+    reason = first_line(error)
+    if "not in" in reason:
+        return unknown("setting", key, keys(OmegaConf.to_container(schema)))
+    if isinstance(error, MissingMandatoryValue):
+        return f"'{key}' has no value: give one ({key}=…)"
+    return f"{reason} ({key}): give a value of the right type" if key else reason
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+
+
+def check(config: Config) -> None:
+    """Refuse values out of range and combinations that cannot work, before anything is computed.
+
+    Raises:
+        ConfigError: naming the setting, its value and what it may be.
+    """
+    for name, value, good, allowed in _limits(config):
+        if not good:
+            raise ConfigError(f"bad value {value} ({name}): it must be {allowed}")
+
+
+def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
+    """Setting, value, whether it is good, and what is allowed."""
+    finite = math.isfinite
+    t, p = c.train, c.probe
+    yield "train.steps", t.steps, t.steps >= 1, "1 or more"
+    yield "train.batch_size", t.batch_size, t.batch_size >= 1, "1 or more"
+    yield "train.log_every", t.log_every, t.log_every >= 1, "1 or more"
+    yield "train.eval_every", t.eval_every, t.eval_every >= 1, "1 or more"
+    yield "train.checkpoint_every", t.checkpoint_every, t.checkpoint_every >= 1, "1 or more"
+    yield "probe.every", p.every, p.every >= 0, "0 (never) or more"
+    yield "probe.size", p.size, p.size >= 2, "2 or more"
+    yield "seed", c.seed, 0 <= c.seed < 2**63, "between 0 and 2**63 - 1"
+    yield "threads", c.threads, 1 <= c.threads <= 1024, "between 1 and 1024"
+    d = c.dataset
+    yield "dataset.validation", d.validation, d.validation >= 1, "1 or more"
+    if isinstance(d, Mnist | Cifar10) and d.mirror is not None:
+        web = d.mirror.startswith(("https://", "http://"))
+        yield "dataset.mirror", d.mirror, web, "an http(s) address"
+    m = c.model
+    yield "model.dropout", m.dropout, 0 <= m.dropout < 1, "in [0, 1)"
+    if isinstance(m, Mlp):
+        widths = bool(m.hidden) and all(1 <= width <= 2**20 for width in m.hidden)
+        yield "model.hidden", m.hidden, widths, "a list of one or more widths, each 1 or more"
+    scale = c.init.scale
+    yield "init.scale", scale, finite(scale) and scale >= 0, "a finite number, 0 or more"
+    o = c.optimizer
+    yield "optimizer.lr", o.lr, finite(o.lr) and o.lr > 0, "a finite number above 0"
+    decay = o.weight_decay
+    yield "optimizer.weight_decay", decay, finite(decay) and decay >= 0, "a finite number, 0 or more"
+    if isinstance(o, Sgd):
+        yield "optimizer.momentum", o.momentum, 0 <= o.momentum < 1, "in [0, 1)"
+    if isinstance(c.schedule, DecaySchedule):
+        final = c.schedule.final
+        yield "schedule.final", final, 0 < final <= 1, "in (0, 1]"
+    if isinstance(c.norm, BatchNorm):
+        n = c.norm
+        yield "norm.eps", n.eps, finite(n.eps) and n.eps > 0, "a finite number above 0"
+        rate = n.momentum is None or 0 <= n.momentum <= 1
+        yield "norm.momentum", n.momentum, rate, "in [0, 1], or null for a cumulative average"
+        batches = n.population_batches
+        yield "norm.population_batches", batches, batches >= 1, "1 or more"
+        enough = t.batch_size >= 2
+        yield "train.batch_size", t.batch_size, enough, "2 or more with batch normalization"
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain containers, as it is written to `config.yaml`."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value.value
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    result = plain(dataclasses.asdict(config))
+    assert isinstance(result, dict)
+    return result
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML; read again it gives the same configuration."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted names."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            result.update(flat(value, f"{prefix}{key}."))
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Settings in which two configurations are not the same run, as `name: theirs -> ours`."""
+    a, b = flat(theirs), flat(ours)
+    skipped = tuple(f"{name}." for name in NOT_THE_EXPERIMENT)
+    names = sorted(n for n in {*a, *b} if not f"{n}.".startswith(skipped))
+    return [f"{n}: {_show(a, n)} -> {_show(b, n)}" for n in names if a.get(n) != b.get(n)]
+
+
+def _show(values: Mapping[str, Any], name: str) -> str:
+    return json.dumps(values[name]) if name in values else "not set"

@@ -1,0 +1,22 @@
+"""Data sets: read, checked, put into one order, and held as tensors in memory.
+
+Importing this package is cheap: torchvision and scikit-learn are imported only by the
+functions that need them.
+"""
+
+from bnrepro.data.copies import Entry, fetch, import_copy, inventory, verify
+from bnrepro.data.dataset import Dataset, Split, load, permutation
+from bnrepro.data.known import NAMES
+
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "Entry",
+    "Split",
+    "fetch",
+    "import_copy",
+    "inventory",
+    "load",
+    "permutation",
+    "verify",
+]

@@ -1,0 +1,148 @@
+"""Bring, take over, check and list the copies of the data sets below a root folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnrepro.data import atomic, download, folders, prepared, sources
+from bnrepro.data.known import FOLDERS, KNOWN, NAMES, require_name
+from bnrepro.data.raw import Progress, Raw, canonical
+from bnrepro.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One copy of a data set, or one that is missing.
+
+    state: "prepared" (written by an import), "raw" (as published), "bundled" (in a package),
+        "folder" (class folders), "unreadable", or "missing"
+    where: file or folder; None when missing
+    train, test: numbers of images, validation counted with train; None when not known
+    fingerprint: SHA-256 (hex) that the copy has or must have; None when only reading would tell
+    """
+
+    name: str
+    state: str
+    where: Path | None
+    train: int | None
+    test: int | None
+    fingerprint: str | None
+
+
+def read(
+    name: str, root: Path, *, mirror: str | None = None, progress: Progress | None = None
+) -> Raw:
+    """The checked, canonical data set from the preferred copy below `root`.
+
+    Downloads it when there is none. With a copy there, no connection is opened and nothing is
+    written.
+    """
+    if not (found := sources.find(name, root, progress)):
+        fetch(name, root, mirror=mirror, progress=progress)
+        found = sources.find(name, root, progress)
+    return found[0].read()
+
+
+def fetch(
+    name: str, root: Path | str, *, mirror: str | None = None, progress: Progress | None = None
+) -> None:
+    """Download the published files of a data set below `root`: those missing or damaged.
+
+    name: "mnist" or "cifar10"; "digits" is bundled and needs nothing
+    mirror: a URL that takes the place of the published one; only here may it be plain http
+
+    Raises DataError when they are not to be had, altered, or cannot be written, and leaves no
+    half file; ConfigError for a mirror that is no web address.
+    """
+    root = Path(root)
+    require_name(name)
+    if name == "mnist":
+        download.mnist(root, mirror, progress)
+    elif name == "cifar10":
+        download.cifar10(root, mirror, progress)
+    elif name == "folder":
+        raise DataError(
+            f"no images, and none to download ({root}): put train/CLASS/*.png and "
+            f"test/CLASS/*.png or zips of them there, or name another folder with dataset.root"
+        )
+
+
+def import_copy(
+    name: str, source: Path | str, root: Path | str, progress: Progress | None = None
+) -> Path:
+    """Take over a copy of "mnist" or "cifar10", so that no download is needed.
+
+    source: a folder with train/CLASS/*.png and test/CLASS/*.png, a folder of zips of it, one
+        such zip, or a folder in torchvision's layout
+    Returns the file written below `root`, which `load` then prefers.
+
+    Raises DataError, and writes nothing, unless the copy is complete and unaltered.
+    """
+    if name not in FOLDERS:
+        raise ConfigError(f"{name!r} cannot be imported (NAME): choose {' or '.join(FOLDERS)}")
+    known, source, root = KNOWN[name], Path(source).resolve(), Path(root)
+    target = prepared.path(name, root)
+    raw_folders = (source, source / "raw", source / FOLDERS[name])
+    if (published := sources.find_raw(name, *raw_folders)) is not None:
+        read_it = published.read
+    elif folders.is_there(source):
+
+        def read_it() -> Raw:
+            return sources.check(canonical(folders.read(source, known, progress)), known, source)
+
+    else:
+        raise DataError(
+            f"no copy of {name} ({source}): give a folder with train/CLASS/*.png and "
+            f"test/CLASS/*.png, zips of it, or torchvision's {FOLDERS[name]}"
+        )
+    atomic.require_writable(target.parent)
+    prepared.write(target, read_it())
+    return target
+
+
+def verify(name: str, root: Path | str) -> list[Entry]:
+    """Read every copy of a data set below `root` from the first byte to the last.
+
+    Returns the copies, all of them sound. Raises DataError, naming file, expected and found,
+    for the first that is not, and when there is none.
+    """
+    root = Path(root)
+    require_name(name)
+    entries = []
+    for copy in sources.find(name, root):
+        raw = copy.read()
+        entries.append(
+            Entry(name, copy.kind, copy.where, len(raw.train), len(raw.test), raw.fingerprint)
+        )
+    if not entries:
+        raise DataError(
+            f"no complete copy of {name} ({root}): run `bnrepro data fetch {name}` or "
+            f"`bnrepro data import {name} PATH`, or name another folder with BNREPRO_DATA"
+        )
+    return entries
+
+
+def inventory(root: Path | str) -> list[Entry]:
+    """What is below `root`, from names alone: nothing is read, checked or downloaded."""
+    root = Path(root)
+    entries = []
+    for name in NAMES:
+        found = sources.find(name, root)
+        if known := KNOWN.get(name):
+            entries += [
+                Entry(name, c.kind, c.where, known.train, known.test, known.fingerprint)
+                for c in found
+            ]
+        elif found:
+            entries += _folder_entry(root)
+        if not entries or entries[-1].name != name:
+            entries.append(Entry(name, "missing", None, None, None, None))
+    return entries
+
+
+def _folder_entry(root: Path) -> list[Entry]:
+    try:
+        train, test = folders.count(root)
+    except DataError:
+        return [Entry("folder", "unreadable", root, None, None, None)]
+    # Zips of something else may lie in the root of the data; they are no data set.
+    return [Entry("folder", "folder", root, train, test, None)] if train or test else []

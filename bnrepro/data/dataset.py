@@ -1,0 +1,159 @@
+"""A data set as the network sees it, and the order in which training walks through it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bnrepro.data import copies
+from bnrepro.data.known import KNOWN, require_name
+from bnrepro.data.raw import Progress
+from bnrepro.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    images: float32 (N, C, H, W), scaled as the network sees them
+    labels: int64 (N,), indices into the data set's class names
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three splits that are never mixed, and the SHA-256 (hex) of the data they were made from.
+
+    The fingerprint is of the stored images, before scaling: it does not depend on `binary`
+    or on the size of the validation split.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    fingerprint: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data set with all its tensors on another device."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+        )
+
+
+def load(
+    name: str,
+    root: Path | str,
+    *,
+    binary: bool = True,
+    validation: int | None = None,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Read a data set from below `root`, downloading it only when no copy is there.
+
+    name: one of `NAMES`
+    binary: MNIST only: pixels above 127 become 1, all others 0 (the paper's input is binary);
+        otherwise grey values from 0 to 1
+    validation: how many of the training images to hold out, 0 for none; by default 5,000
+        (mnist, cifar10), 200 (digits), a tenth (folder)
+    mirror: a URL that replaces the published one if there is something to download
+
+    What is read is checked against SHA-256 digests, put into the canonical order, and split:
+    the first `validation` training images are the validation split, the rest is trained on,
+    and the test split is the whole test set. No image is dropped: where the same picture is
+    in the data set twice, both stay, and they may fall into different splits.
+
+    Raises ConfigError for a name or a `validation` that cannot be, and DataError when the data
+    is missing and not to be had, damaged, or not the data set it should be.
+    """
+    require_name(name)
+    raw = copies.read(name, Path(root), mirror=mirror, progress=progress)
+    known = KNOWN.get(name)
+    if validation is None:
+        validation = known.validation if known else len(raw.train) // 10
+    if not 0 <= validation < len(raw.train):
+        raise ConfigError(
+            f"cannot hold out {validation} of {len(raw.train)} training images "
+            f"(dataset.validation): choose 0 to {len(raw.train) - 1}"
+        )
+    # Only the images trained on may set a scale: the others are there to be predicted.
+    scale = _scaling(name, binary, raw.train.pixels[validation:])
+    train, test = (
+        Split(scale(torch.from_numpy(images.pixels)), torch.from_numpy(images.labels))
+        for images in (raw.train, raw.test)
+    )
+    # Validation is the head of an order by content hash: as good as a random draw, see `raw`.
+    return Dataset(
+        name=name,
+        classes=raw.classes,
+        train=Split(train.images[validation:], train.labels[validation:]),
+        validation=Split(train.images[:validation], train.labels[:validation]),
+        test=test,
+        fingerprint=raw.fingerprint,
+    )
+
+
+def _scaling(name: str, binary: bool, trained: NDArray[np.uint8]) -> Callable[[Tensor], Tensor]:
+    """How pixels, uint8 (N, C, H, W), become float32 of the same shape.
+
+    trained: the pixels of the training split, from which CIFAR-10's scale is taken
+    """
+    if name == "mnist" and binary:
+        return lambda pixels: torch.gt(pixels, 127, out=torch.empty(pixels.shape))
+    if name == "cifar10":
+        mean, std = (torch.from_numpy(m).float().view(-1, 1, 1) for m in _moments(trained))
+        return lambda pixels: pixels.float().sub_(mean).div_(std)
+    top = 16.0 if name == "digits" else 255.0
+    return lambda pixels: pixels.float().div_(top)
+
+
+def _moments(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation, both (C,), of each channel of pixels (N, C, H, W).
+
+    From the counts of the 256 values: quick, and the same with any number of threads.
+    """
+    values = np.arange(256.0)
+    counts = [np.bincount(channel.ravel(), minlength=256) for channel in pixels.swapaxes(0, 1)]
+    mean = np.array([np.average(values, weights=count) for count in counts])
+    variance = [
+        np.average((values - m) ** 2, weights=count) for m, count in zip(mean, counts, strict=True)
+    ]
+    return mean, np.sqrt(variance)
+
+
+def permutation(seed: int, epoch: int, n: int) -> Tensor:
+    """The order in which epoch number `epoch` of a run with this seed visits n images.
+
+    int64 (n,). A pure function of its arguments, both non-negative: no global generator is read
+    or moved. Different seeds and epochs give independent orders.
+    """
+    # NumPy promises the raw bits of PCG64 for all its versions, and makes no such promise for
+    # `Generator.permutation`; hence random keys, sorted. The epoch is the spawn key: mixed into
+    # the entropy instead, a seed of more than 32 bits could collide with another (seed, epoch).
+    bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
+    return torch.from_numpy(np.argsort(bits.random_raw(n), kind="stable"))

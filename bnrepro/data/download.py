@@ -1,0 +1,152 @@
+"""Download a data set's published files, check them, and put them where torchvision would.
+
+What arrives is held in memory until its digest is right (170 MB at most, less than the data
+set it becomes) and only then written, so that a download that is cut or altered leaves nothing
+on the disk, and trying again simply starts over.
+"""
+
+import hashlib
+import http.client
+import io
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from bnrepro.data import atomic, known, sources
+from bnrepro.data.raw import Progress
+from bnrepro.errors import ConfigError, DataError
+
+DOWNLOAD_LIMIT = 256 * 2**20  # bytes of one download; the largest has 170 MB
+UNPACKED_LIMIT = 64 * 2**20  # bytes of one file out of it; the largest has 47 MB
+TIMEOUT = 30.0  # seconds without a byte from the server
+CHUNK = 2**18  # bytes between two reports of progress
+
+
+def mnist(root: Path, mirror: str | None = None, progress: Progress | None = None) -> None:
+    """Download those of MNIST's four files that are missing or damaged, to `root/MNIST/raw`.
+
+    A URL given as `mirror` takes the place of the published folder. DataError if they are not
+    to be had, not what they should be, or cannot be written.
+    """
+    folder = root / known.FOLDERS["mnist"]
+    atomic.require_writable(folder)
+    for name, expected in known.MNIST_SHA256.items():
+        if sources.has_digest(folder / name, hashlib.sha256, expected):
+            continue
+        url = _url(mirror or known.MNIST_URL, f"{name}.gz")
+        packed = get(url, "mnist", progress)
+        try:
+            content = sources.gunzip(packed, UNPACKED_LIMIT)
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            raise _failed("mnist", url, error) from error
+        _require_sha256(content, expected, "mnist", url)
+        atomic.write_bytes(folder / name, content)
+
+
+def cifar10(root: Path, mirror: str | None = None, progress: Progress | None = None) -> None:
+    """Download CIFAR-10 to `root/cifar-10-batches-py`, unless an undamaged copy is there.
+
+    A URL given as `mirror` takes the place of the published folder. DataError if it is not to
+    be had, not what it should be, or cannot be written.
+    """
+    folder = root / known.FOLDERS["cifar10"]
+    atomic.require_writable(folder)
+    digests = sources.cifar10_md5()
+    if all(sources.has_digest(folder / name, sources.md5, digests[name]) for name in digests):
+        return
+    url = _url(mirror or known.CIFAR10_URL, known.CIFAR10_ARCHIVE)
+    archive = get(url, "cifar10", progress)
+    _require_sha256(archive, known.CIFAR10_ARCHIVE_SHA256, "cifar10", url)
+    try:
+        files = known_members(archive, known.FOLDERS["cifar10"], known.FILES["cifar10"])
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError) as error:
+        raise _failed("cifar10", url, error) from error
+    for name, content in files.items():
+        atomic.write_bytes(folder / name, content)
+
+
+def known_members(archive: bytes, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The files `folder/name` out of a .tar.gz, read in memory; whatever else is in it stays there.
+
+    ValueError if one is missing, is no regular file, or is larger than `UNPACKED_LIMIT`.
+    """
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        for member in tar:
+            name = member.name.removeprefix(f"{folder}/")
+            if name == member.name or name not in names:
+                continue
+            stream = tar.extractfile(member) if member.isreg() else None
+            if stream is None or member.size > UNPACKED_LIMIT:
+                raise ValueError(f"{member.name} is no regular file of a reasonable size")
+            files[name] = stream.read()
+    if missing := set(names) - set(files):
+        raise ValueError(f"{', '.join(sorted(missing))} not in the archive")
+    return files
+
+
+def get(url: str, name: str, progress: Progress | None = None) -> bytes:
+    """What is at a URL, whole; DataError, naming the data set, if it does not come."""
+    request = urllib.request.Request(url, headers={"User-Agent": "bnrepro"})
+    opener = urllib.request.build_opener(NoDowngrade)
+    content = bytearray()
+    try:
+        with opener.open(request, timeout=TIMEOUT) as response:
+            length = response.headers.get("Content-Length")
+            total = int(length) if length else None
+            if (total or 0) > DOWNLOAD_LIMIT:
+                raise ValueError(f"{total:,} bytes are more than this can be")
+            while chunk := response.read(CHUNK):
+                content += chunk
+                if len(content) > DOWNLOAD_LIMIT:
+                    raise ValueError(f"more than {DOWNLOAD_LIMIT:,} bytes")
+                if progress:
+                    progress(url.rpartition("/")[2], len(content), total)
+        if total is not None and len(content) != total:
+            raise ValueError(f"cut off after {len(content):,} of {total:,} bytes")
+    except urllib.error.URLError as error:  # HTTPError, a status such as 404, is one too
+        raise _failed(name, url, error.reason) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _failed(name, url, error) from error
+    return bytes(content)
+
+
+class NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https, and to http only from http, which a user has named himself."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        scheme = urlsplit(newurl).scheme
+        if scheme != "https" and not scheme == req.type == "http":
+            raise urllib.error.URLError(f"redirected from {req.type} to {newurl}, refused")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _url(base: str, name: str) -> str:
+    if urlsplit(base).scheme not in ("https", "http"):
+        raise ConfigError(f"not a web address ({base}): give the mirror as https://HOST/FOLDER/")
+    return f"{base.rstrip('/')}/{name}"
+
+
+def _require_sha256(content: bytes, expected: str, name: str, url: str) -> None:
+    if (found := hashlib.sha256(content).hexdigest()) != expected:
+        raise _failed(name, url, f"SHA-256 expected {expected}, found {found}")
+
+
+def _failed(name: str, url: str, reason: object) -> DataError:
+    return DataError(
+        f"cannot download {name}: {' '.join(str(reason).split())} ({url}): try again or with "
+        f"another mirror, take over a copy with `bnrepro data import {name} PATH`, or say where "
+        f"one is with dataset.root or BNREPRO_DATA"
+    )

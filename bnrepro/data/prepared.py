@@ -1,0 +1,64 @@
+"""The file in which an import keeps a data set: `<root>/bnrepro/<name>.npz`.
+
+An uncompressed npz of the canonical arrays, so reading it is one pass over the disk.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from bnrepro.data import atomic
+from bnrepro.data.raw import Images, Raw
+from bnrepro.errors import DataError
+
+_TYPES = {  # the arrays in the file, and their types; class names are of any length
+    "train_pixels": "uint8",
+    "train_labels": "int64",
+    "test_pixels": "uint8",
+    "test_labels": "int64",
+    "classes": "str",
+}
+
+
+def path(name: str, root: Path) -> Path:
+    """Where the prepared file of a data set is."""
+    return root / "bnrepro" / f"{name}.npz"
+
+
+def write(file: Path, raw: Raw) -> None:
+    """Keep a canonical data set in a prepared file."""
+    atomic.write(
+        file,
+        lambda stream: np.savez(
+            stream,
+            train_pixels=raw.train.pixels,
+            train_labels=raw.train.labels,
+            test_pixels=raw.test.pixels,
+            test_labels=raw.test.labels,
+            classes=np.array(raw.classes),
+        ),
+    )
+
+
+def read(file: Path) -> Raw:
+    """The data set in a prepared file, its content not yet checked.
+
+    DataError if it is no such file. Pickled objects are never loaded.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            content = {name: arrays[name] for name in _TYPES}
+        for name, kind in _TYPES.items():
+            if not np.issubdtype(content[name].dtype, kind):
+                raise ValueError(f"{name} is of type {content[name].dtype}")
+        return Raw(
+            Images(content["train_pixels"], content["train_labels"]),
+            Images(content["test_pixels"], content["test_labels"]),
+            tuple(content["classes"].tolist()),
+        )
+    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"damaged file: {error} ({file}): delete it, or run "
+            f"`bnrepro data import {file.stem} PATH` to write it anew"
+        ) from error

@@ -1,0 +1,199 @@
+"""Where copies of the data sets lie, and how each is read and checked.
+
+Every reader returns the data set in its canonical order, checked against what is known of it,
+or raises DataError naming the file, what was expected and what was found.
+"""
+
+import gzip
+import hashlib
+import io
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnrepro.data import folders, prepared
+from bnrepro.data.known import FILES, FOLDERS, KNOWN, MNIST_SHA256, Known
+from bnrepro.data.raw import Images, Progress, Raw, canonical, in_order
+from bnrepro.errors import DataError
+
+MNIST_LIMIT = 64 * 2**20  # bytes of one file unpacked; the largest has 47 MB
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a data set: of what kind, where, and how to read it (checked, canonical)."""
+
+    kind: str
+    where: Path
+    read: Callable[[], Raw]
+
+
+def find(name: str, root: Path, progress: Progress | None = None) -> list[Copy]:
+    """The copies of a data set below `root`, the one to prefer first; reads none of them."""
+    if name == "digits":
+        return [Copy("bundled", Path("scikit-learn"), read_digits)]
+    if name == "folder":
+        there = folders.is_there(root)
+        return [Copy("folder", root, lambda: read_folder(root, progress))] if there else []
+    copies = [find_raw(name, root / FOLDERS[name])]
+    if (path := prepared.path(name, root)).is_file():
+        copies.insert(0, Copy("prepared", path, lambda: read_prepared(path, KNOWN[name])))
+    return [copy for copy in copies if copy is not None]
+
+
+def find_raw(name: str, *where: Path) -> Copy | None:
+    """The first of some folders that holds all the published files of a data set, unpacked."""
+    for folder in where:
+        if name == "mnist":
+            if all(_mnist_path(folder, file) for file in FILES[name]):
+                return Copy("raw", folder, partial(read_mnist, folder))
+        elif folder.name == FOLDERS[name] and all((folder / f).is_file() for f in FILES[name]):
+            return Copy("raw", folder, partial(read_cifar10, folder))
+    return None
+
+
+def check(raw: Raw, known: Known, where: Path) -> Raw:
+    """The same data set, if it has the fingerprint that it should have."""
+    if raw.fingerprint != known.fingerprint:
+        raise DataError(
+            f"this is not {known.name}: fingerprint expected {known.fingerprint}, "
+            f"found {raw.fingerprint} ({where}): bring a complete, unaltered copy"
+        )
+    return raw
+
+
+def read_prepared(path: Path, known: Known) -> Raw:
+    """The data set that an import has written."""
+    return check(prepared.read(path), known, path)
+
+
+def read_folder(path: Path, progress: Progress | None = None) -> Raw:
+    """The class folders of a user's own, of which nothing is known beforehand."""
+    return canonical(folders.read(path, None, progress))
+
+
+def read_mnist(folder: Path) -> Raw:
+    """MNIST from its four idx files, plain or .gz; no file is looked into before it is checked."""
+    # Parsed here and not by torchvision, whose import would add one to two seconds to the start
+    # of every run. The format is a head of 16 bytes (images) or 8 (labels), then a byte a value.
+    known = KNOWN["mnist"]
+    content = {name: _mnist_content(folder, name) for name in MNIST_SHA256}
+
+    def images(part: str) -> Images:
+        pixels = np.frombuffer(content[f"{part}-images-idx3-ubyte"], np.uint8, offset=16)
+        labels = np.frombuffer(content[f"{part}-labels-idx1-ubyte"], np.uint8, offset=8)
+        return Images(pixels.reshape(-1, *known.shape), labels.astype(np.int64))
+
+    return check(canonical(Raw(images("train"), images("t10k"), known.classes)), known, folder)
+
+
+def _mnist_path(folder: Path, name: str) -> Path | None:
+    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+
+
+def _mnist_content(folder: Path, name: str) -> bytes:
+    path = _mnist_path(folder, name) or folder / name
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gunzip(content, MNIST_LIMIT)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise _unreadable(path, error, "mnist") from error
+    expected = MNIST_SHA256[name]
+    if (found := hashlib.sha256(content).hexdigest()) != expected:
+        raise _damaged(path, "SHA-256", expected, found, "mnist")
+    return content
+
+
+def gunzip(content: bytes, limit: int) -> bytes:
+    """What a .gz unpacks to; ValueError if that is more than `limit` bytes."""
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        unpacked = stream.read(limit + 1)
+    if len(unpacked) > limit:
+        raise ValueError(f"unpacks to more than {limit:,} bytes")
+    return unpacked
+
+
+def read_cifar10(folder: Path) -> Raw:
+    """CIFAR-10 from its seven pickles.
+
+    Only through torchvision: it compares the MD5 of every file before it unpickles any of them,
+    so no pickle but the published ones is ever run.
+    """
+    from torchvision.datasets import CIFAR10  # takes a second, and only this copy needs it
+
+    with warnings.catch_warnings():
+        # The published pickles were written by a NumPy so old that today's one remarks on it.
+        warnings.filterwarnings("ignore", r"dtype\(\): align", Warning)
+        try:
+            train, test = (CIFAR10(folder.parent, train=t, download=False) for t in (True, False))
+        except (OSError, RuntimeError) as error:
+            # Torchvision does not say which file it was.
+            for name, expected in cifar10_md5().items():
+                with open(folder / name, "rb") as file:
+                    found = hashlib.file_digest(file, md5).hexdigest()
+                if found != expected:
+                    raise _damaged(folder / name, "MD5", expected, found, "cifar10") from error
+            raise _unreadable(folder, error, "cifar10") from error
+
+    def images(part: CIFAR10) -> Images:  # its pixels are (N, H, W, C)
+        return Images(part.data.transpose(0, 3, 1, 2), np.array(part.targets, np.int64))
+
+    raw = Raw(images(train), images(test), tuple(train.classes))
+    return check(canonical(raw), KNOWN["cifar10"], folder)
+
+
+def cifar10_md5() -> dict[str, str]:
+    """The published MD5 of each of CIFAR-10's files, by name."""
+    from torchvision.datasets import CIFAR10
+
+    meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+    return dict((*CIFAR10.train_list, *CIFAR10.test_list, meta))
+
+
+def read_digits() -> Raw:
+    """The 8x8 digits bundled with scikit-learn, of values 0 to 16.
+
+    They come without a test split: the last of the canonical order are the test images.
+    """
+    import sklearn
+    from sklearn.datasets import load_digits
+
+    known = KNOWN["digits"]
+    bundle = load_digits()
+    pixels = bundle.images.astype(np.uint8).reshape(-1, *known.shape)
+    whole = in_order(Images(pixels, bundle.target.astype(np.int64)))
+    raw = Raw(whole[: -known.test], whole[-known.test :], known.classes)
+    return check(raw, known, Path(sklearn.__file__).parent)
+
+
+md5: Callable[..., Any] = partial(hashlib.md5, usedforsecurity=False)
+
+
+def has_digest(path: Path, algorithm: Callable[[], Any], expected: str) -> bool:
+    """Whether a file is there and has the digest it should have."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, algorithm).hexdigest() == expected
+    except OSError:
+        return False
+
+
+def _damaged(path: Path, kind: str, expected: str, found: str, name: str) -> DataError:
+    return DataError(
+        f"damaged file: {kind} expected {expected}, found {found} ({path}): "
+        f"run `bnrepro data fetch {name}` to replace it"
+    )
+
+
+def _unreadable(path: Path, error: Exception, name: str) -> DataError:
+    return DataError(
+        f"cannot read: {' '.join(str(error).split())} ({path}): make it readable, or run "
+        f"`bnrepro data fetch {name}` to replace it"
+    )

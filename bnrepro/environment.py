@@ -1,0 +1,99 @@
+"""What a run runs on: this machine, these versions, this code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bnrepro
+from bnrepro.config import Device
+from bnrepro.errors import ConfigError
+
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard", "typer")
+
+
+def choose(device: Device) -> torch.device:
+    """The device a configuration means.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none. The CPU never takes its place silently.
+    """
+    available = torch.cuda.is_available()
+    if device is Device.cuda and not available:
+        raise ConfigError("no CUDA device here (device=cuda): use device=cpu or device=auto")
+    return torch.device("cuda" if available and device is not Device.cpu else "cpu")
+
+
+def make_deterministic(seed: int, threads: int) -> None:
+    """Make torch compute the same bits again: one seed, a fixed number of threads, no choices."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory serves to find bugs in torch's operations, and costs time in each.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(seed)  # only dropout draws from the global generator
+
+
+def facts(device: torch.device) -> dict[str, Any]:
+    """Everything about this machine, these versions and this command that a result depends on."""
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "argv": sys.argv,
+        "bnrepro": bnrepro.__version__,
+        "git": revision(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+    }
+
+
+def revision() -> dict[str, Any] | None:
+    """Commit and dirty flag of the checkout this code runs from; None for an installed package."""
+    root = Path(bnrepro.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    """The processor's name; /proc/cpuinfo knows more than `platform` where it is there."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

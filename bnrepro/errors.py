@@ -1,0 +1,41 @@
+"""The errors a person can meet, each with the exit code of the command that met it.
+
+A message is one line, `WHAT (WHERE): WHAT TO DO`; the command line prints it as
+`bnrepro: error: …` and shows a traceback only with `--debug`.
+"""
+
+
+class BnreproError(Exception):
+    """An error whose message is meant for the person who typed the command."""
+
+    exit_code = 1
+
+
+class ConfigError(BnreproError):
+    """A configuration or a command that cannot be carried out as it stands."""
+
+    exit_code = 2
+
+
+class DataError(BnreproError):
+    """A data set that is missing, damaged, or not to be had."""
+
+    exit_code = 3
+
+
+class StorageError(BnreproError):
+    """A run's folder that cannot be read or written."""
+
+    exit_code = 3
+
+
+class RunInUseError(BnreproError):
+    """A run's folder that another process is writing."""
+
+    exit_code = 4
+
+
+class CheckpointError(BnreproError):
+    """No checkpoint of a run can be used."""
+
+    exit_code = 5

@@ -1,0 +1,75 @@
+"""Figures drawn from measurements alone: arrays in, a matplotlib figure out.
+
+Colours are Okabe and Ito's, told apart by the colour-blind; line styles differ as well, so that a
+figure can be read in grey.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#777777"
+
+
+def typical_unit(percentiles: np.ndarray) -> int:
+    """The unit that stands for its layer: the one whose distribution wanders neither more nor
+    less than most.
+
+    Args:
+        percentiles: (P, U, 3) over P probes.
+
+    Returns:
+        The unit whose wandering, the range of its median over the probes in units of its mean
+        spread between the outer percentiles, is the layer's median (the lower of two).
+    """
+    wander = np.ptp(percentiles[:, :, 1], axis=0)
+    spread = (percentiles[:, :, 2] - percentiles[:, :, 0]).mean(0)
+    relative = wander / np.maximum(spread, np.finfo(np.float32).tiny)
+    order = np.argsort(relative, kind="stable")
+    return int(order[(len(order) - 1) // 2])
+
+
+def band(axes: Axes, steps: np.ndarray, percentiles: np.ndarray, color: str, label: str) -> None:
+    """The 15th, 50th and 85th percentile of one unit over training, as in Fig. 1b and c.
+
+    Args:
+        axes: where to draw.
+        steps: (P,).
+        percentiles: (P, 3).
+        color: of lines and band.
+        label: what the legend calls it.
+    """
+    low, middle, high = percentiles.T
+    axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+    axes.plot(steps, middle, color=color, linewidth=1.5, label=label)
+    axes.plot(steps, low, color=color, linewidth=0.8)
+    axes.plot(steps, high, color=color, linewidth=0.8)
+
+
+def activation_bands(steps: np.ndarray, layers: dict[str, np.ndarray], title: str) -> Figure:
+    """Fig. 1b and c for every layer of one run: a typical unit of each, over training.
+
+    Args:
+        steps: (P,) of the probes.
+        layers: (P, U, 3) percentiles by layer.
+        title: above the whole figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * len(layers) + 0.6, 3.2), layout="constrained", dpi=110)
+    every_axes = figure.subplots(1, len(layers), squeeze=False)[0]
+    for axes, (name, percentiles) in zip(every_axes, layers.items(), strict=True):
+        unit = typical_unit(percentiles)
+        band(axes, steps, percentiles[:, unit], BLUE, "")
+        axes.set_title(f"input of {name}, unit {unit}", fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.axhline(0, color=GREY, linewidth=0.5)
+    figure.suptitle(f"{title}: 15th, 50th and 85th percentile of a typical unit", fontsize=10)
+    return figure

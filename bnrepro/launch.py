@@ -1,0 +1,220 @@
+"""The one place where the command line hands over to Hydra.
+
+Hydra composes the configuration from `conf/`, a user's own `--config-dir` and the overrides, once;
+`bnrepro.config` checks it; the run's folder is taken; Hydra's `run_job` writes its record there
+(`.hydra/`) and calls the task.
+What Hydra and OmegaConf have to say about a bad override becomes one line here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bnrepro.config import Config, differences, first_line, flat, keys, parse, to_dict, unknown
+from bnrepro.errors import ConfigError
+from bnrepro.store import RunWriter, StoredRun, new_folder
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from omegaconf import DictConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A composed configuration: Hydra's, with its own `hydra` node, and the checked one."""
+
+    composed: DictConfig
+    config: Config
+
+
+def conf_dir() -> Path:
+    """The folder of configurations: inside an installed package, beside it in a checkout."""
+    package = Path(str(files("bnrepro")))
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"no configurations (looked beside {package}): install bnrepro again")
+
+
+@contextmanager
+def _hydra(job_name: str) -> Iterator[Hydra]:
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), job_name=job_name, version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        yield hydra
+
+
+def compose(overrides: Sequence[str], config_dir: Path | None = None, name: str = "train") -> Job:
+    """Compose and check the configuration of one run; nothing is written.
+
+    Raises:
+        ConfigError: one line on what is wrong and what would be right.
+    """
+    overrides = list(overrides)
+    if config_dir is not None:
+        if not config_dir.is_dir():
+            raise ConfigError(f"no such folder ({config_dir}): --config-dir takes a folder")
+        overrides.append(f"hydra.searchpath=[{_quoted(f'file://{config_dir.resolve()}')}]")
+    with _hydra(name):
+        composed = _compose(overrides)
+    return Job(composed, parse(composed))
+
+
+def _quoted(text: str) -> str:
+    """Text as a quoted string of Hydra's override grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    from hydra import compose
+
+    try:
+        return compose("config", overrides, return_hydra_config=True)
+    except Exception as error:  # for odd overrides also ValueError, AssertionError and the like
+        raise ConfigError(_explain(error)) from error
+
+
+def _explain(error: Exception) -> str:
+    """One line for what Hydra, OmegaConf or the YAML parser raised while composing."""
+    import yaml
+    from hydra import compose
+    from hydra.errors import MissingConfigException, OverrideParseException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, GrammarParseError
+
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    root = chain[-1]
+    if isinstance(root, yaml.YAMLError):
+        return " ".join(str(root).split()) + ": mend that file"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return unknown(f"option of {group or 'config'}", option, error.options or [])
+    text = first_line(error)
+    if isinstance(error, OverrideParseException) or isinstance(root, GrammarParseError):
+        return f"{text}: write KEY=VALUE, and quote what has special characters"
+    if "Ambiguous value" in text:
+        return f"{text}: one run takes one value; write a list as KEY=[A,B]"
+    settings = to_dict(parse(compose("config")))
+    known = {*keys(settings), "experiment"}
+    key = getattr(root, "full_key", None)
+    if isinstance(root, ConfigKeyError | ConfigAttributeError) or "No match in the defaults list" in str(error):
+        name = str(key or text.split("'")[1] if "'" in text else text)
+        if name in known and name not in flat(settings):
+            return f"{text}: '{name}' is a group, its options are: {', '.join(options(name))}"
+        if name in known:
+            group = name.partition(".")[0]
+            return f"the chosen {group} has no setting '{name}': leave it out, or choose another"
+        return unknown("setting", name, known)
+    reasons = dict.fromkeys(first_line(link) for link in chain)
+    return ": ".join(reasons) + (f" ({key})" if key else "")
+
+
+def options(group: str) -> list[str]:
+    """The options of a config group, such as the names of all experiments."""
+    from hydra.core.object_type import ObjectType
+
+    with _hydra("options") as hydra:
+        return hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
+
+
+def show(job: Job, what: str) -> str:
+    """The composed configuration as YAML: the run's (`job`), Hydra's (`hydra`) or both (`all`)."""
+    from omegaconf import OmegaConf
+
+    own = dict(to_dict(job.config))
+    hydra = {"hydra": job.composed.hydra}
+    shown: dict[str, Any] = {"job": own, "hydra": hydra, "all": {**own, **hydra}}[what]
+    return OmegaConf.to_yaml(OmegaConf.create(shown))
+
+
+def run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tuple[Path, T | None]:
+    """Take a run's folder and call `task` there as a Hydra job.
+
+    Args:
+        job: what to run; without `run.dir`, a new folder below `outputs` is made.
+        task: called with the configuration and the writer of the folder. Hydra's record and the
+            log with a failure's traceback lie there too.
+        outputs: where new folders go.
+
+    Returns:
+        The folder, and what the task returned: None where this run is finished there already.
+
+    Raises:
+        Exception: whatever the task raised, as it was raised; the run's state tells of it.
+    """
+    config = job.config
+    folder = Path(config.run.dir) if config.run.dir else new_folder(outputs)
+    config.run.dir = str(folder)
+    values = to_dict(config)
+    stored = StoredRun(folder)
+    differing = differences(values, stored.config()) if stored.exists() else []
+    writer = RunWriter.claim(folder, values, differing, overwrite=config.run.overwrite)
+    if writer is None:
+        return folder, None
+    try:
+        return folder, _run_job(job, folder, lambda: task(config, writer))
+    except KeyboardInterrupt:
+        writer.abandon("interrupted")
+        raise
+    except BaseException as error:
+        writer.abandon("failed", error=first_line(error))
+        raise
+
+
+def _run_job(job: Job, folder: Path, task: Callable[[], T]) -> T:
+    """Call `task` as Hydra does: with its record in the folder, its logging, its `HydraConfig`."""
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.utils import JobStatus, run_job
+    from hydra.types import HydraContext
+    from omegaconf import open_dict, read_write
+
+    composed = job.composed.copy()
+    with read_write(composed), open_dict(composed):
+        composed.run.dir = composed.hydra.run.dir = _literal(str(folder))
+    with _hydra(str(composed.hydra.job.name)) as hydra:
+        result = run_job(
+            task_function=lambda _: _logged(task),
+            config=composed,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=HydraContext(hydra.config_loader, Callbacks(composed)),
+        )
+    if result.status is JobStatus.FAILED:
+        raise result._return_value
+    return result.return_value  # type: ignore[no-any-return]
+
+
+def _logged(task: Callable[[], T]) -> T:
+    """Call `task`; Hydra itself never logs the traceback of a job that failed."""
+    try:
+        return task()
+    except Exception:
+        logging.getLogger("bnrepro").exception("the run failed")
+        raise
+
+
+def _literal(text: str) -> str:
+    """Text that OmegaConf will not take for an interpolation."""
+    return text.replace("${", "\\${")
+
+
+def complete(arguments: Sequence[str], incomplete: str) -> list[str]:
+    """What may follow `incomplete`: groups, their options, settings, experiments."""
+    from hydra.plugins.completion_plugin import DefaultCompletionPlugin
+
+    with _hydra("complete") as hydra:
+        plugin = DefaultCompletionPlugin(hydra.config_loader)
+        return plugin._query(config_name="config", line=" ".join([*arguments, incomplete]))

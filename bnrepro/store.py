@@ -1,0 +1,412 @@
+"""A run on disk: the one place where runs are written and read.
+
+A run's folder is the interface between the wing that makes runs and the wing that reads them:
+
+    config.yaml    the resolved configuration        metrics.jsonl  one JSON object a line
+    manifest.json  what it ran on, and when          probes/        one .npz a probe
+    status.json    state, last step, owner           checkpoints/   the last two
+    summary.json   written last                      events.out.tfevents.*, .hydra/, train.log
+
+`RunWriter` makes such a folder, `StoredRun` reads one. Nothing here imports torch or Hydra. Order
+is told by step, never by a file's time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bnrepro import atomic
+from bnrepro.errors import CheckpointError, ConfigError, RunInUseError, StorageError
+
+CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
+STATUS = "status.json"
+SUMMARY = "summary.json"
+PROBES = "probes"
+CHECKPOINTS = "checkpoints"
+EVENTS = "events.out.tfevents."
+OWN_NAMES = (CONFIG, MANIFEST, METRICS, STATUS, SUMMARY, PROBES, CHECKPOINTS, ".hydra", "train.log")
+
+FINISHED = ("done", "diverged")
+"""States of a run that is a result; any other is worth starting again."""
+
+HEARTBEAT_SECONDS = 15.0
+SILENT_SECONDS = 20 * HEARTBEAT_SECONDS
+"""A run on another machine that has not shown a sign of life for so long is taken for dead."""
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    """Turn an OSError into one line that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write or read: {error.strerror or error} ({error.filename or path}): "
+            "free space or choose another folder with run.dir"
+        ) from error
+
+
+def _json(value: Any) -> Any:
+    """Numbers that JSON lacks become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _json(item) for key, item in value.items()}
+    return [_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
+    text = json.dumps(_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic.write(path, lambda file: file.write(text.encode()), durable=durable)
+
+
+def _boot_id() -> str | None:
+    """What tells one boot of this machine from another; None where the system has no such thing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process started, in ticks since boot: with it a pid used again is told apart."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _owner() -> dict[str, Any]:
+    pid = os.getpid()
+    start = _process_start(pid)
+    return {"pid": pid, "pid_start": start, "host": socket.gethostname(), "boot_id": _boot_id()}
+
+
+def _alive(status: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote this status is still there to write more."""
+    if status.get("host") != socket.gethostname():
+        try:
+            beat = datetime.fromisoformat(str(status.get("heartbeat")))
+        except ValueError:
+            return False
+        return (datetime.now(UTC) - beat).total_seconds() < SILENT_SECONDS
+    if status.get("boot_id") != _boot_id():
+        return False
+    try:
+        os.kill(int(status["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError, TypeError):
+        return False
+    except PermissionError:  # it is there, and somebody else's
+        pass
+    return _process_start(int(status["pid"])) == status.get("pid_start")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it lies on disk. Every method reads afresh."""
+
+    folder: Path
+
+    def _load(self, name: str) -> dict[str, Any] | None:
+        try:
+            value = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"not readable: {error} ({self.folder / name}): move the folder away"
+            ) from error
+        return value if isinstance(value, dict) else None
+
+    def exists(self) -> bool:
+        """Whether the folder holds a run, finished or not."""
+        return (self.folder / STATUS).is_file() or (self.folder / SUMMARY).is_file()
+
+    def status(self) -> dict[str, Any]:
+        """The run's status; its `state` is `stale` where a running run's process is gone."""
+        status = self._load(STATUS) or {"state": "failed", "step": 0}
+        if status.get("state") == "running" and not _alive(status):
+            return {**status, "state": "stale"}
+        return status
+
+    def summary(self) -> dict[str, Any] | None:
+        """The run's summary, or None where it did not come to its end."""
+        return self._load(SUMMARY)
+
+    def manifest(self) -> dict[str, Any]:
+        """What the run ran on."""
+        return self._load(MANIFEST) or {}
+
+    def config(self) -> dict[str, Any]:
+        """The run's configuration as plain containers."""
+        import yaml
+
+        try:
+            text = (self.folder / CONFIG).read_text(encoding="utf-8")
+            value = yaml.safe_load(text)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise StorageError(
+                f"not readable: {error} ({self.folder / CONFIG}): move the folder away"
+            ) from error
+        return value if isinstance(value, dict) else {}
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every whole line of `metrics.jsonl`, in the order of steps."""
+        path = self.folder / METRICS
+        with _storage(path):
+            text = path.read_bytes() if path.is_file() else b""
+        lines = text.split(b"\n")[:-1]  # what follows the last newline was never finished
+        return [json.loads(line) for line in lines]
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values of one metric, wherever it was recorded."""
+        points = [(row["step"], row[name]) for row in self.metrics() if row.get(name) is not None]
+        steps, values = zip(*points, strict=True) if points else ((), ())
+        return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
+
+    def probe_steps(self) -> list[int]:
+        """The steps of which there is a probe."""
+        return sorted(_numbered(self.folder / PROBES, "npz"))
+
+    def probe(self, step: int) -> dict[str, np.ndarray]:
+        """One probe's arrays by name."""
+        path = _numbered(self.folder / PROBES, "npz")[step]
+        with _storage(path), np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def probed(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps (P,) and one measurement over all probes, (P, …)."""
+        found = [(step, self.probe(step)) for step in self.probe_steps()]
+        kept = [(step, arrays[name]) for step, arrays in found if name in arrays]
+        return np.array([step for step, _ in kept]), np.array([values for _, values in kept])
+
+    def checkpoint_steps(self) -> list[int]:
+        """The steps of which there is a checkpoint, whole or not."""
+        return sorted(_numbered(self.folder / CHECKPOINTS, "pt"))
+
+    def checkpoint(self, step: int) -> bytes:
+        """A checkpoint's bytes, checked against its SHA-256.
+
+        Raises:
+            CheckpointError: it is missing or was changed since it was written.
+        """
+        path = self.folder / CHECKPOINTS / _number(step, "pt")
+        try:
+            content = path.read_bytes()
+            expected = path.with_suffix(".sha256").read_text().split()[0]
+        except (OSError, IndexError, ValueError) as error:
+            raise CheckpointError(f"not readable: {error} ({path}): use another") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise CheckpointError(
+                f"damaged: SHA-256 is {found}, should be {expected} ({path}): use another"
+            )
+        return content
+
+
+def _number(step: int, suffix: str) -> str:
+    return f"{step:09d}.{suffix}"
+
+
+def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
+    """Files named by a step."""
+    found = folder.glob(f"*.{suffix}") if folder.is_dir() else ()
+    return {int(path.stem): path for path in found if path.stem.isdigit()}
+
+
+def find_runs(folder: Path) -> list[StoredRun]:
+    """Every run in `folder` or below it, in the order of their paths.
+
+    Raises:
+        StorageError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise StorageError(f"no such folder ({folder}): name a folder of runs")
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        if STATUS in names or SUMMARY in names:
+            found.append(StoredRun(Path(root)))
+            folders.clear()
+    return found
+
+
+def new_folder(parent: Path) -> Path:
+    """A name for a new run's folder that no other run has: date, time and microsecond."""
+    return parent / datetime.now().strftime("%Y-%m-%d/%H%M%S-%f")
+
+
+class RunWriter:
+    """Writes one run's folder; made by `claim`, closed by `finish`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._owner = _owner()
+        self._began = time.monotonic()
+        self._beat = -math.inf
+        self._state = "running"
+        self._step = 0  # of the last line
+        self._metrics: IO[str] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this writer took the folder, by a clock that does not jump."""
+        return time.monotonic() - self._began
+
+    @classmethod
+    def claim(
+        cls,
+        folder: Path,
+        config: Mapping[str, Any],
+        differences: list[str],
+        *,
+        overwrite: bool = False,
+    ) -> RunWriter | None:
+        """Take a folder for a run, or None where this very run is finished there already.
+
+        `differences` are those between `config` and the configuration of the run that lies there.
+
+        Raises:
+            RunInUseError: another process is writing this run.
+            ConfigError: the folder holds another run, or something that is no run.
+            StorageError: the folder cannot be written.
+        """
+        stored = StoredRun(folder)
+        with _storage(folder):
+            if stored.exists():
+                status = stored.status()
+                if status["state"] == "running":
+                    raise RunInUseError(
+                        f"in use by process {status.get('pid')} on {status.get('host')} ({folder}):"
+                        " wait for it, or choose another run.dir"
+                    )
+                if not overwrite and differences:
+                    raise ConfigError(
+                        f"another configuration ran here ({folder}; {'; '.join(differences)}): "
+                        "choose another run.dir, or run.overwrite=true to replace it"
+                    )
+                if not overwrite and stored.summary() is not None:
+                    return None
+                _clear(folder)
+            elif folder.is_dir() and any(folder.iterdir()):
+                raise ConfigError(
+                    f"not empty and not a run ({folder}): choose another run.dir"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            run = cls(folder)
+            run._write_status(0)
+            (folder / PROBES).mkdir()
+            (folder / CHECKPOINTS).mkdir()
+            text = _yaml(config)
+            atomic.write(folder / CONFIG, lambda file: file.write(text.encode()))
+            run._metrics = open(folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+        return run
+
+    def _write_status(self, step: int, error: str | None = None) -> None:
+        self._beat = time.monotonic()
+        status = {
+            "state": self._state,
+            "step": step,
+            **self._owner,
+            "heartbeat": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        if error is not None:
+            status["error"] = error
+        _write_json(self.folder / STATUS, status, durable=self._state != "running")
+
+    def manifest(self, facts: Mapping[str, Any]) -> None:
+        """Write what the run runs on."""
+        with _storage(self.folder):
+            _write_json(self.folder / MANIFEST, facts)
+
+    def record(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append one line to the metrics, and a sign of life to the status where one is due."""
+        assert self._metrics is not None
+        with _storage(self.folder):
+            line = json.dumps(_json({"step": step, **values}), allow_nan=False)
+            self._metrics.write(line + "\n")
+            self._metrics.flush()
+            self._step = step
+            if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
+                self._write_status(step)
+
+    def probe(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write one probe. It can be computed again, so it is not flushed to the disk."""
+        named: dict[str, Any] = dict(arrays)
+        path = self.folder / PROBES / _number(step, "npz")
+        with _storage(path):
+            atomic.write(path, lambda file: np.savez(file, **named), durable=False)
+
+    def checkpoint(self, step: int, content: bytes) -> None:
+        """Write a checkpoint with its SHA-256; the last two are kept."""
+        folder = self.folder / CHECKPOINTS
+        path = folder / _number(step, "pt")
+        digest = hashlib.sha256(content).hexdigest()
+        with _storage(path):
+            # The digest first: a checkpoint without one would count as damaged.
+            line = f"{digest}  {path.name}\n".encode()
+            atomic.write(path.with_suffix(".sha256"), lambda file: file.write(line))
+            atomic.write(path, lambda file: file.write(content))
+            for old in sorted(_numbered(folder, "pt"))[:-2]:
+                (folder / _number(old, "pt")).unlink()
+                (folder / _number(old, "sha256")).unlink(missing_ok=True)
+
+    def finish(self, state: str, step: int, summary: Mapping[str, Any]) -> None:
+        """Close a run that is a result: its status, then its summary, which is written last."""
+        self._close(state, step)
+        with _storage(self.folder):
+            _write_json(self.folder / SUMMARY, {"status": state, **summary})
+
+    def abandon(self, state: str, error: str | None = None) -> None:
+        """Close a run that did not come to its end (`interrupted` or `failed`)."""
+        self._close(state, self._step, error)
+
+    def _close(self, state: str, step: int, error: str | None = None) -> None:
+        self._state = state
+        with _storage(self.folder):
+            if self._metrics is not None:
+                self._metrics.close()
+            self._write_status(step, error)
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run left in its folder, and nothing else that may lie there."""
+    for name in sorted(os.listdir(folder)):
+        if name in OWN_NAMES or name.startswith(EVENTS):
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def to_bytes(save: Any) -> bytes:
+    """What `save` writes into a file object, as bytes."""
+    buffer = io.BytesIO()
+    save(buffer)
+    return buffer.getvalue()

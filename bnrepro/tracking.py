@@ -1,0 +1,134 @@
+"""TensorBoard: a run's metrics and activations as a person looks at them.
+
+A view and never the source of a verdict. Every start opens a new event file with `purge_step`, so
+that points which an interrupted run left behind are not shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnrepro.figures import activation_bands
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+TAGS = {
+    "train_loss": "train/loss",
+    "lr": "train/learning_rate",
+    "test_accuracy": "test/accuracy",
+    "test_loss": "test/loss",
+    "validation_accuracy": "validation/accuracy",
+    "validation_loss": "validation/loss",
+}
+"""Metrics as `metrics.jsonl` names them, and their tags."""
+
+PARTS = ("p50", "p15", "p85")
+"""Of a margin chart: value, lower and upper."""
+
+
+class Tracker:
+    """Writes one run's event file."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: SummaryWriter = SummaryWriter(
+            str(folder), purge_step=step, flush_secs=10, max_queue=1000
+        )
+        self._shown: dict[str, int] = {}
+
+    def hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """The configuration by dotted names, in the same event file, for the HParams tab."""
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in values.items()
+        }
+        for summary in hparams(plain, {"test/accuracy": None, "validation/accuracy": None}):
+            self._writer.file_writer.add_summary(summary)  # type: ignore[union-attr]
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of metrics."""
+        for name, tag in TAGS.items():
+            if name in values:
+                self._writer.add_scalar(tag, values[name], step)
+
+    def probe(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """One probe: histograms, percentile bands of a unit, means over each layer, norms."""
+        for key, values in arrays.items():
+            layer, _, what = key.rpartition("/")
+            if what == "counts":
+                self._histogram(step, layer, values, arrays[f"{layer}/edges"])
+            elif what == "percentiles":
+                self._band(step, layer, values, arrays[f"{layer}/std"])
+            elif what in ("mean", "std", "saturated", "moved", "moved_total"):
+                self._writer.add_scalar(f"{what}/{layer}", float(values.mean()), step)
+                if what == "saturated":
+                    self._writer.add_scalar(f"dead/{layer}", float((values == 1).mean()), step)
+            elif what in ("weight_norm", "gradient_norm"):
+                self._writer.add_scalar(f"{what}/{layer}", float(values), step)
+
+    def _histogram(self, step: int, layer: str, counts: np.ndarray, edges: np.ndarray) -> None:
+        centers = (edges[1:] + edges[:-1]) / 2
+        total = int(counts.sum())
+        self._writer.add_histogram_raw(
+            f"input/{layer}",
+            min=float(edges[0]),
+            max=float(edges[-1]),
+            num=total,
+            sum=float((centers * counts).sum()),
+            sum_squares=float((centers**2 * counts).sum()),
+            bucket_limits=edges[1:].tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=step,
+        )
+
+    def _band(self, step: int, layer: str, percentiles: np.ndarray, std: np.ndarray) -> None:
+        """The percentiles of one unit, chosen at the first probe for its median spread."""
+        unit = self._shown.setdefault(layer, int(np.argsort(std, kind="stable")[len(std) // 2]))
+        low, middle, high = (float(value) for value in percentiles[unit])
+        for part, value in zip(PARTS, (middle, low, high), strict=True):
+            self._writer.add_scalar(f"unit/{layer}/{part}", value, step)
+
+    def charts(self, layers: list[str]) -> None:
+        """The Custom Scalars tab: a margin chart for every layer, as Fig. 1b and c."""
+        charts = {
+            f"input of {layer}": ["Margin", [f"unit/{layer}/{part}" for part in PARTS]]
+            for layer in layers
+        }
+        accuracy = ["Multiline", ["test/accuracy", "validation/accuracy"]]
+        self._writer.add_custom_scalars(
+            {
+                "Fig. 1b, c: 15th, 50th and 85th percentile of one unit": charts,
+                "Fig. 1a": {"accuracy": accuracy},
+            }
+        )
+
+    def bands(self, steps: np.ndarray, layers: dict[str, np.ndarray], title: str) -> None:
+        """Fig. 1b and c of the whole run as a picture; percentiles (P, U, 3) by layer."""
+        picture = activation_bands(steps, layers, title)
+        # A canvas of its own: pyplot would keep every figure and ask for a display.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(picture)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        self._writer.add_image("Fig. 1bc", pixels, int(steps[-1]), dataformats="HWC")
+
+    def finish(self, values: Mapping[str, float | int | None], step: int) -> None:
+        """The run's last numbers, and the end of the file."""
+        for name, value in values.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                self._writer.add_scalar(f"summary/{name}", value, step)
+        self.close()
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._writer.close()

@@ -1,0 +1,159 @@
+"""The training loop. It knows no files, no Hydra and no claims.
+
+A step is a function of (parameters, optimizer state, seed, step) alone: the order of the images
+is drawn anew from (seed, epoch), so a loop started at any step sees what an uninterrupted one saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bnrepro import config as c
+from bnrepro.data import Dataset, Split, permutation
+
+EVALUATION_BATCH = 1000  # images at once; small enough that activations stay in the cache
+
+
+@dataclass
+class Position:
+    """Where a run stands: steps done, and the losses since the last recorded line."""
+
+    step: int = 0
+    losses: list[Tensor] = field(default_factory=list)
+
+
+class Listener(Protocol):
+    """What happens between steps, as the loop sees it. Nothing here may change the model."""
+
+    def record(self, step: int, values: dict[str, float]) -> None:
+        """A line of metrics is there."""
+
+    def probe(self, step: int) -> None:
+        """The activations are to be measured."""
+
+    def checkpoint(self, position: Position) -> None:
+        """The state is to be kept."""
+
+
+class DivergedError(Exception):
+    """The loss was not finite at this step, counted from 1."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step = step
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    learning_rate: Callable[[int], float],
+    data: Dataset,
+    config: c.Config,
+    listener: Listener,
+    position: Position,
+) -> None:
+    """Train from `position` to `config.train.steps`, which `position` follows.
+
+    Raises:
+        DivergedError: a loss is not finite. Nothing after that step was recorded, measured or kept.
+    """
+    plan, every = config.train, config.probe.every
+    images, labels = data.train.images, data.train.labels
+    count, size = len(labels), plan.batch_size
+    batches = -(-count // size)  # an epoch's last batch may be smaller: no image is dropped
+    order, drawn = None, -1
+    if position.step == 0:
+        listener.record(0, evaluate(model, data))
+        if every:
+            listener.probe(0)
+    model.train()
+    while position.step < plan.steps:
+        epoch, index = divmod(position.step, batches)
+        if epoch != drawn:
+            order, drawn = permutation(config.seed, epoch, count).to(labels.device), epoch
+        assert order is not None
+        batch = order[index * size : (index + 1) * size]
+        rate = learning_rate(position.step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        loss = cross_entropy(model(images[batch]), labels[batch])
+        loss.backward()
+        optimizer.step()
+        position.losses.append(loss.detach())  # read in one go later: reading waits for a GPU
+        position.step += 1
+
+        step, last = position.step, position.step == plan.steps
+        evaluation = last or step % plan.eval_every == 0
+        line = evaluation or step % plan.log_every == 0
+        measured = every and (last or step % every == 0)
+        kept = last or step % plan.checkpoint_every == 0
+        if not (line or measured or kept):
+            continue
+        losses = finite(position)
+        if line:
+            position.losses.clear()
+            values = {"train_loss": sum(losses) / len(losses), "lr": rate}
+            if evaluation:
+                values |= evaluate(model, data)
+                if not math.isfinite(values["test_loss"]):  # this step's update did it
+                    raise DivergedError(step)
+            listener.record(step, values)
+        if measured:
+            listener.probe(step)
+        if kept:
+            listener.checkpoint(position)
+
+
+def finite(position: Position) -> list[float]:
+    """The losses since the last line.
+
+    Raises:
+        DivergedError: with the first step whose loss is not finite.
+    """
+    losses = torch.stack(position.losses)
+    good = torch.isfinite(losses)
+    if not bool(good.all()):
+        first = int((~good).nonzero()[0])
+        raise DivergedError(position.step - len(losses) + first + 1)
+    values: list[float] = losses.tolist()
+    return values
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
+    """Accuracy and mean loss on the whole test and validation splits, in inference mode."""
+    training = model.training
+    model.eval()
+    try:
+        test_accuracy, test_loss = score(model, data.test)
+        validation_accuracy, validation_loss = score(model, data.validation)
+    finally:
+        model.train(training)
+    return {
+        "test_accuracy": test_accuracy,
+        "test_loss": test_loss,
+        "validation_accuracy": validation_accuracy,
+        "validation_loss": validation_loss,
+    }
+
+
+def score(model: nn.Module, split: Split) -> tuple[float, float]:
+    """Accuracy and mean loss of a model in the mode it is in, over every image of a split."""
+    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
+    chunks = zip(
+        split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
+    )
+    for images, labels in chunks:
+        logits = model(images)
+        correct += (logits.argmax(1) == labels).sum()
+        loss += cross_entropy(logits, labels, reduction="sum").double()
+    return correct.item() / len(split.labels), loss.item() / len(split.labels)
