@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import traceback
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 OUTPUTS = Path("outputs")
 BUG, INTERRUPTED = 70, 130
 
-USAGE_ERROR = typer.BadParameter.__base__  # typer's own base of usage errors has no public name
-assert USAGE_ERROR is not None
+# Typer's own base of usage errors has no public name.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="bnrepro",
@@ -35,7 +36,7 @@ data_app = typer.Typer(help="Data sets: what is here, download, take over a copy
 app.add_typer(data_app, name="data", no_args_is_help=True)
 
 
-class Shown(str, Enum):
+class Shown(StrEnum):
     """What `--cfg` prints."""
 
     job = "job"
@@ -51,7 +52,9 @@ def _complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _complete_dataset(incomplete: str) -> list[str]:
-    return [name for name in ("cifar10", "digits", "folder", "mnist") if name.startswith(incomplete)]
+    return [
+        name for name in ("cifar10", "digits", "folder", "mnist") if name.startswith(incomplete)
+    ]
 
 
 Overrides = Annotated[
@@ -151,7 +154,7 @@ def runs(
     """List runs and their state."""
     from bnrepro.store import find_runs
 
-    rows = [_row(run) for run in find_runs(folder)]
+    rows = [_row(run, folder) for run in find_runs(folder)]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -159,11 +162,11 @@ def runs(
     _table(columns, [[row["run"], row["state"], *_cells(row)] for row in rows])
 
 
-def _row(run: StoredRun) -> dict[str, Any]:
-    """What there is to say about a run in one line."""
+def _row(run: StoredRun, folder: Path) -> dict[str, Any]:
+    """What there is to say about a run in one line; its name is relative to `folder`."""
     status, summary, config = run.status(), run.summary() or {}, run.config()
     return {
-        "run": str(run.folder),
+        "run": str(run.folder.relative_to(folder)),
         "state": status["state"],
         "step": status.get("step"),
         "steps": config.get("train", {}).get("steps"),
@@ -196,7 +199,8 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
     table = Table(*columns, box=None, header_style="bold")
     for row in rows:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console().print(table)
+    # Into a pipe or a file a row is one line, whatever its length.
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
 
 
 @app.command()
@@ -212,6 +216,78 @@ def tensorboard(
     from bnrepro import dashboard
 
     dashboard.serve(folder, host, port, typer.echo)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; by default into DIR.", metavar="DIR")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Draw Fig. 1 from runs on disk, beside the paper's points."""
+    from bnrepro.report import fig1
+
+    target = out or folder
+    typer.echo(fig1.render(folder, target))
+    typer.echo(f"written: {target / 'fig1.md'}")
+
+
+@data_app.command("list")
+def data_list(root: Root = DATA, as_json: Json = False, debug: Debug = False) -> None:
+    """Show which data sets are here."""
+    from bnrepro import data
+
+    entries = [dataclasses.asdict(entry) for entry in data.inventory(root)]
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2, default=str))
+        return
+    columns = ("name", "state", "train", "test", "where", "fingerprint")
+    _table(columns, [[_text(entry[column]) for column in columns] for entry in entries])
+
+
+@data_app.command("fetch")
+def data_fetch(name: Name, root: Root = DATA, mirror: Mirror = None, debug: Debug = False) -> None:
+    """Download a data set and check it."""
+    from bnrepro import data
+    from bnrepro.display import transfer
+
+    with transfer() as progress:
+        data.fetch(name, root, mirror=mirror, progress=progress)
+    data_verify(name, root)
+
+
+@data_app.command("import")
+def data_import(
+    name: Name,
+    path: Annotated[Path, typer.Argument(help="A class-folder tree, zips of one, or raw files.")],
+    root: Root = DATA,
+    debug: Debug = False,
+) -> None:
+    """Take over a copy of a data set, so that nothing has to be downloaded."""
+    from bnrepro import data
+    from bnrepro.display import transfer
+
+    with transfer() as progress:
+        target = data.import_copy(name, path, root, progress=progress)
+    typer.echo(f"imported: {target}")
+
+
+@data_app.command("verify")
+def data_verify(name: Name, root: Root = DATA, debug: Debug = False) -> None:
+    """Read a data set whole and check it."""
+    from bnrepro import data
+
+    for entry in data.verify(name, root):
+        typer.echo(
+            f"{entry.name}: sound, {entry.train} + {entry.test} images ({entry.state}, "
+            f"{entry.where or 'bundled'}), fingerprint {entry.fingerprint}"
+        )
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def main(arguments: list[str] | None = None) -> int:

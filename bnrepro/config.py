@@ -288,7 +288,7 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     try:
         container = OmegaConf.to_container(own, resolve=True)
     except OmegaConfBaseException as error:
@@ -390,7 +390,12 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     o = c.optimizer
     yield "optimizer.lr", o.lr, finite(o.lr) and o.lr > 0, "a finite number above 0"
     decay = o.weight_decay
-    yield "optimizer.weight_decay", decay, finite(decay) and decay >= 0, "a finite number, 0 or more"
+    yield (
+        "optimizer.weight_decay",
+        decay,
+        finite(decay) and decay >= 0,
+        "a finite number, 0 or more",
+    )
     if isinstance(o, Sgd):
         yield "optimizer.momentum", o.momentum, 0 <= o.momentum < 1, "in [0, 1)"
     if isinstance(c.schedule, DecaySchedule):

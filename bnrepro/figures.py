@@ -18,8 +18,7 @@ BLUE, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#777777"
 
 
 def typical_unit(percentiles: np.ndarray) -> int:
-    """The unit that stands for its layer: the one whose distribution wanders neither more nor
-    less than most.
+    """The unit that stands for its layer: its distribution wanders neither more nor less than most.
 
     Args:
         percentiles: (P, U, 3) over P probes.
@@ -62,14 +61,14 @@ def activation_bands(steps: np.ndarray, layers: dict[str, np.ndarray], title: st
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.2 * len(layers) + 0.6, 3.2), layout="constrained", dpi=110)
-    every_axes = figure.subplots(1, len(layers), squeeze=False)[0]
+    figure = Figure(figsize=(4.8, 1.9 * len(layers) + 0.6), layout="constrained", dpi=110)
+    every_axes = figure.subplots(len(layers), 1, squeeze=False, sharex=True)[:, 0]
     for axes, (name, percentiles) in zip(every_axes, layers.items(), strict=True):
         unit = typical_unit(percentiles)
         band(axes, steps, percentiles[:, unit], BLUE, "")
         axes.set_title(f"input of {name}, unit {unit}", fontsize=9)
-        axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.axhline(0, color=GREY, linewidth=0.5)
-    figure.suptitle(f"{title}: 15th, 50th and 85th percentile of a typical unit", fontsize=10)
+    every_axes[-1].set_xlabel("step", fontsize=8)
+    figure.suptitle(f"{title}\n15th, 50th and 85th percentile of a typical unit", fontsize=9)
     return figure

@@ -110,7 +110,9 @@ def _explain(error: Exception) -> str:
     settings = to_dict(parse(compose("config")))
     known = {*keys(settings), "experiment"}
     key = getattr(root, "full_key", None)
-    if isinstance(root, ConfigKeyError | ConfigAttributeError) or "No match in the defaults list" in str(error):
+    if isinstance(
+        root, ConfigKeyError | ConfigAttributeError
+    ) or "No match in the defaults list" in str(error):
         name = str(key or text.split("'")[1] if "'" in text else text)
         if name in known and name not in flat(settings):
             return f"{text}: '{name}' is a group, its options are: {', '.join(options(name))}"

@@ -81,11 +81,14 @@ def initialize(model: nn.Module, init: c.Init, generator: torch.Generator) -> No
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(module.weight)
-            deviation = init.scale * {
-                "gaussian": 1.0,
-                "xavier": math.sqrt(2 / (fan_in + fan_out)),
-                "he": math.sqrt(2 / fan_in),
-            }[init.name]
+            deviation = (
+                init.scale
+                * {
+                    "gaussian": 1.0,
+                    "xavier": math.sqrt(2 / (fan_in + fan_out)),
+                    "he": math.sqrt(2 / fan_in),
+                }[init.name]
+            )
             nn.init.normal_(module.weight, std=deviation, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -94,7 +97,9 @@ def initialize(model: nn.Module, init: c.Init, generator: torch.Generator) -> No
 def nonlinearities(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Name and module of every nonlinearity, from the input to the output."""
     kinds = (nn.Sigmoid, nn.ReLU, nn.Tanh)
-    yield from ((name, module) for name, module in model.named_modules() if isinstance(module, kinds))
+    yield from (
+        (name, module) for name, module in model.named_modules() if isinstance(module, kinds)
+    )
 
 
 def weighted(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

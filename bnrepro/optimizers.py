@@ -22,9 +22,7 @@ def build(config: c.Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
             fused=True,
         )
     assert isinstance(config, c.Adam)
-    return torch.optim.Adam(
-        parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True
-    )
+    return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def schedule(config: c.Config) -> Callable[[int], float]:

@@ -77,10 +77,10 @@ class Probe:
             values = np.sort(inputs, axis=1)  # (U, n), a unit's inputs in ascending order
             found |= _prefixed(name, self._distribution(name, values))
         for name, weight in weighted(self._model):
-            found[f"{name}/weight_norm"] = np.float32(weight.detach().norm().item())
+            found[f"{name}/weight_norm"] = np.array(weight.detach().norm().item(), np.float32)
             if weight.grad is not None:
-                found[f"{name}/gradient_norm"] = np.float32(weight.grad.norm().item())
-        return {name: np.asarray(values) for name, values in found.items()}
+                found[f"{name}/gradient_norm"] = np.array(weight.grad.norm().item(), np.float32)
+        return found
 
     @torch.no_grad()
     def _inputs(self) -> dict[str, np.ndarray]:

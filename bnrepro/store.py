@@ -240,7 +240,9 @@ def find_runs(folder: Path) -> list[StoredRun]:
         StorageError: there is no such folder.
     """
     if not folder.is_dir():
-        raise StorageError(f"no such folder ({folder}): name a folder of runs")
+        raise StorageError(
+            f"no such folder ({folder}): name a folder of runs; 'bnrepro train' makes one"
+        )
     found = []
     for root, folders, names in os.walk(folder):
         folders.sort()
@@ -308,9 +310,7 @@ class RunWriter:
                     return None
                 _clear(folder)
             elif folder.is_dir() and any(folder.iterdir()):
-                raise ConfigError(
-                    f"not empty and not a run ({folder}): choose another run.dir"
-                )
+                raise ConfigError(f"not empty and not a run ({folder}): choose another run.dir")
             folder.mkdir(parents=True, exist_ok=True)
             run = cls(folder)
             run._write_status(0)

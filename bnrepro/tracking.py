@@ -28,6 +28,14 @@ TAGS = {
 }
 """Metrics as `metrics.jsonl` names them, and their tags."""
 
+HYPERPARAMETERS = (
+    "dataset.name", "norm.name", "norm.placement", "model.name", "model.hidden",
+    "model.activation", "model.dropout", "init.name", "init.scale", "optimizer.name",
+    "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "schedule.name",
+    "train.steps", "train.batch_size", "seed",
+)  # fmt: skip
+"""What the HParams tab compares: the same names in every run, or TensorBoard drops columns."""
+
 PARTS = ("p50", "p15", "p85")
 """Of a margin chart: value, lower and upper."""
 
@@ -44,15 +52,18 @@ class Tracker:
         self._shown: dict[str, int] = {}
 
     def hyperparameters(self, values: Mapping[str, Any]) -> None:
-        """The configuration by dotted names, in the same event file, for the HParams tab."""
+        """The configuration, by dotted names, in the same event file, for the HParams tab."""
         from torch.utils.tensorboard.summary import hparams
 
+        chosen = {name: values.get(name, "") for name in HYPERPARAMETERS}
         plain = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in values.items()
+            name: value if isinstance(value, int | float | str) else str(value)
+            for name, value in chosen.items()
         }
+        file_writer = self._writer.file_writer
+        assert file_writer is not None
         for summary in hparams(plain, {"test/accuracy": None, "validation/accuracy": None}):
-            self._writer.file_writer.add_summary(summary)  # type: ignore[union-attr]
+            file_writer.add_summary(summary)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """One line of metrics."""

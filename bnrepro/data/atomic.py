@@ -18,6 +18,7 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(part, "xb") as file:
                 fill(file)
@@ -32,7 +33,7 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(path, error.strerror or error) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -41,21 +42,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder and see that a file can be created in it; DataError if not.
+    """DataError unless files can be created in a folder that is there or is to be made.
 
-    To be asked before the download or the decoding, which take long.
+    To be asked before a download or a decoding that takes long; leaves no trace.
     """
-    probe = folder / f"probe.{secrets.token_hex(4)}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    folder = folder.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise _unwritable(folder, f"{there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(folder, f"{there} is read-only")
 
 
-def _unwritable(path: Path, error: OSError) -> DataError:
+def _unwritable(path: Path, reason: object) -> DataError:
     return DataError(
-        f"cannot write: {error.strerror or error} ({path}): make room and allow writing there, "
+        f"cannot write: {reason} ({path}): make room and allow writing there, "
         f"or choose another folder with dataset.root or BNREPRO_DATA"
     )

@@ -35,7 +35,7 @@ def mnist(root: Path, mirror: str | None = None, progress: Progress | None = Non
     folder = root / known.FOLDERS["mnist"]
     atomic.require_writable(folder)
     for name, expected in known.MNIST_SHA256.items():
-        if sources.has_digest(folder / name, hashlib.sha256, expected):
+        if sources.digest(folder / name, hashlib.sha256) == expected:
             continue
         url = _url(mirror or known.MNIST_URL, f"{name}.gz")
         packed = get(url, "mnist", progress)
@@ -55,8 +55,8 @@ def cifar10(root: Path, mirror: str | None = None, progress: Progress | None = N
     """
     folder = root / known.FOLDERS["cifar10"]
     atomic.require_writable(folder)
-    digests = sources.cifar10_md5()
-    if all(sources.has_digest(folder / name, sources.md5, digests[name]) for name in digests):
+    expected = sources.cifar10_md5()
+    if all(sources.digest(folder / name, sources.md5) == expected[name] for name in expected):
         return
     url = _url(mirror or known.CIFAR10_URL, known.CIFAR10_ARCHIVE)
     archive = get(url, "cifar10", progress)
@@ -108,7 +108,10 @@ def get(url: str, name: str, progress: Progress | None = None) -> bytes:
                     progress(url.rpartition("/")[2], len(content), total)
         if total is not None and len(content) != total:
             raise ValueError(f"cut off after {len(content):,} of {total:,} bytes")
-    except urllib.error.URLError as error:  # HTTPError, a status such as 404, is one too
+    except urllib.error.HTTPError as error:  # a status such as 404
+        error.close()
+        raise _failed(name, url, error) from error
+    except urllib.error.URLError as error:
         raise _failed(name, url, error.reason) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _failed(name, url, error) from error
@@ -129,6 +132,7 @@ class NoDowngrade(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme != "https" and not scheme == req.type == "http":
+            fp.close()
             raise urllib.error.URLError(f"redirected from {req.type} to {newurl}, refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

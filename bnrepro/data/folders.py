@@ -6,6 +6,7 @@ with a dot, are passed over; anything else below train/ and test/ that is no suc
 error, because leaving it out silently would give another data set.
 """
 
+import io
 import stat
 import struct
 import zipfile
@@ -112,9 +113,8 @@ def png_shape(content: bytes, where: str) -> tuple[int, int, int]:
 
 def decode(content: bytes, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
     """The pixels of a PNG, uint8 (C, H, W); DataError unless it is one of just that shape."""
-    # Both imports are slow, and only class folders need them.
-    import torch
-    from torchvision.io import ImageReadMode, decode_image
+    # Pillow is what torchvision reads PNGs with; its own decoders are on their way out (0.29).
+    from PIL import Image
 
     # The head is compared first: a few bytes can claim to be an image of many gigabytes.
     if (found := png_shape(content, where)) != shape:
@@ -122,12 +122,13 @@ def decode(content: bytes, shape: tuple[int, ...], where: str) -> NDArray[np.uin
             f"(channels, height, width) expected {shape}, found {found} ({where}): "
             f"bring all images to one size and mode"
         )
+    channels, height, width = shape
     try:
-        coded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        pixels: NDArray[np.uint8] = decode_image(coded, ImageReadMode.UNCHANGED).numpy()
-    except RuntimeError as error:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            pixels = np.asarray(image)
+    except (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error) as error:
         raise DataError(f"damaged PNG ({where}): replace it") from error
-    return pixels
+    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _members(path: Path, stack: ExitStack) -> list[Member]:
@@ -138,7 +139,7 @@ def _members(path: Path, stack: ExitStack) -> list[Member]:
         else:
             zips = sorted(path.glob("*.zip")) if path.is_dir() else [path]
             found = [member for file in zips for member in _in_zip(file, stack)]
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read: {error} ({path}): bring another copy") from error
     found.sort(key=lambda member: (member.part, member.label, member.name))
     for one, next_one in pairwise(found):
@@ -160,7 +161,7 @@ def _in_tree(path: Path) -> Iterator[Member]:
 def _in_zip(file: Path, stack: ExitStack) -> Iterator[Member]:
     archive = stack.enter_context(zipfile.ZipFile(file))
     for info in archive.infolist():
-        where = f"{file}:{info.filename}"
+        where = f"{file}: {info.filename!r}"  # quoted: an archive may hold any characters
         path = PurePosixPath(info.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in info.filename:
             raise DataError(f"path that leads out of the archive ({where}): do not trust this file")

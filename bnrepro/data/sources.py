@@ -123,8 +123,8 @@ def gunzip(content: bytes, limit: int) -> bytes:
 def read_cifar10(folder: Path) -> Raw:
     """CIFAR-10 from its seven pickles.
 
-    Only through torchvision: it compares the MD5 of every file before it unpickles any of them,
-    so no pickle but the published ones is ever run.
+    Only through torchvision: it unpickles no file before it has compared its MD5, so no pickle
+    but the published ones is ever run.
     """
     from torchvision.datasets import CIFAR10  # takes a second, and only this copy needs it
 
@@ -136,9 +136,7 @@ def read_cifar10(folder: Path) -> Raw:
         except (OSError, RuntimeError) as error:
             # Torchvision does not say which file it was.
             for name, expected in cifar10_md5().items():
-                with open(folder / name, "rb") as file:
-                    found = hashlib.file_digest(file, md5).hexdigest()
-                if found != expected:
+                if (found := digest(folder / name, md5)) != expected:
                     raise _damaged(folder / name, "MD5", expected, found, "cifar10") from error
             raise _unreadable(folder, error, "cifar10") from error
 
@@ -176,13 +174,13 @@ def read_digits() -> Raw:
 md5: Callable[..., Any] = partial(hashlib.md5, usedforsecurity=False)
 
 
-def has_digest(path: Path, algorithm: Callable[[], Any], expected: str) -> bool:
-    """Whether a file is there and has the digest it should have."""
+def digest(path: Path, algorithm: Callable[[], Any]) -> str:
+    """The digest (hex) of a file, or why there is none."""
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, algorithm).hexdigest() == expected
-    except OSError:
-        return False
+            return hashlib.file_digest(file, algorithm).hexdigest()
+    except OSError as error:
+        return f"{error.strerror}"
 
 
 def _damaged(path: Path, kind: str, expected: str, found: str, name: str) -> DataError:

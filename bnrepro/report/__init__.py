@@ -1,0 +1,1 @@
+"""Reports: figures and Markdown made from run folders alone."""

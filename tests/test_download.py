@@ -1,0 +1,476 @@
+"""Downloading: against a small server on this machine that can also cut, alter and redirect."""
+
+import gzip
+import hashlib
+import http.client
+import io
+import os
+import tarfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bnrepro.data import atomic, download, fetch, known, load
+from bnrepro.errors import ConfigError, DataError
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files` by name; `trouble` makes it misbehave."""
+
+    files: dict[str, bytes]
+    trouble: str | None = None
+    asked: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/data"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/data/")
+        trouble = self.server.trouble
+        self.server.asked.append(name)
+        if name not in self.server.files:
+            self.send_error(404)
+            return
+        content = self.server.files[name]
+        if trouble == "redirect":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1/data")
+            self.end_headers()
+            return
+        if trouble == "altered":
+            content = content[:-20] + bytes([content[-20] ^ 1]) + content[-19:]
+        self.send_response(200)
+        if trouble != "no length":
+            length = 2**40 if trouble == "huge" else len(content)
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        half = trouble in ("cut", "no length")
+        self.wfile.write(content[: len(content) // 2] if half else content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Server(("127.0.0.1", 0), Handler) as running:
+        running.files, running.asked = {}, []
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def mnist(server: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Four files to serve in the place of MNIST's, by the names they have unpacked."""
+    files = {name: os.urandom(3000) for name in known.MNIST_SHA256}
+    for name, content in files.items():
+        monkeypatch.setitem(known.MNIST_SHA256, name, hashlib.sha256(content).hexdigest())
+        server.files[f"{name}.gz"] = gzip.compress(content)
+    return files
+
+
+@pytest.fixture
+def cifar10(server: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Seven files to serve in the place of CIFAR-10's, in one archive."""
+    from torchvision.datasets import CIFAR10
+
+    files = {name: os.urandom(2000) for name in known.FILES["cifar10"]}
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    monkeypatch.setattr(CIFAR10, "train_list", [[n, md5[n]] for n, _ in CIFAR10.train_list])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5["batches.meta"]})
+    serve_archive(server, monkeypatch, {f"cifar-10-batches-py/{n}": c for n, c in files.items()})
+    return files
+
+
+def tar_gz(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                tar.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def serve_archive(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    members: dict[str, bytes | tarfile.TarInfo],
+) -> None:
+    archive = tar_gz(members)
+    server.files["cifar-10-python.tar.gz"] = archive
+    monkeypatch.setattr(known, "CIFAR10_ARCHIVE_SHA256", hashlib.sha256(archive).hexdigest())
+
+
+def below(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def assert_fails(root: Path, server: Server, reason: str, name: str = "mnist") -> None:
+    before = below(root)
+    with pytest.raises(DataError, match=reason) as failure:
+        fetch(name, root, mirror=server.url)
+    message = str(failure.value)
+    assert failure.value.exit_code == 3
+    assert "\n" not in message
+    assert server.url in message
+    assert f"bnrepro data import {name} PATH" in message
+    assert below(root) == before
+
+
+def test_mnist_arrives_unpacked(server: Server, mnist: dict[str, bytes], tmp_path: Path) -> None:
+    fetch("mnist", tmp_path, mirror=server.url)
+    assert below(tmp_path) == {f"MNIST/raw/{name}": content for name, content in mnist.items()}
+
+
+def test_cifar10_arrives_unpacked(
+    server: Server, cifar10: dict[str, bytes], tmp_path: Path
+) -> None:
+    fetch("cifar10", tmp_path, mirror=server.url + "/")
+    assert below(tmp_path) == {f"cifar-10-batches-py/{n}": c for n, c in cifar10.items()}
+    fetch("cifar10", tmp_path, mirror=server.url)
+    assert len(server.asked) == 1
+
+
+def test_progress_is_told_in_bytes(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "CHUNK", 1000)
+    told: list[tuple[str, int, int | None]] = []
+    fetch("mnist", tmp_path, mirror=server.url, progress=lambda *args: told.append(args))
+    for name in server.files:
+        size = len(server.files[name])
+        mine = [(done, total) for what, done, total in told if what == name]
+        assert mine == [(min(k, size), size) for k in range(1000, size + 1000, 1000)]
+
+
+def test_only_what_is_missing_or_damaged_is_asked_for(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path
+) -> None:
+    fetch("mnist", tmp_path, mirror=server.url)
+    missing, damaged = list(mnist)[:2]
+    (tmp_path / "MNIST/raw" / missing).unlink()
+    (tmp_path / "MNIST/raw" / damaged).write_bytes(b"damaged")
+    server.asked.clear()
+    fetch("mnist", tmp_path, mirror=server.url)
+    assert server.asked == [f"{missing}.gz", f"{damaged}.gz"]
+    assert below(tmp_path) == {f"MNIST/raw/{name}": content for name, content in mnist.items()}
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("cut", r"cut off after [\d,]+ of [\d,]+ bytes"),
+        ("no length", "Compressed file ended|SHA-256 expected"),
+        ("altered", "CRC check failed|SHA-256 expected"),
+        ("huge", "are more than this can be"),
+        ("redirect", "redirected from http to ftp:.*refused"),
+    ],
+)
+def test_trouble_leaves_nothing_and_the_next_try_succeeds(
+    server: Server,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    name: str,
+    trouble: str,
+    reason: str,
+) -> None:
+    files = request.getfixturevalue(name)
+    server.trouble = trouble
+    assert_fails(tmp_path, server, reason, name)
+    assert below(tmp_path) == {}
+    server.trouble = None
+    fetch(name, tmp_path, mirror=server.url)
+    assert sorted(below(tmp_path).values()) == sorted(files.values())
+
+
+def test_another_file_under_the_right_name(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path
+) -> None:
+    name = "train-images-idx3-ubyte"
+    other = b"something else"
+    server.files[f"{name}.gz"] = gzip.compress(other)
+    expected, found = known.MNIST_SHA256[name], hashlib.sha256(other).hexdigest()
+    assert_fails(tmp_path, server, f"SHA-256 expected {expected}, found {found}.*{name}")
+
+
+def test_a_status_is_told(server: Server, mnist: dict[str, bytes], tmp_path: Path) -> None:
+    server.files.clear()
+    assert_fails(tmp_path, server, "cannot download mnist: HTTP Error 404: Not Found")
+
+
+def test_nobody_answers(server: Server, tmp_path: Path) -> None:
+    server.shutdown()
+    server.server_close()
+    assert_fails(tmp_path, server, "Connection refused")
+
+
+def test_a_server_that_falls_silent(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "TIMEOUT", 0.1)
+    release = threading.Event()
+    monkeypatch.setattr(Handler, "do_GET", lambda self: release.wait(10))
+    try:
+        assert_fails(tmp_path, server, "timed out")
+    finally:
+        release.set()
+
+
+def test_a_gz_bomb(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "UNPACKED_LIMIT", 2**20)
+    server.files["train-images-idx3-ubyte.gz"] = gzip.compress(bytes(2**24))
+    assert_fails(tmp_path, server, "unpacks to more than 1,048,576 bytes")
+
+
+def test_more_than_was_announced_or_can_be(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "DOWNLOAD_LIMIT", 1000)
+    assert_fails(tmp_path, server, "are more than this can be")
+    monkeypatch.setattr(download, "DOWNLOAD_LIMIT", 1000)
+    server.trouble = "no length"
+    assert_fails(tmp_path, server, "more than 1,000 bytes")
+
+
+def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def test_other_members_of_the_archive_stay_in_it(
+    server: Server,
+    cifar10: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = {f"cifar-10-batches-py/{name}": content for name, content in cifar10.items()}
+    hostile: dict[str, bytes | tarfile.TarInfo] = {
+        "../escaped": b"out",
+        "/escaped": b"out",
+        "data_batch_1": b"not in the folder",
+        "cifar-10-batches-py/../../escaped": b"out",
+        "cifar-10-batches-py/readme.html": b"not needed",
+        "a link": link("cifar-10-batches-py/link", tarfile.SYMTYPE, "/etc/passwd"),
+        "a device": link("cifar-10-batches-py/device", tarfile.CHRTYPE, ""),
+    }
+    serve_archive(server, monkeypatch, {**hostile, **good})
+    root = tmp_path / "inner" / "root"
+    fetch("cifar10", root, mirror=server.url)
+    assert below(tmp_path) == {f"inner/root/{name}": content for name, content in good.items()}
+    assert not Path("/escaped").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE])
+def test_a_known_name_that_is_no_file(
+    server: Server,
+    cifar10: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: bytes,
+) -> None:
+    name = "cifar-10-batches-py/test_batch"
+    members: dict[str, bytes | tarfile.TarInfo] = {
+        f"cifar-10-batches-py/{n}": c for n, c in cifar10.items()
+    }
+    members[name] = link(name, kind, "cifar-10-batches-py/data_batch_1")
+    serve_archive(server, monkeypatch, members)
+    assert_fails(tmp_path, server, "test_batch is no regular file", "cifar10")
+    del members[name]
+    serve_archive(server, monkeypatch, members)
+    assert_fails(tmp_path, server, "test_batch not in the archive", "cifar10")
+
+
+def test_a_tar_bomb(
+    server: Server, cifar10: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "UNPACKED_LIMIT", 2**20)
+    members: dict[str, bytes | tarfile.TarInfo] = {
+        f"cifar-10-batches-py/{n}": c for n, c in cifar10.items()
+    }
+    members["cifar-10-batches-py/test_batch"] = bytes(2**24)
+    serve_archive(server, monkeypatch, members)
+    assert_fails(tmp_path, server, "no regular file of a reasonable size", "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "followed"),
+    [
+        ("https://a.example/x", "https://b.example/x", True),
+        ("https://a.example/x", "http://a.example/x", False),
+        ("https://a.example/x", "HTTP://a.example/x", False),
+        ("https://a.example/x", "file:///etc/passwd", False),
+        ("https://a.example/x", "ftp://a.example/x", False),
+        ("http://a.example/x", "http://b.example/x", True),
+        ("http://a.example/x", "https://b.example/x", True),
+        ("http://a.example/x", "ftp://b.example/x", False),
+    ],
+)
+def test_redirects_never_lower_the_guard(old: str, new: str, followed: bool) -> None:
+    def redirect() -> urllib.request.Request | None:
+        return download.NoDowngrade().redirect_request(
+            urllib.request.Request(old), io.BytesIO(), 302, "Found", http.client.HTTPMessage(), new
+        )
+
+    if followed:
+        request = redirect()
+        assert request is not None
+        assert request.full_url == new
+    else:
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            redirect()
+
+
+def test_the_handler_is_in_use(server: Server, mnist: dict[str, bytes], tmp_path: Path) -> None:
+    """What the opener of `get` does on a redirect is what the class above decides."""
+    server.trouble = "redirect"
+    assert_fails(tmp_path, server, "refused")
+
+
+def test_published_addresses_are_https() -> None:
+    assert known.MNIST_URL.startswith("https://")
+    assert known.CIFAR10_URL.startswith("https://")
+
+
+@pytest.mark.parametrize("mirror", ["file:///etc", "ftp://a.example/", "a.example"])
+def test_a_mirror_must_be_a_web_address(tmp_path: Path, mirror: str) -> None:
+    with pytest.raises(ConfigError, match="not a web address"):
+        fetch("mnist", tmp_path, mirror=mirror)
+    assert below(tmp_path) == {}
+
+
+def test_load_downloads_what_is_missing(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path
+) -> None:
+    """These are no images, so it is refused in the end, but by then the files are there."""
+    with pytest.raises(Exception, match="reshape"):
+        load("mnist", tmp_path, mirror=server.url)
+    assert len(below(tmp_path)) == 4
+
+
+def test_load_without_data_and_network_fails_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr("socket.create_connection", unreachable)
+    with pytest.raises(DataError) as failure:
+        load("mnist", tmp_path / "data")
+    for part in ("Network is unreachable", "data import mnist", "dataset.root", "BNREPRO_DATA"):
+        assert part in str(failure.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_full_disk_leaves_no_part(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 3:  # the first file and its folder are done
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="cannot write: No space left on device"):
+        fetch("mnist", tmp_path, mirror=server.url)
+    first = next(iter(mnist))
+    assert below(tmp_path) == {f"MNIST/raw/{first}": mnist[first]}
+    fetch("mnist", tmp_path, mirror=server.url)
+    assert len(below(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+def test_whichever_call_fails_the_old_file_or_the_new_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    path = tmp_path / "file"
+    atomic.write_bytes(path, b"old")
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(DataError, match="Input/output error"):
+        atomic.write_bytes(path, b"new")
+    assert below(tmp_path) in ({"file": b"old"}, {"file": b"new"})
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def noted(*args: object, name: str = name, real: object = real) -> object:
+            order.append(name)
+            return real(*args)  # type: ignore[operator]
+
+        monkeypatch.setattr(os, name, noted)
+    atomic.write_bytes(tmp_path / "file", b"content")
+    assert order == ["fsync", "replace", "fsync"]
+
+
+def test_several_may_bring_the_same_file(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path
+) -> None:
+    failures: list[BaseException] = []
+
+    def bring() -> None:
+        try:
+            fetch("mnist", tmp_path, mirror=server.url)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=bring) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert below(tmp_path) == {f"MNIST/raw/{name}": content for name, content in mnist.items()}
+
+
+def test_a_read_only_folder_is_told_before_the_download(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(DataError, match=f"cannot write.*{tmp_path}.*BNREPRO_DATA"):
+        fetch("mnist", tmp_path, mirror=server.url)
+    assert server.asked == []
+
+
+def test_nothing_to_fetch(tmp_path: Path) -> None:
+    fetch("digits", tmp_path)
+    with pytest.raises(DataError, match="none to download"):
+        fetch("folder", tmp_path)
+    assert below(tmp_path) == {}
