@@ -46,7 +46,9 @@ def _per_feature(v: Tensor, x: Tensor) -> Tensor:
 
 
 class _Normalise(torch.autograd.Function):
-    """Algorithm 1 and its derivatives (§3), written with c = x - μ and s = 1/√(σ² + ε):
+    """Algorithm 1 and its derivatives (§3).
+
+    With c = x - μ and s = 1/√(σ² + ε):
 
         μ = Σx/m    σ² = Σc²/m    y = γ·s·c + β
 
@@ -149,7 +151,7 @@ def batch_norm(
     momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """y = γ·(x - μ)/√(σ² + ε) + β for each feature of `x`, of shape (N, C, ...).
+    """Normalise each feature of `x`, of shape (N, C, ...): y = γ·(x - μ)/√(σ² + ε) + β.
 
     In training, μ and σ² are the mean and the biased variance of this batch, and the running
     statistics, where given, move towards them in place: new = (1 - momentum)·old + momentum·batch,

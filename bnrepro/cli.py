@@ -234,6 +234,37 @@ def report(
     typer.echo(f"written: {target / 'fig1.md'}")
 
 
+@app.command()
+def bench(
+    what: Annotated[str | None, typer.Argument(help="loop or probes; by default both.")] = None,
+    overrides: Overrides = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each side runs.")] = 5,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure what our own additions cost, side by side: a run against a bare loop."""
+    from bnrepro import launch
+
+    job = launch.compose(["train.steps=5000", *(overrides or [])])
+    from bnrepro import bench as benchmarks
+
+    results = [result.to_dict() for result in benchmarks.measure(what, job.config, rounds)]
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+        return
+    columns = ("benchmark", "ours", "theirs", "ours / theirs", "spread", "steps/s", "steps/s theirs")
+    _table(columns, [_measured(result) for result in results])
+
+
+def _measured(result: dict[str, Any]) -> list[str]:
+    return [
+        *(str(result[key]) for key in ("name", "ours", "theirs")),
+        f"{result['ratio']:.3f}",
+        f"{result['ratio_min']:.3f} to {result['ratio_max']:.3f}",
+        *(f"{result[key]:.0f}" for key in ("ours_steps_per_second", "theirs_steps_per_second")),
+    ]
+
+
 @data_app.command("list")
 def data_list(root: Root = DATA, as_json: Json = False, debug: Debug = False) -> None:
     """Show which data sets are here."""

@@ -222,6 +222,7 @@ class Config:
     seed: int = MISSING
     device: Device = MISSING
     threads: int = MISSING
+    tensorboard: bool = MISSING
     tags: list[str] = field(default_factory=list)
 
 
@@ -239,9 +240,9 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 }
 """The closed table: the options of every group and the dataclass of each."""
 
-NOT_THE_EXPERIMENT = ("run", "tags", "dataset.root", "dataset.mirror")
-"""Settings that say where things lie and not what is computed: they may differ between two
-configurations of the same run."""
+NOT_THE_EXPERIMENT = ("run", "tags", "tensorboard", "dataset.root", "dataset.mirror")
+"""Settings that say where things lie and what is shown, not what is computed: they may differ
+between two configurations of the same run."""
 
 
 def parse(composed: DictConfig) -> Config:

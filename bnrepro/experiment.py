@@ -102,10 +102,13 @@ class Session:
         self._dataset, self._model = dataset, model
         self._optimizer = optimizers.build(config.optimizer, model.parameters())
         self._probe = Probe(model, dataset.train.images[: config.probe.size])
-        self._tracker = Tracker(writer.folder, 0)
-        self._tracker.hyperparameters(c.flat(c.to_dict(config)))
-        if config.probe.every:
-            self._tracker.charts([name for name, _ in models.nonlinearities(model)])
+        self._layers = [name for name, _ in models.nonlinearities(model)]
+        self._tracker: Tracker | None = None
+        if config.tensorboard:
+            self._tracker = Tracker(writer.folder, 0)
+            self._tracker.hyperparameters(c.flat(c.to_dict(config)))
+            if config.probe.every:
+                self._tracker.charts(self._layers)
 
     def train(self) -> dict[str, Any]:
         """Train to the end, or until the loss is not finite; either is a result."""
@@ -128,14 +131,16 @@ class Session:
     def record(self, step: int, values: dict[str, float]) -> None:
         """A line of metrics, for the file, for TensorBoard and for the person."""
         self._writer.record(step, values | {"seconds": round(self._writer.seconds, 3)})
-        self._tracker.record(step, values)
+        if self._tracker:
+            self._tracker.record(step, values)
         self._display.update(step, values)
 
     def probe(self, step: int) -> None:
         """Measure the activations."""
         arrays = self._probe.measure()
         self._writer.probe(step, arrays)
-        self._tracker.probe(step, arrays)
+        if self._tracker:
+            self._tracker.probe(step, arrays)
 
     def checkpoint(self, position: Position) -> None:
         """Keep all that the next step depends on."""
@@ -165,13 +170,13 @@ class Session:
             "train_loss": rows[-1].get("train_loss") if done else None,
             "diverged_at": diverged,
         }
-        if self._config.probe.every:
-            names = [name for name, _ in models.nonlinearities(self._model)]
-            bands = {name: stored.probed(f"{name}/percentiles") for name in names}
-            steps = next(iter(bands.values()))[0]
-            layers = {name: percentiles for name, (_, percentiles) in bands.items()}
-            self._tracker.bands(steps, layers, _title(self._config))
-        self._tracker.finish(summary, position.step)
+        if self._tracker:
+            if self._config.probe.every:
+                bands = {name: stored.probed(f"{name}/percentiles") for name in self._layers}
+                steps = next(iter(bands.values()))[0]
+                layers = {name: percentiles for name, (_, percentiles) in bands.items()}
+                self._tracker.bands(steps, layers, _title(self._config))
+            self._tracker.finish(summary, position.step)
         summary["wall_seconds"] = round(self._writer.seconds, 3)
         state = "done" if done else "diverged"
         self._writer.finish(state, summary["steps"], summary)
@@ -201,4 +206,5 @@ class Session:
 
     def close(self) -> None:
         """Close what is open, however the run ended."""
-        self._tracker.close()
+        if self._tracker:
+            self._tracker.close()

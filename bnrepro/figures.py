@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#777777"
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what diverges is drawn all the same
 def typical_unit(percentiles: np.ndarray) -> int:
     """The unit that stands for its layer: its distribution wanders neither more nor less than most.
 

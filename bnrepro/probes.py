@@ -100,12 +100,15 @@ class Probe:
                 hook.remove()
         return {name: values.float().cpu().numpy() for name, values in caught.items()}
 
+    @np.errstate(over="ignore", invalid="ignore")  # what diverges is measured all the same
     def _distribution(self, name: str, values: np.ndarray) -> dict[str, np.ndarray]:
         first = self._first.setdefault(name, values)
         last = self._last.get(name, values)
         self._last[name] = values
         slopes = SLOPES[type(self._layers[name])](values)
-        counts, edges = np.histogram(values[np.isfinite(values)], bins=BINS)
+        # In float64 any two of these values have room for all edges between them.
+        finite = values[np.isfinite(values)].astype(np.float64)
+        counts, edges = np.histogram(finite, bins=BINS)
         return {
             "percentiles": percentiles(values),
             "mean": values.mean(1),
@@ -114,7 +117,7 @@ class Probe:
             "moved": moved(last, values),
             "moved_total": moved(first, values),
             "counts": counts,
-            "edges": edges.astype(np.float32),
+            "edges": edges,
         }
 
 

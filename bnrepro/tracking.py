@@ -71,6 +71,7 @@ class Tracker:
             if name in values:
                 self._writer.add_scalar(tag, values[name], step)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what diverges is shown all the same
     def probe(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
         """One probe: histograms, percentile bands of a unit, means over each layer, norms."""
         for key, values in arrays.items():

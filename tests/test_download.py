@@ -1,5 +1,6 @@
 """Downloading: against a small server on this machine that can also cut, alter and redirect."""
 
+import dataclasses
 import gzip
 import hashlib
 import http.client
@@ -76,11 +77,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def mnist(server: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Four files to serve in the place of MNIST's, by the names they have unpacked."""
-    files = {name: os.urandom(3000) for name in known.MNIST_SHA256}
-    for name, content in files.items():
-        monkeypatch.setitem(known.MNIST_SHA256, name, hashlib.sha256(content).hexdigest())
-        server.files[f"{name}.gz"] = gzip.compress(content)
+    """Four files of three random images to serve in the place of MNIST's, by name unpacked."""
+    files = {}
+    for name in known.MNIST_SHA256:
+        files[name] = os.urandom(16 + 3 * 784) if "images" in name else bytes(8) + b"\x00\x01\x02"
+        monkeypatch.setitem(known.MNIST_SHA256, name, hashlib.sha256(files[name]).hexdigest())
+        server.files[f"{name}.gz"] = gzip.compress(files[name])
     return files
 
 
@@ -367,12 +369,18 @@ def test_a_mirror_must_be_a_web_address(tmp_path: Path, mirror: str) -> None:
 
 
 def test_load_downloads_what_is_missing(
-    server: Server, mnist: dict[str, bytes], tmp_path: Path
+    server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """These are no images, so it is refused in the end, but by then the files are there."""
-    with pytest.raises(Exception, match="reshape"):
+    with pytest.raises(DataError, match="this is not mnist") as failure:
         load("mnist", tmp_path, mirror=server.url)
-    assert len(below(tmp_path)) == 4
+    assert len(server.asked) == 4
+    found = str(failure.value).split("found ")[1][:64]
+    monkeypatch.setitem(
+        known.KNOWN, "mnist", dataclasses.replace(known.KNOWN["mnist"], fingerprint=found)
+    )
+    data = load("mnist", tmp_path, mirror=server.url, validation=1)
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [2, 1, 3]
+    assert len(server.asked) == 4  # the second time it was there
 
 
 def test_load_without_data_and_network_fails_at_once(
@@ -467,6 +475,14 @@ def test_a_read_only_folder_is_told_before_the_download(
     with pytest.raises(DataError, match=f"cannot write.*{tmp_path}.*BNREPRO_DATA"):
         fetch("mnist", tmp_path, mirror=server.url)
     assert server.asked == []
+
+
+def test_what_is_there_may_lie_in_a_read_only_folder(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch("mnist", tmp_path, mirror=server.url)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    fetch("mnist", tmp_path, mirror=server.url)
 
 
 def test_nothing_to_fetch(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def require_writable(folder: Path) -> None:
     To be asked before a download or a decoding that takes long; leaves no trace.
     """
     folder = folder.absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:
+        raise _unwritable(folder, error.strerror or error) from error
     if not there.is_dir():
         raise _unwritable(folder, f"{there} is no folder")
     if not os.access(there, os.W_OK | os.X_OK):

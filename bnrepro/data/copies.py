@@ -79,12 +79,13 @@ def import_copy(
     """
     if name not in FOLDERS:
         raise ConfigError(f"{name!r} cannot be imported (NAME): choose {' or '.join(FOLDERS)}")
-    known, source, root = KNOWN[name], Path(source).resolve(), Path(root)
-    target = prepared.path(name, root)
-    raw_folders = (source, source / "raw", source / FOLDERS[name])
-    if (published := sources.find_raw(name, *raw_folders)) is not None:
+    known, source, target = KNOWN[name], Path(source).absolute(), prepared.path(name, Path(root))
+    with sources.looking_into(source):
+        published = sources.find_raw(name, source, source / "raw", source / FOLDERS[name])
+        class_folders = folders.is_there(source)
+    if published is not None:
         read_it = published.read
-    elif folders.is_there(source):
+    elif class_folders:
 
         def read_it() -> Raw:
             return sources.check(canonical(folders.read(source, known, progress)), known, source)
@@ -99,7 +100,7 @@ def import_copy(
     return target
 
 
-def verify(name: str, root: Path | str) -> list[Entry]:
+def verify(name: str, root: Path | str, progress: Progress | None = None) -> list[Entry]:
     """Read every copy of a data set below `root` from the first byte to the last.
 
     Returns the copies, all of them sound. Raises DataError, naming file, expected and found,
@@ -108,7 +109,7 @@ def verify(name: str, root: Path | str) -> list[Entry]:
     root = Path(root)
     require_name(name)
     entries = []
-    for copy in sources.find(name, root):
+    for copy in sources.find(name, root, progress):
         raw = copy.read()
         entries.append(
             Entry(name, copy.kind, copy.where, len(raw.train), len(raw.test), raw.fingerprint)
@@ -126,23 +127,18 @@ def inventory(root: Path | str) -> list[Entry]:
     root = Path(root)
     entries = []
     for name in NAMES:
-        found = sources.find(name, root)
-        if known := KNOWN.get(name):
-            entries += [
-                Entry(name, c.kind, c.where, known.train, known.test, known.fingerprint)
-                for c in found
-            ]
-        elif found:
-            entries += _folder_entry(root)
-        if not entries or entries[-1].name != name:
-            entries.append(Entry(name, "missing", None, None, None, None))
+        try:
+            found = [_listed(name, copy) for copy in sources.find(name, root)]
+        except DataError:
+            found = [Entry(name, "unreadable", root, None, None, None)]
+        entries += found or [Entry(name, "missing", None, None, None, None)]
     return entries
 
 
-def _folder_entry(root: Path) -> list[Entry]:
-    try:
-        train, test = folders.count(root)
-    except DataError:
-        return [Entry("folder", "unreadable", root, None, None, None)]
-    # Zips of something else may lie in the root of the data; they are no data set.
-    return [Entry("folder", "folder", root, train, test, None)] if train or test else []
+def _listed(name: str, copy: sources.Copy) -> Entry:
+    if known := KNOWN.get(name):
+        return Entry(name, copy.kind, copy.where, known.train, known.test, known.fingerprint)
+    train, test = folders.count(copy.where)
+    if train + test == 0:  # zips of something else may lie in the root of the data
+        return Entry(name, "missing", None, None, None, None)
+    return Entry(name, copy.kind, copy.where, train, test, None)

@@ -33,10 +33,10 @@ def mnist(root: Path, mirror: str | None = None, progress: Progress | None = Non
     to be had, not what they should be, or cannot be written.
     """
     folder = root / known.FOLDERS["mnist"]
-    atomic.require_writable(folder)
     for name, expected in known.MNIST_SHA256.items():
         if sources.digest(folder / name, hashlib.sha256) == expected:
             continue
+        atomic.require_writable(folder)
         url = _url(mirror or known.MNIST_URL, f"{name}.gz")
         packed = get(url, "mnist", progress)
         try:
@@ -54,10 +54,10 @@ def cifar10(root: Path, mirror: str | None = None, progress: Progress | None = N
     be had, not what it should be, or cannot be written.
     """
     folder = root / known.FOLDERS["cifar10"]
-    atomic.require_writable(folder)
     expected = sources.cifar10_md5()
     if all(sources.digest(folder / name, sources.md5) == expected[name] for name in expected):
         return
+    atomic.require_writable(folder)
     url = _url(mirror or known.CIFAR10_URL, known.CIFAR10_ARCHIVE)
     archive = get(url, "cifar10", progress)
     _require_sha256(archive, known.CIFAR10_ARCHIVE_SHA256, "cifar10", url)
@@ -130,6 +130,7 @@ class NoDowngrade(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
+        """The request that follows, or URLError where it must not be followed."""
         scheme = urlsplit(newurl).scheme
         if scheme != "https" and not scheme == req.type == "http":
             fp.close()

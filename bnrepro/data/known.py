@@ -25,7 +25,18 @@ class Known:
 
 _DIGITS = tuple("0123456789")
 # In alphabetical order, which is also that of the original labels.
-_OBJECTS = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+_OBJECTS = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 _MNIST = Known(
     name="mnist",

@@ -9,7 +9,8 @@ import hashlib
 import io
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,16 +36,33 @@ class Copy:
 
 
 def find(name: str, root: Path, progress: Progress | None = None) -> list[Copy]:
-    """The copies of a data set below `root`, the one to prefer first; reads none of them."""
+    """The copies of a data set below `root`, the one to prefer first; reads none of them.
+
+    DataError if `root` cannot be looked into.
+    """
     if name == "digits":
         return [Copy("bundled", Path("scikit-learn"), read_digits)]
-    if name == "folder":
-        there = folders.is_there(root)
-        return [Copy("folder", root, lambda: read_folder(root, progress))] if there else []
-    copies = [find_raw(name, root / FOLDERS[name])]
-    if (path := prepared.path(name, root)).is_file():
-        copies.insert(0, Copy("prepared", path, lambda: read_prepared(path, KNOWN[name])))
-    return [copy for copy in copies if copy is not None]
+    with looking_into(root):
+        if name == "folder":
+            there = folders.is_there(root)
+            return [Copy("folder", root, lambda: read_folder(root, progress))] if there else []
+        copies = [find_raw(name, root / FOLDERS[name])]
+        if (path := prepared.path(name, root)).is_file():
+            copies.insert(0, Copy("prepared", path, lambda: read_prepared(path, KNOWN[name])))
+        return [copy for copy in copies if copy is not None]
+
+
+@contextmanager
+def looking_into(folder: Path) -> Iterator[None]:
+    """DataError, naming the folder, if asking what is in it fails (no permission, a bad name)."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"cannot look into the folder: {reason} ({folder}): make it readable, or choose "
+            f"another with dataset.root or BNREPRO_DATA"
+        ) from error
 
 
 def find_raw(name: str, *where: Path) -> Copy | None:

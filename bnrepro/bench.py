@@ -1,0 +1,160 @@
+"""What our own additions cost, as ratios measured side by side in one process.
+
+Machines differ and are shared, so a single time says little: two ways of doing the same work take
+turns, and the ratio of their times, round by round, is what is reported.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch.nn.functional import cross_entropy
+
+from bnrepro import config as c
+from bnrepro import environment, models, optimizers
+from bnrepro.data import Dataset, permutation
+from bnrepro.display import Display
+from bnrepro.errors import ConfigError
+from bnrepro.experiment import Session, load
+from bnrepro.store import RunWriter
+
+Job = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two ways of doing the same work, timed in turns."""
+
+    name: str
+    ours: str
+    theirs: str
+    steps: int
+    seconds: tuple[tuple[float, float], ...]  # of each round: ours, theirs
+
+    @property
+    def ratios(self) -> list[float]:
+        """Our time over theirs, round by round."""
+        return [ours / theirs for ours, theirs in self.seconds]
+
+    def to_dict(self) -> dict[str, object]:
+        """The figures, for a table or for JSON."""
+        ours, theirs = (statistics.median(column) for column in zip(*self.seconds, strict=True))
+        return {
+            "name": self.name,
+            "ours": self.ours,
+            "theirs": self.theirs,
+            "steps": self.steps,
+            "rounds": len(self.seconds),
+            "ratio": statistics.median(self.ratios),
+            "ratio_min": min(self.ratios),
+            "ratio_max": max(self.ratios),
+            "ours_steps_per_second": self.steps / ours,
+            "theirs_steps_per_second": self.steps / theirs,
+        }
+
+
+def compare(
+    name: str, ours: tuple[str, Job], theirs: tuple[str, Job], steps: int, rounds: int
+) -> Comparison:
+    """Time two jobs in turns, `rounds` times each, after one uncounted round."""
+    ours[1]()
+    theirs[1]()
+    seconds = []
+    for number in range(rounds):
+        order = (ours, theirs) if number % 2 else (theirs, ours)  # neither is always the first
+        times = {label: _timed(job) for label, job in order}
+        seconds.append((times[ours[0]], times[theirs[0]]))
+    return Comparison(name, ours[0], theirs[0], steps, tuple(seconds))
+
+
+def _timed(job: Job) -> float:
+    began = time.perf_counter()
+    job()
+    return time.perf_counter() - began
+
+
+def loop(config: c.Config, rounds: int) -> Comparison:
+    """A whole run with everything on against a bare loop over the same tensors."""
+    with _prepared(config) as dataset:
+        return compare(
+            "loop",
+            ("a run with everything on", lambda: _run(config, dataset)),
+            ("a bare loop", lambda: _bare(config, dataset)),
+            config.train.steps,
+            rounds,
+        )
+
+
+def probes(config: c.Config, rounds: int) -> Comparison:
+    """A whole run against the same run without probes and without TensorBoard."""
+    silent = replace(config, probe=replace(config.probe, every=0), tensorboard=False)
+    with _prepared(config) as dataset:
+        return compare(
+            "probes",
+            ("a run with everything on", lambda: _run(config, dataset)),
+            ("the same without probes and TensorBoard", lambda: _run(silent, dataset)),
+            config.train.steps,
+            rounds,
+        )
+
+
+BENCHMARKS: dict[str, Callable[[c.Config, int], Comparison]] = {"loop": loop, "probes": probes}
+
+
+def measure(name: str | None, config: c.Config, rounds: int) -> list[Comparison]:
+    """One benchmark, or all of them.
+
+    Raises:
+        ConfigError: there is no benchmark of that name.
+    """
+    if name is not None and name not in BENCHMARKS:
+        raise ConfigError(c.unknown("benchmark", name, BENCHMARKS))
+    return [run(config, rounds) for key, run in BENCHMARKS.items() if name in (None, key)]
+
+
+@contextmanager
+def _prepared(config: c.Config) -> Iterator[Dataset]:
+    device = environment.choose(config.device)
+    environment.make_deterministic(config.seed, config.threads)
+    yield load(config).to(device)
+
+
+def _run(config: c.Config, dataset: Dataset) -> None:
+    """A run as `bnrepro train` makes it, but for reading the data and starting Python."""
+    with tempfile.TemporaryDirectory() as folder:
+        writer = RunWriter.claim(Path(folder) / "run", c.to_dict(config), [])
+        assert writer is not None
+        model = models.build(config, dataset.image_shape, len(dataset.classes))
+        model.to(dataset.train.images.device)
+        quiet = Console(quiet=True)
+        with Display("bench", config.train.steps, quiet) as display:
+            session = Session(config, writer, display, dataset, model)
+            session.train()
+            session.close()
+
+
+def _bare(config: c.Config, dataset: Dataset) -> None:
+    """The same tensors and the same torch operations; nothing is read, kept or shown."""
+    images, labels = dataset.train.images, dataset.train.labels
+    model = models.build(config, dataset.image_shape, len(dataset.classes)).to(images.device)
+    optimizer = optimizers.build(config.optimizer, model.parameters())
+    size, step, epoch = config.train.batch_size, 0, 0
+    model.train()
+    while step < config.train.steps:
+        order = permutation(config.seed, epoch, len(labels)).to(labels.device)
+        for batch in order.split(size)[: config.train.steps - step]:
+            optimizer.zero_grad()
+            cross_entropy(model(images[batch]), labels[batch]).backward()
+            optimizer.step()
+            step += 1
+        epoch += 1
+    if images.is_cuda:
+        torch.cuda.synchronize()
