@@ -149,7 +149,9 @@ def moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     constant in both has moved by 0 or by infinity.
     """
     distance = np.abs(new - old).mean(1)
-    spread = np.sqrt((old.var(1) + new.var(1)) / 2)
+    # Told from the first value, a constant's variance is 0 to the last bit.
+    variances = [(values - values[:, :1]).var(1) for values in (old, new)]
+    spread = np.sqrt((variances[0] + variances[1]) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio: np.ndarray = np.where(distance == 0, 0.0, distance / spread).astype(np.float32)
     return ratio
