@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,15 +109,16 @@ def probes(config: c.Config, rounds: int) -> Comparison:
 BENCHMARKS: dict[str, Callable[[c.Config, int], Comparison]] = {"loop": loop, "probes": probes}
 
 
-def measure(name: str | None, config: c.Config, rounds: int) -> list[Comparison]:
-    """One benchmark, or all of them.
+def measure(names: Sequence[str], config: c.Config, rounds: int) -> list[Comparison]:
+    """The benchmarks of these names, or all of them.
 
     Raises:
         ConfigError: there is no benchmark of that name.
     """
-    if name is not None and name not in BENCHMARKS:
-        raise ConfigError(c.unknown("benchmark", name, BENCHMARKS))
-    return [run(config, rounds) for key, run in BENCHMARKS.items() if name in (None, key)]
+    for name in names:
+        if name not in BENCHMARKS:
+            raise ConfigError(c.unknown("benchmark", name, BENCHMARKS))
+    return [BENCHMARKS[name](config, rounds) for name in names or BENCHMARKS]
 
 
 @contextmanager

@@ -236,8 +236,14 @@ def report(
 
 @app.command()
 def bench(
-    what: Annotated[str | None, typer.Argument(help="loop or probes; by default both.")] = None,
-    overrides: Overrides = None,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[loop|probes] [KEY=VALUE]...",
+            help="The benchmark, by default each; then Hydra overrides.",
+            show_default=False,
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each side runs.")] = 5,
     as_json: Json = False,
     debug: Debug = False,
@@ -245,14 +251,16 @@ def bench(
     """Measure what our own additions cost, side by side: a run against a bare loop."""
     from bnrepro import launch
 
-    job = launch.compose(["train.steps=5000", *(overrides or [])])
+    names = [word for word in what or [] if "=" not in word]
+    overrides = [word for word in what or [] if "=" in word]
+    job = launch.compose(["train.steps=5000", *overrides])
     from bnrepro import bench as benchmarks
 
-    results = [result.to_dict() for result in benchmarks.measure(what, job.config, rounds)]
+    results = [result.to_dict() for result in benchmarks.measure(names, job.config, rounds)]
     if as_json:
         typer.echo(json.dumps(results, indent=2))
         return
-    columns = ("benchmark", "ours", "theirs", "ours / theirs", "spread", "steps/s", "steps/s theirs")
+    columns = ("benchmark", "ours", "theirs", "ratio", "spread", "steps/s", "theirs")
     _table(columns, [_measured(result) for result in results])
 
 

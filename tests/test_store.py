@@ -1,0 +1,686 @@
+"""A run on disk: who may take a folder, what is written in which order, and what damage is seen."""
+
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnrepro import atomic, store
+from bnrepro.errors import CheckpointError, ConfigError, RunInUseError, StorageError
+from bnrepro.store import RunWriter, StoredRun, find_runs, new_folder
+
+CONFIG: dict[str, Any] = {"seed": 3, "norm": {"name": "batch", "eps": 1e-5}, "tags": ["ä"]}
+
+
+def claim(folder: Path, **options: Any) -> RunWriter:
+    run = RunWriter.claim(folder, CONFIG, [], **options)
+    assert run is not None
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    writer = claim(tmp_path / "run")
+    yield writer
+    writer.abandon("interrupted")
+
+
+def finished(folder: Path, state: str = "done") -> StoredRun:
+    writer = claim(folder)
+    writer.record(5, {"test_accuracy": 0.5})
+    writer.probe(5, {"a": np.arange(3)})
+    writer.checkpoint(5, b"state")
+    writer.manifest({"python": "3"})
+    writer.finish(state, 5, {"steps": 5})
+    return StoredRun(folder)
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def rewrite_status(folder: Path, **changes: Any) -> None:
+    path = folder / store.STATUS
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def left_running(folder: Path, **changes: Any) -> StoredRun:
+    """A run that says it is running, with something else in its status."""
+    claim(folder).abandon("interrupted")
+    rewrite_status(folder, state="running", **changes)
+    return StoredRun(folder)
+
+
+# Taking a folder
+
+
+def test_a_new_folder_with_its_parents(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    run = claim(folder)
+    assert sorted(os.listdir(folder)) == [
+        "checkpoints", "config.yaml", "metrics.jsonl", "probes", "status.json",
+    ]  # fmt: skip
+    stored = StoredRun(folder)
+    assert stored.config() == CONFIG
+    status = stored.status()
+    assert (status["state"], status["step"], status["pid"]) == ("running", 0, os.getpid())
+    assert status["host"] == socket.gethostname()
+    assert abs(datetime.fromisoformat(status["heartbeat"]) - datetime.now(UTC)) < timedelta(
+        seconds=30
+    )
+    run.abandon("interrupted")
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    claim(tmp_path).abandon("interrupted")
+    assert StoredRun(tmp_path).exists()
+
+
+@pytest.mark.parametrize("state", store.FINISHED)
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, state: str) -> None:
+    finished(tmp_path, state)
+    before = snapshot(tmp_path)
+    assert RunWriter.claim(tmp_path, CONFIG, []) is None
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "interrupted"])
+def test_another_configuration_is_refused_and_told_apart(tmp_path: Path, state: str) -> None:
+    if state == "done":
+        finished(tmp_path)
+    else:
+        claim(tmp_path).abandon(state)
+    before = snapshot(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        RunWriter.claim(tmp_path, CONFIG, ["seed: 3 -> 4", "init.scale: 0.1 -> 0.2"])
+    message = str(caught.value)
+    assert "seed: 3 -> 4; init.scale: 0.1 -> 0.2" in message
+    assert str(tmp_path) in message
+    assert "run.overwrite=true" in message
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_in_this_process_is_in_use(run: RunWriter, overwrite: bool) -> None:
+    before = snapshot(run.folder)
+    with pytest.raises(RunInUseError) as caught:
+        RunWriter.claim(run.folder, CONFIG, [], overwrite=overwrite)
+    assert f"process {os.getpid()} on {socket.gethostname()}" in str(caught.value)
+    assert str(run.folder) in str(caught.value)
+    assert caught.value.exit_code == 4
+    assert snapshot(run.folder) == before
+
+
+def test_a_run_in_another_process_is_in_use_until_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from bnrepro.store import RunWriter\n"
+        "run = RunWriter.claim(Path(sys.argv[1]), {}, []); run.record(7, {}); run._write_status(7)\n"
+        "print('taken', flush=True); sys.stdin.read()"
+    )
+    pipe = subprocess.PIPE
+    line = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        assert StoredRun(tmp_path).status()["state"] == "running"
+        with pytest.raises(RunInUseError, match=f"process {process.pid} on "):
+            claim(tmp_path)
+        process.kill()
+    status = StoredRun(tmp_path).status()
+    assert (status["state"], status["step"]) == ("stale", 7)
+    claim(tmp_path).abandon("interrupted")
+
+
+def dead_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        lambda: {"pid": dead_pid()},
+        lambda: {"boot_id": "another boot"},
+        lambda: {"pid_start": "1"},  # this pid belongs to somebody else now
+        lambda: {"pid": None},
+        lambda: {"pid": "?"},
+        lambda: {"host": "elsewhere", "heartbeat": ago(store.SILENT_SECONDS + 5)},
+        lambda: {"host": "elsewhere", "heartbeat": None},
+        lambda: {"host": "elsewhere", "heartbeat": "soon"},
+    ],
+)
+def test_a_run_whose_process_is_gone_is_stale_and_can_be_taken(
+    tmp_path: Path, changes: Callable[[], dict[str, Any]]
+) -> None:
+    stored = left_running(tmp_path, **changes())
+    assert stored.status()["state"] == "stale"
+    run = claim(tmp_path)
+    assert stored.status()["state"] == "running"
+    assert stored.status()["pid"] == os.getpid()
+    run.abandon("interrupted")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"host": "elsewhere", "pid": 1, "heartbeat": ago(0)},
+        {"host": "elsewhere", "boot_id": "another", "heartbeat": ago(store.SILENT_SECONDS - 60)},
+    ],
+)
+def test_a_run_whose_process_may_live_is_in_use(tmp_path: Path, changes: dict[str, Any]) -> None:
+    stored = left_running(tmp_path, **changes)
+    assert stored.status()["state"] == "running"
+    with pytest.raises(RunInUseError):
+        claim(tmp_path)
+
+
+def test_a_process_of_another_user_is_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(pid: int, signal: int) -> None:
+        raise PermissionError(errno.EPERM, "not yours")
+
+    stored = left_running(tmp_path)
+    monkeypatch.setattr(os, "kill", kill)
+    assert stored.status()["state"] == "running"
+    rewrite_status(tmp_path, pid_start="1")
+    assert stored.status()["state"] == "stale"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["thesis.txt", "config.yaml", "metrics.jsonl"])
+def test_a_folder_that_is_no_run_is_refused_and_untouched(
+    tmp_path: Path, overwrite: bool, name: str
+) -> None:
+    (tmp_path / name).write_text("years of work")
+    (tmp_path / "checkpoints").mkdir()
+    before = snapshot(tmp_path)
+    with pytest.raises(ConfigError, match="not empty and not a run") as caught:
+        RunWriter.claim(tmp_path, CONFIG, [], overwrite=overwrite)
+    assert str(tmp_path) in str(caught.value)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path, below: str) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(StorageError, match="choose another folder with run.dir"):
+        claim(path / below)
+    assert path.read_text() == "mine"
+
+
+def crowded(folder: Path) -> dict[str, bytes | None]:
+    """Put things of somebody else's into a run's folder; returns them."""
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious.pt").write_bytes(b"!")
+    theirs = {"notes.txt": b"mine", "my.events.out.tfevents.1": b"m", "probes-old": None}
+    (folder / "probes-old").mkdir()
+    for name, content in theirs.items():
+        if content is not None:
+            (folder / name).write_bytes(content)
+    (folder / "events.out.tfevents.123.host").write_bytes(b"old")
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "config.yaml").write_text("old")
+    (folder / "train.log").write_text("old")
+    (folder / "checkpoints" / "000000005.pt").unlink()
+    (folder / "checkpoints" / "000000005.sha256").unlink()
+    (folder / "checkpoints").rmdir()
+    (folder / "checkpoints").symlink_to(elsewhere, target_is_directory=True)
+    return theirs
+
+
+def test_overwriting_clears_what_is_the_runs_own_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    finished(folder)
+    theirs = crowded(folder)
+    run = RunWriter.claim(folder, CONFIG, ["seed: 1 -> 3"], overwrite=True)
+    assert run is not None
+    found = snapshot(folder)
+    assert {name: found.pop(name) for name in theirs} == theirs
+    assert sorted(found) == [
+        "checkpoints", "config.yaml", "metrics.jsonl", "probes", "status.json",
+    ]  # fmt: skip
+    assert found["metrics.jsonl"] == b""
+    assert not (folder / "checkpoints").is_symlink()
+    assert (tmp_path / "elsewhere" / "precious.pt").read_bytes() == b"!"
+    run.abandon("interrupted")
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted"])
+def test_a_run_that_did_not_end_is_started_again_from_nothing(tmp_path: Path, state: str) -> None:
+    run = claim(tmp_path)
+    run.record(4, {"train_loss": 1.0})
+    run.checkpoint(4, b"x")
+    run.abandon(state, error="boom")
+    stored = StoredRun(tmp_path)
+    status = stored.status()
+    assert (status["state"], status["step"], status["error"]) == (state, 4, "boom")
+    assert stored.summary() is None
+    again = claim(tmp_path)
+    assert stored.metrics() == []
+    assert stored.checkpoint_steps() == []
+    assert "error" not in stored.status()
+    again.abandon("interrupted")
+
+
+# Metrics
+
+
+def test_what_json_lacks_is_null_and_every_line_is_json(run: RunWriter) -> None:
+    run.record(0, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1.5, "e": [math.nan, 1]})
+    run.record(1, {"a": np.float64("nan"), "b": {"x": math.inf}, "c": None, "d": 2})
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert rows == [
+        {"step": 0, "a": None, "b": None, "c": None, "d": 1.5, "e": [None, 1]},
+        {"step": 1, "a": None, "b": {"x": None}, "c": None, "d": 2},
+    ]
+    assert StoredRun(run.folder).metrics() == rows
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def without_what_json_lacks(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: without_what_json_lacks(item) for key, item in value.items()}
+    return [without_what_json_lacks(v) for v in value] if isinstance(value, list) else value
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(
+    rows=st.lists(
+        st.dictionaries(st.text().filter(lambda name: name != "step"), json_values), max_size=5
+    )
+)
+def test_what_was_recorded_is_read_again(tmp_path_factory: Any, rows: list[dict]) -> None:
+    run = claim(tmp_path_factory.mktemp("runs"))
+    for step, row in enumerate(rows):
+        run.record(step, row)
+    expected = [{"step": step, **without_what_json_lacks(row)} for step, row in enumerate(rows)]
+    assert StoredRun(run.folder).metrics() == expected
+    run.abandon("interrupted")
+
+
+def test_a_line_is_on_disk_as_soon_as_it_was_recorded(run: RunWriter) -> None:
+    for step in range(3):
+        run.record(step, {"x": step})
+        assert [row["step"] for row in StoredRun(run.folder).metrics()] == [*range(step + 1)]
+
+
+@pytest.mark.parametrize("torn", ["{", '{"step": 2, "x": 1', '{"step": 2, "x": 1}'])
+def test_a_line_that_was_never_finished_does_not_count(run: RunWriter, torn: str) -> None:
+    run.record(1, {"x": 1})
+    with open(run.folder / "metrics.jsonl", "a") as file:
+        file.write(torn)
+    assert StoredRun(run.folder).metrics() == [{"step": 1, "x": 1}]
+
+
+def test_without_metrics_there_are_no_rows(tmp_path: Path) -> None:
+    stored = StoredRun(tmp_path)
+    assert stored.metrics() == []
+    steps, values = stored.curve("x")
+    assert len(steps) == len(values) == 0
+
+
+def test_a_curve_has_the_steps_where_its_metric_was_recorded(run: RunWriter) -> None:
+    run.record(0, {"test_accuracy": 0.1})
+    run.record(10, {"train_loss": 2.0})
+    run.record(20, {"train_loss": math.nan, "test_accuracy": 0.0})
+    run.record(30, {"train_loss": 1, "test_accuracy": 0.75})
+    stored = StoredRun(run.folder)
+    steps, values = stored.curve("test_accuracy")
+    np.testing.assert_array_equal(steps, [0, 20, 30])
+    np.testing.assert_array_equal(values, [0.1, 0.0, 0.75])
+    steps, values = stored.curve("train_loss")
+    np.testing.assert_array_equal(steps, [10, 30])
+    np.testing.assert_array_equal(values, [2.0, 1.0])
+    assert (steps.dtype, values.dtype) == (np.int64, np.float64)
+
+
+def test_signs_of_life_come_when_they_are_due(
+    run: RunWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = StoredRun(run.folder)
+    run.record(1, {})
+    assert stored.status()["step"] == 0  # it was written a moment ago
+    rewrite_status(run.folder, heartbeat=ago(1000))
+    monkeypatch.setattr(store, "HEARTBEAT_SECONDS", -1.0)
+    run.record(2, {})
+    status = stored.status()
+    assert (status["step"], status["state"]) == (2, "running")
+    assert datetime.fromisoformat(status["heartbeat"]) > datetime.now(UTC) - timedelta(seconds=60)
+
+
+# Probes and checkpoints
+
+
+def test_probes_come_back_bit_for_bit(run: RunWriter) -> None:
+    generator = np.random.default_rng(0)
+    arrays = {
+        "sigmoid1/percentiles": generator.normal(size=(4, 3)).astype(np.float32),
+        "sigmoid1/counts": generator.integers(9, size=40),
+        "output/weight_norm": np.array(2.5, np.float32),
+        "odd": np.array([np.nan, np.inf, -0.0]),
+    }
+    run.probe(1000, {"sigmoid1/percentiles": np.zeros((4, 3), np.float32)})
+    run.probe(20, arrays)
+    stored = StoredRun(run.folder)
+    assert stored.probe_steps() == [20, 1000]
+    found = stored.probe(20)
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert found[name].tobytes() == array.tobytes()
+    steps, values = stored.probed("sigmoid1/percentiles")
+    np.testing.assert_array_equal(steps, [20, 1000])
+    np.testing.assert_array_equal(values, [arrays["sigmoid1/percentiles"], np.zeros((4, 3))])
+    steps, values = stored.probed("sigmoid1/counts")
+    assert steps.tolist() == [20]
+    assert values.shape == (1, 40)
+
+
+def test_the_last_two_checkpoints_are_kept_each_with_its_sha256(run: RunWriter) -> None:
+    stored = StoredRun(run.folder)
+    for step in (5, 100, 99_999, 1_000_000_000):
+        run.checkpoint(step, b"state at %d" % step)
+    assert stored.checkpoint_steps() == [99_999, 1_000_000_000]
+    folder = run.folder / "checkpoints"
+    assert sorted(os.listdir(folder)) == [
+        "000099999.pt", "000099999.sha256", "1000000000.pt", "1000000000.sha256",
+    ]  # fmt: skip
+    for step in stored.checkpoint_steps():
+        content = b"state at %d" % step
+        assert stored.checkpoint(step) == content
+        name = f"{step:09d}"
+        expected = f"{hashlib.sha256(content).hexdigest()}  {name}.pt\n"  # as `sha256sum` writes it
+        assert (folder / f"{name}.sha256").read_text() == expected
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda pt, sha: pt.write_bytes(pt.read_bytes()[:-1]),
+        lambda pt, sha: pt.write_bytes(pt.read_bytes() + b"\0"),
+        lambda pt, sha: pt.write_bytes(bytes([pt.read_bytes()[0] ^ 1]) + pt.read_bytes()[1:]),
+        lambda pt, sha: pt.write_bytes(b""),
+        lambda pt, sha: pt.unlink(),
+        lambda pt, sha: sha.unlink(),
+        lambda pt, sha: sha.write_text(""),
+        lambda pt, sha: sha.write_bytes(b"\xff\xfe"),
+        lambda pt, sha: sha.write_text("0" * 64 + "  000000020.pt\n"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_and_the_other_is_not(
+    run: RunWriter, damage: Callable[[Path, Path], object]
+) -> None:
+    for step in (10, 20):
+        run.checkpoint(step, bytes(range(256)))
+    path = run.folder / "checkpoints" / "000000020.pt"
+    damage(path, path.with_suffix(".sha256"))
+    stored = StoredRun(run.folder)
+    with pytest.raises(CheckpointError, match=re.escape(str(path))) as caught:
+        stored.checkpoint(20)
+    assert caught.value.exit_code == 5
+    assert stored.checkpoint(10) == bytes(range(256))
+
+
+# The order of what is written
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files in the order in which they are written whole."""
+    names: list[str] = []
+    write = atomic.write
+
+    def spy(path: Path, fill: Any, **options: Any) -> None:
+        write(path, fill, **options)
+        names.append(path.name)
+
+    monkeypatch.setattr(atomic, "write", spy)
+    return names
+
+
+def test_the_summary_is_written_last(tmp_path: Path, written: list[str]) -> None:
+    run = finished(tmp_path)
+    assert written == [
+        "status.json", "config.yaml", "000000005.npz", "000000005.sha256", "000000005.pt",
+        "manifest.json", "status.json", "summary.json",
+    ]  # fmt: skip
+    assert run.summary() == {"status": "done", "steps": 5}
+    assert (run.status()["state"], run.status()["step"]) == ("done", 5)
+
+
+def test_a_crash_before_the_summary_leaves_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = atomic.write
+
+    def crash(path: Path, fill: Any, **options: Any) -> None:
+        if path.name == store.SUMMARY:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, fill, **options)
+
+    monkeypatch.setattr(atomic, "write", crash)
+    with pytest.raises(StorageError, match=r"No space left on device \(.*summary\.json\)"):
+        finished(tmp_path)
+    assert StoredRun(tmp_path).summary() is None
+    monkeypatch.undo()
+    claim(tmp_path).abandon("interrupted")  # not taken for finished
+
+
+def test_a_crash_within_a_checkpoint_leaves_the_earlier_ones(
+    run: RunWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (10, 20):
+        run.checkpoint(step, b"%d" % step)
+    write = atomic.write
+
+    def crash(path: Path, fill: Any, **options: Any) -> None:
+        if path.suffix == ".pt":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        write(path, fill, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "write", crash)
+        with pytest.raises(StorageError, match=r"000000030\.pt"):
+            run.checkpoint(30, b"30")
+    stored = StoredRun(run.folder)
+    assert [stored.checkpoint(step) for step in stored.checkpoint_steps()] == [b"10", b"20"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_stops_the_metrics_and_the_run_says_so(tmp_path: Path) -> None:
+    run = claim(tmp_path)
+    run.record(1, {"x": 1})
+    assert run._metrics is not None
+    run._metrics.close()
+    run._metrics = open("/dev/full", "a")  # noqa: SIM115
+    with pytest.raises(StorageError, match="No space left on device"):
+        run.record(2, {"x": 2})
+    run.abandon("failed", error="disk full")
+    status = StoredRun(tmp_path).status()
+    assert (status["state"], status["step"], status["error"]) == ("failed", 1, "disk full")
+
+
+# Writing a file whole or not at all
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk with room for `room` bytes."""
+
+    room = 0
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])  # fails in flush, and within the filling
+def test_a_full_disk_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def full(name: Path, mode: str) -> io.BufferedWriter:
+        return io.BufferedWriter(FullDisk(name, mode.replace("b", "")))
+
+    monkeypatch.setattr(atomic, "open", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        atomic.write(path, lambda file: file.write(b"x" * size))
+    assert snapshot(tmp_path) == {"file": b"old"}
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_fault_in_any_call_leaves_a_whole_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    path = tmp_path / "file"
+    calls: list[str] = []
+
+    def faulty(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            if len(calls) == broken:
+                if name == "close":
+                    real(*arguments)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments, **options)
+
+        return call
+
+    found = []
+    for broken in range(1, 20):
+        calls.clear()
+        path.write_bytes(b"old")
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic, "open", faulty("create", open), raising=False)
+            for name in ("fsync", "replace", "open", "close"):
+                patch.setattr(os, name, faulty(name, getattr(os, name)))
+            try:
+                atomic.write(path, lambda file: file.write(b"new"), durable=durable)
+            except OSError:
+                replaced = "replace" in calls[:-1]
+                found.append((calls[-1], path.read_bytes()))
+                assert path.read_bytes() == (b"new" if replaced else b"old")
+            else:
+                assert path.read_bytes() == b"new"
+                assert len(calls) < broken
+                break
+        assert os.listdir(tmp_path) == ["file"]
+    before = [("create", b"old"), ("fsync", b"old"), ("replace", b"old")]
+    after = [("open", b"new"), ("fsync", b"new"), ("close", b"new")]
+    assert found == (before + after if durable else [before[0], before[2]])
+
+
+def test_an_error_while_filling_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fill(file: Any) -> None:
+        file.write(b"half of the")
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        atomic.write(path, fill)
+    assert snapshot(tmp_path) == {"file": b"old"}
+
+
+def test_a_durable_file_is_flushed_before_it_is_renamed_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
+    atomic.write(tmp_path / "file", lambda file: file.write(b"x"))
+    assert [re.sub(r"\.\w{8}\.part$", "", call) for call in calls] == [
+        str(tmp_path / "file"),
+        "rename",
+        str(tmp_path),
+    ]
+
+
+# Reading what lies there
+
+
+@pytest.mark.parametrize("name", ["status.json", "summary.json", "manifest.json", "config.yaml"])
+@pytest.mark.parametrize("content", [b'{"state": ', b"\xff\xfe\x00"])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    stored = finished(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    read = {
+        "status.json": stored.status,
+        "summary.json": stored.summary,
+        "manifest.json": stored.manifest,
+        "config.yaml": stored.config,
+    }[name]
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path / name))):
+        read()
+
+
+def test_runs_are_found_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    names = ["b", "a/2", "a/10", "a-b", "c/d/e", "A"]
+    for name in names:
+        finished(tmp_path / name)
+    claim(tmp_path / "B").abandon("failed")
+    (tmp_path / "b" / "checkpoints" / "status.json").write_text("{}")  # no run within a run
+    (tmp_path / "empty").mkdir()
+    expected = sorted(tmp_path / name for name in [*names, "B"])
+    assert [run.folder for run in find_runs(tmp_path)] == expected
+    assert [run.folder for run in find_runs(tmp_path / "b")] == [tmp_path / "b"]
+    assert find_runs(tmp_path / "empty") == []
+
+
+def test_runs_below_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such folder") as caught:
+        find_runs(tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in str(caught.value)
+
+
+def test_new_folders_have_names_of_their_own(tmp_path: Path) -> None:
+    names = [new_folder(tmp_path) for _ in range(200)]
+    assert len(set(names)) == 200
+    assert names == sorted(names)
+    for name in names:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d{6}-\d{6}", str(name.relative_to(tmp_path)))
+    assert not any(tmp_path.iterdir())
