@@ -1,37 +1,19 @@
-"""Write a file so that it is there whole or not at all, whatever happens meanwhile."""
+"""Write a data file whole or not at all, and say in one line why where it cannot be done."""
 
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from bnrepro import atomic
 from bnrepro.errors import DataError
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Create or replace `path` with what `fill` writes into the file object it is given.
-
-    Written to a `.part` file beside it, flushed to the disk, then renamed: a reader, a crash
-    or a power loss sees the old file or the new one. Part of that file's name is random, so
-    that several processes may bring the same file at once. DataError if it cannot be written.
-    """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    """`bnrepro.atomic.write`, into a folder that is made where missing; DataError if it fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "xb") as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        atomic.write(path, fill)
     except OSError as error:
         raise _unwritable(path, error.strerror or error) from error
 
