@@ -333,14 +333,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; every error becomes one line and an exit code (`errors.py`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(arguments, standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        code = app(arguments, standalone_mode=False) or 0
+        if code != INTERRUPTED:  # typer turns Ctrl-C into this code
+            return int(code)
+        message = "interrupted: the same command starts again"
     except BnreproError as error:
         message, code = str(error), error.exit_code
     except USAGE_ERROR as error:
         message, code = _usage(error), 2
-    except (KeyboardInterrupt, typer.Abort):
-        message, code = "interrupted", INTERRUPTED
     except BrokenPipeError:
         return 0
     except Exception as error:

@@ -258,6 +258,9 @@ def parse(composed: DictConfig) -> Config:
     values = _plain(composed)
     _refuse_targets(values)
     top = {f.name for f in dataclasses.fields(Config)}
+    for key in values:
+        if key not in top:
+            raise ConfigError(unknown("setting", key, top))
     for group, options in OPTIONS.items():
         if group not in values:
             raise ConfigError(f"group '{group}' is missing: choose one of {', '.join(options)}")
@@ -268,14 +271,10 @@ def parse(composed: DictConfig) -> Config:
         name = str(values[group].get("name"))
         if name not in options:
             raise ConfigError(unknown(f"{group}.name", name, options))
-    known = dict.fromkeys(top)
-    for key in values:
-        if key not in known:
-            raise ConfigError(unknown("setting", str(key), known))
     groups = {group: OPTIONS[group][values[group]["name"]]() for group in OPTIONS}
     schema = OmegaConf.structured(Config(**groups))
     try:
-        typed = OmegaConf.merge(schema, values)
+        typed = OmegaConf.merge(schema, _escaped(values))
         config = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_value(error, schema)) from error
@@ -296,6 +295,15 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{first_line(error)}: mend the reference") from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def _escaped(node: Any) -> Any:
+    """References are resolved already; a text with a dollar sign is not to be taken for one."""
+    if isinstance(node, dict):
+        return {key: _escaped(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_escaped(value) for value in node]
+    return node.replace("${", "\\${") if isinstance(node, str) else node
 
 
 def _refuse_targets(node: Any, path: str = "") -> None:
@@ -344,7 +352,7 @@ def explain_value(error: Exception, schema: DictConfig) -> str:
         return unknown("setting", key, keys(OmegaConf.to_container(schema)))
     if isinstance(error, MissingMandatoryValue):
         return f"'{key}' has no value: give one ({key}=…)"
-    return f"{reason} ({key}): give a value of the right type" if key else reason
+    return f"{reason} ({key or 'a group of settings'}): give a value of the right type"
 
 
 def first_line(error: BaseException) -> str:
@@ -377,6 +385,7 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "seed", c.seed, 0 <= c.seed < 2**63, "between 0 and 2**63 - 1"
     yield "threads", c.threads, 1 <= c.threads <= 1024, "between 1 and 1024"
     d = c.dataset
+    yield "dataset.root", repr(d.root), bool(d.root), "a folder's name"
     yield "dataset.validation", d.validation, d.validation >= 1, "1 or more"
     if isinstance(d, Mnist | Cifar10) and d.mirror is not None:
         web = d.mirror.startswith(("https://", "http://"))
@@ -430,9 +439,9 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """The configuration as YAML; read again it gives the same configuration."""
-    from omegaconf import OmegaConf
+    import yaml
 
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

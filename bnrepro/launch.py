@@ -10,14 +10,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from bnrepro.config import Config, differences, first_line, flat, keys, parse, to_dict, unknown
-from bnrepro.errors import ConfigError
+from bnrepro.config import (
+    Config,
+    differences,
+    first_line,
+    flat,
+    keys,
+    parse,
+    to_dict,
+    to_yaml,
+    unknown,
+)
+from bnrepro.errors import ConfigError, StorageError
 from bnrepro.store import RunWriter, StoredRun, new_folder
 
 if TYPE_CHECKING:
@@ -136,10 +146,9 @@ def show(job: Job, what: str) -> str:
     """The composed configuration as YAML: the run's (`job`), Hydra's (`hydra`) or both (`all`)."""
     from omegaconf import OmegaConf
 
-    own = dict(to_dict(job.config))
-    hydra = {"hydra": job.composed.hydra}
-    shown: dict[str, Any] = {"job": own, "hydra": hydra, "all": {**own, **hydra}}[what]
-    return OmegaConf.to_yaml(OmegaConf.create(shown))
+    own = to_yaml(job.config)
+    hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": job.composed.hydra}))
+    return {"job": own, "hydra": hydra, "all": own + hydra}[what]
 
 
 def run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tuple[Path, T | None]:
@@ -159,6 +168,8 @@ def run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tupl
     """
     config = job.config
     folder = Path(config.run.dir) if config.run.dir else new_folder(outputs)
+    if "${" in str(folder.absolute()):  # Hydra would take it for a reference, again and again
+        raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another run.dir")
     config.run.dir = str(folder)
     values = to_dict(config)
     stored = StoredRun(folder)
@@ -168,11 +179,10 @@ def run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tupl
         return folder, None
     try:
         return folder, _run_job(job, folder, lambda: task(config, writer))
-    except KeyboardInterrupt:
-        writer.abandon("interrupted")
-        raise
     except BaseException as error:
-        writer.abandon("failed", error=first_line(error))
+        interrupted = isinstance(error, KeyboardInterrupt)
+        with suppress(StorageError):  # the first error is the one to tell
+            writer.abandon("interrupted" if interrupted else "failed", first_line(error))
         raise
 
 
@@ -185,7 +195,7 @@ def _run_job(job: Job, folder: Path, task: Callable[[], T]) -> T:
 
     composed = job.composed.copy()
     with read_write(composed), open_dict(composed):
-        composed.run.dir = composed.hydra.run.dir = _literal(str(folder))
+        composed.run.dir = composed.hydra.run.dir = str(folder)
     with _hydra(str(composed.hydra.job.name)) as hydra:
         result = run_job(
             task_function=lambda _: _logged(task),
@@ -206,11 +216,6 @@ def _logged(task: Callable[[], T]) -> T:
     except Exception:
         logging.getLogger("bnrepro").exception("the run failed")
         raise
-
-
-def _literal(text: str) -> str:
-    """Text that OmegaConf will not take for an interpolation."""
-    return text.replace("${", "\\${")
 
 
 def complete(arguments: Sequence[str], incomplete: str) -> list[str]:

@@ -22,7 +22,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -372,20 +372,21 @@ class RunWriter:
 
     def finish(self, state: str, step: int, summary: Mapping[str, Any]) -> None:
         """Close a run that is a result: its status, then its summary, which is written last."""
-        self._close(state, step)
-        with _storage(self.folder):
-            _write_json(self.folder / SUMMARY, {"status": state, **summary})
-
-    def abandon(self, state: str, error: str | None = None) -> None:
-        """Close a run that did not come to its end (`interrupted` or `failed`)."""
-        self._close(state, self._step, error)
-
-    def _close(self, state: str, step: int, error: str | None = None) -> None:
         self._state = state
         with _storage(self.folder):
             if self._metrics is not None:
                 self._metrics.close()
-            self._write_status(step, error)
+            self._write_status(step)
+            _write_json(self.folder / SUMMARY, {"status": state, **summary})
+
+    def abandon(self, state: str, error: str | None = None) -> None:
+        """Close a run that did not come to its end (`interrupted` or `failed`)."""
+        self._state = state
+        with suppress(OSError):  # a full disk may be the very reason: the status is tried still
+            if self._metrics is not None:
+                self._metrics.close()
+        with _storage(self.folder):
+            self._write_status(self._step, error)
 
 
 def _yaml(config: Mapping[str, Any]) -> str:

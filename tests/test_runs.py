@@ -1,0 +1,266 @@
+"""Whole runs through the command line: what they leave, that they repeat, and how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, Command
+
+from bnrepro.cli import main
+from bnrepro.store import StoredRun
+
+SHORT = ("dataset=digits", "train.steps=60", "train.log_every=5", "train.eval_every=20",
+         "train.checkpoint_every=25", "probe.every=20", "probe.size=100", "threads=1")  # fmt: skip
+
+
+def train(folder: Path, *overrides: str) -> StoredRun:
+    assert main(["train", *SHORT, f"run.dir={folder}", *overrides]) == 0
+    return StoredRun(folder)
+
+
+def untimed(run: StoredRun) -> list[dict[str, object]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
+
+
+def last_weights(run: StoredRun) -> dict[str, torch.Tensor]:
+    import io
+
+    content = run.checkpoint(run.checkpoint_steps()[-1])
+    return torch.load(io.BytesIO(content), weights_only=True)["model"]
+
+
+def test_a_run_leaves_what_its_folder_promises(tmp_path: Path) -> None:
+    run = train(tmp_path / "run")
+    names = {path.name for path in run.folder.iterdir()}
+    events = {name for name in names if name.startswith("events.out.tfevents.")}
+    assert len(events) == 1
+    assert names - events == {
+        "config.yaml", "manifest.json", "metrics.jsonl", "status.json", "summary.json",
+        "probes", "checkpoints", ".hydra",
+    }  # fmt: skip
+    assert {p.name for p in (run.folder / ".hydra").iterdir()} == {
+        "config.yaml", "hydra.yaml", "overrides.yaml",
+    }  # fmt: skip
+    overrides = yaml.safe_load((run.folder / ".hydra" / "overrides.yaml").read_text())
+    assert overrides == [*SHORT, f"run.dir={run.folder}"]
+    assert run.probe_steps() == [0, 20, 40, 60]
+    assert run.checkpoint_steps() == [50, 60]  # the last two
+    assert [row["step"] for row in run.metrics()] == [0, *range(5, 61, 5)]
+    tested = [row["step"] for row in run.metrics() if "test_accuracy" in row]
+    assert tested == [0, 20, 40, 60]
+    summary = run.summary()
+    assert summary is not None
+    steps, accuracies = run.curve("test_accuracy")
+    assert summary["status"] == run.status()["state"] == "done"
+    assert summary["steps"] == run.status()["step"] == steps[-1] == 60
+    assert summary["test_accuracy"] == accuracies[-1]
+    assert summary["best_test_accuracy"] == accuracies.max()
+    assert summary["diverged_at"] is None
+    assert summary["wall_seconds"] > 0
+    manifest = run.manifest()
+    assert manifest["threads"] == 1
+    assert manifest["deterministic"] is True
+    assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert len(manifest["dataset"]["fingerprint"]) == 64
+
+
+def test_the_same_command_gives_the_same_bits_however_it_is_probed(tmp_path: Path) -> None:
+    one = train(tmp_path / "one", "model.dropout=0.2")
+    again = train(tmp_path / "again", "model.dropout=0.2")
+    unprobed = train(tmp_path / "unprobed", "model.dropout=0.2", "probe.every=0")
+    often = train(tmp_path / "often", "model.dropout=0.2", "probe.every=1", "tensorboard=false")
+    other = train(tmp_path / "other", "model.dropout=0.2", "seed=1")
+    assert untimed(one) == untimed(again) == untimed(unprobed) == untimed(often)
+    assert untimed(one) != untimed(other)
+    for run in (again, unprobed, often):
+        for name, weight in last_weights(one).items():
+            assert torch.equal(weight, last_weights(run)[name]), name
+    for step in one.probe_steps():
+        for name, values in one.probe(step).items():
+            np.testing.assert_array_equal(values, again.probe(step)[name])
+    assert unprobed.probe_steps() == []
+
+
+def test_a_finished_run_typed_again_says_so_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    capsys.readouterr()
+    train(run.folder, "tags=[again]")
+    assert "finished already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    assert main(["train", *SHORT, f"run.dir={run.folder}", "optimizer.lr=0.5"]) == 2
+    assert "optimizer.lr: 0.07 -> 0.5" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    (run.folder / "notes.txt").write_text("mine")
+    again = train(run.folder, "optimizer.lr=0.5", "run.overwrite=true")
+    assert again.config()["optimizer"]["lr"] == 0.5
+    assert (run.folder / "notes.txt").read_text() == "mine"
+    assert len(list(run.folder.glob("events.out.tfevents.*"))) == 1
+
+
+def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ("norm=none", "model.activation=relu", "init=he", "optimizer.lr=1e12")
+    run = train(tmp_path / "run", *overrides, "train.checkpoint_every=1")
+    summary = run.summary()
+    assert summary is not None
+    assert run.status()["state"] == summary["status"] == "diverged"
+    assert summary["test_accuracy"] is None
+    assert 1 <= summary["diverged_at"] <= 60
+    assert f"not finite at step {summary['diverged_at']}" in capsys.readouterr().out
+    assert all(row["step"] < summary["diverged_at"] for row in run.metrics())
+    assert all(step < summary["diverged_at"] for step in run.checkpoint_steps())
+    assert "NaN" not in (run.folder / "summary.json").read_text()
+
+
+def test_ctrl_c_ends_a_run_as_interrupted_and_it_starts_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    line = [sys.executable, "-m", "bnrepro", "train", "dataset=digits", f"run.dir={folder}"]
+    line += ["train.steps=1000000"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run, limit = StoredRun(folder), time.monotonic() + 120
+    while time.monotonic() < limit and not (run.exists() and len(run.metrics()) > 3):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().splitlines() == [
+        "bnrepro: error: interrupted: the same command starts again"
+    ]
+    assert run.status()["state"] == "interrupted"
+    assert run.status()["step"] > 0
+    assert run.summary() is None
+
+
+def test_real_mnist_trains_and_our_layer_is_torchs(tmp_path: Path, real_data: Path) -> None:
+    real = (f"dataset.root={real_data}", "train.steps=100", "train.log_every=1",
+            "train.eval_every=100", "probe.every=50")  # fmt: skip
+    losses = {}
+    for norm in ("batch", "torch"):
+        folder = tmp_path / norm
+        assert main(["train", *real, f"norm={norm}", f"run.dir={folder}"]) == 0
+        losses[norm] = StoredRun(folder).curve("train_loss")[1]
+    assert len(losses["batch"]) == 100
+    np.testing.assert_allclose(losses["batch"], losses["torch"], atol=1e-4, rtol=0)
+    assert losses["batch"][-10:].mean() < 0.7 * losses["batch"][:5].mean()
+    assert StoredRun(tmp_path / "batch").manifest()["dataset"]["name"] == "mnist"
+
+
+BAD = {
+    "optimizer.lrr=1": "optimizer.lr",
+    "norm=bacth": "batch",
+    "optimizer.lr=fast": "optimizer.lr",
+    "train.batch_size=1": "2 or more",
+    "experiment=fig2": "fig1",
+    "+extra.key=1": "extra",
+    "+model._target_=os.system": "_target_",
+}
+
+
+def test_a_bad_configuration_is_one_line_and_never_loads_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom bnrepro.cli import main\n"
+        "for bad in sys.argv[1:]:\n    print(main(['train', bad]), 'torch' in sys.modules)\n"
+    )
+    line = [sys.executable, "-c", code, *BAD]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["2 False"] * len(BAD)
+    errors = done.stderr.splitlines()
+    assert len(errors) == len(BAD)
+    for error, told in zip(errors, BAD.values(), strict=True):
+        assert error.startswith("bnrepro: error: ")
+        assert told in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_loads_neither_torch_nor_hydra() -> None:
+    code = (
+        "import sys\nfrom bnrepro.cli import main\nmain(sys.argv[1:])\n"
+        "heavy = {'torch', 'hydra', 'omegaconf', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    commands = (["--help"], ["train", "--help"], ["data", "--help"])
+    for arguments in commands:
+        line = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "Usage" in done.stdout
+
+
+def test_the_environment_names_the_data_and_missing_data_is_told(
+    tmp_path: Path, command: Command
+) -> None:
+    settings = {**os.environ, "BNREPRO_DATA": str(tmp_path / "nowhere")}
+    done = command("train", "dataset.mirror=http://127.0.0.1:1/", env=settings)
+    assert done.returncode == 3
+    errors = done.stderr.strip().splitlines()
+    assert len(errors) == 1
+    assert "bnrepro data import mnist PATH" in errors[0]
+    [run] = (tmp_path / "outputs").rglob("status.json")
+    assert StoredRun(run.parent).status()["state"] == "failed"
+    assert "Traceback" in (run.parent / "train.log").read_text()
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_before_computing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["train", *SHORT, f"run.dir={tmp_path / 'file' / 'run'}"]) == 3
+    assert "run.dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["with space", "ünïcødé-批", "new\nline", "a$b", "quo'te\"s"])
+def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    quoted = str(folder).replace("'", "\\'")
+    assert main(["train", *SHORT, "train.steps=10", "probe.every=0", f"run.dir='{quoted}'"]) == 0
+    assert StoredRun(folder).summary() is not None
+    assert (folder / ".hydra" / "config.yaml").is_file()
+
+
+def test_a_folder_name_that_hydra_cannot_write_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *SHORT, f"run.dir='{tmp_path}/a\\${{b}}'"]) == 2
+    assert "run.dir" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "experiment").glob("*.yaml")), ids=str)
+def test_every_experiment_composes_and_trains_two_steps(path: Path, tmp_path: Path) -> None:
+    overrides = ["dataset=digits", "train.steps=2", "probe.size=10"]
+    assert main(["train", f"experiment={path.stem}", f"run.dir={tmp_path / 'r'}", *overrides]) == 0
+
+
+def test_runs_lists_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path / "a", "train.steps=5")
+    train(tmp_path / "deep" / "b", "train.steps=5", "norm=none", "seed=3")
+    capsys.readouterr()
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["run"], row["state"], row["norm"], row["seed"]) for row in rows] == [
+        ("a", "done", "batch", 0),
+        ("deep/b", "done", "none", 3),
+    ]
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "deep/b" in capsys.readouterr().out
+    assert main(["runs", str(tmp_path / "nowhere")]) == 3
+
+
+def test_the_readme_tells_every_command_and_ci_runs_its_test_command() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) < 150
+    for command in ("train", "runs", "report", "data", "tensorboard", "bench"):
+        assert f"`bnrepro {command}" in readme
+    test_command = "pip install '.[test]' && pytest"
+    assert f"\n{test_command}\n" in readme
+    assert f"\n{test_command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
