@@ -576,6 +576,7 @@ def test_a_fault_in_any_call_leaves_a_whole_file_and_nothing_else(
 ) -> None:
     path = tmp_path / "file"
     calls: list[str] = []
+    faults: list[str] = []
 
     def faulty(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -583,6 +584,7 @@ def test_a_fault_in_any_call_leaves_a_whole_file_and_nothing_else(
             if len(calls) == broken:
                 if name == "close":
                     real(*arguments)
+                faults.append(name)
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(*arguments, **options)
 
@@ -599,8 +601,8 @@ def test_a_fault_in_any_call_leaves_a_whole_file_and_nothing_else(
             try:
                 atomic.write(path, lambda file: file.write(b"new"), durable=durable)
             except OSError:
-                replaced = "replace" in calls[:-1]
-                found.append((calls[-1], path.read_bytes()))
+                replaced = "replace" in calls[: broken - 1]
+                found.append((faults[-1], path.read_bytes()))
                 assert path.read_bytes() == (b"new" if replaced else b"old")
             else:
                 assert path.read_bytes() == b"new"

@@ -1,0 +1,108 @@
+"""Fig. 1 from run folders: distances, first steps, the drawn pair, the files."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnrepro import config, launch
+from bnrepro.cli import main
+from bnrepro.errors import StorageError
+from bnrepro.report import fig1
+from bnrepro.store import RunWriter, find_runs
+
+
+def write_run(
+    folder: Path, curve: np.ndarray, *overrides: str, state: str = "done", probed: bool = True
+) -> None:
+    """A run of MNIST whose test accuracy every 500 steps is given, with two probes."""
+    values = config.to_dict(launch.compose(list(overrides)).config)
+    writer = RunWriter.claim(folder, values, [])
+    assert writer is not None
+    for index, accuracy in enumerate(curve):
+        writer.record(500 * index, {"test_accuracy": float(accuracy)})
+    for step in (0, 500) if probed else ():
+        percentiles = np.array([[-1.0, 0.0, 1.0], [-2.0, step / 500, 3.0]], np.float32)
+        writer.probe(step, {"sigmoid3/percentiles": percentiles})
+    last = 500 * (len(curve) - 1)
+    writer.finish(state, last, {"steps": last})
+
+
+def like_the_paper(norm: str, shift: float = 0.0) -> np.ndarray:
+    steps, accuracies = fig1.paper_accuracy(norm)
+    return np.interp(np.arange(0, 50001, 500), steps, accuracies) + shift
+
+
+def test_the_papers_curves_are_the_papers() -> None:
+    assert fig1.first_step(*fig1.paper_accuracy("batch")) == pytest.approx(15_000, abs=100)
+    assert fig1.first_step(*fig1.paper_accuracy("none")) == pytest.approx(41_600, abs=100)
+    steps, accuracies = fig1.paper_accuracy("none")
+    assert np.interp(10_000, steps, accuracies) == pytest.approx(0.926, abs=0.001)
+    panel = fig1.paper_percentiles("none")
+    assert [round(float(panel[p][1][-1]), 2) for p in (15, 50, 85)] == pytest.approx(
+        [-1.86, -0.02, 1.69], abs=0.05
+    )
+
+
+def test_distance_is_the_root_mean_square_at_the_papers_steps() -> None:
+    steps, accuracies = fig1.paper_accuracy("none")
+    assert fig1.distance(steps, accuracies, "none") == 0
+    assert fig1.distance(steps, accuracies + 0.01, "none") == pytest.approx(0.01)
+    half = accuracies + np.where(np.arange(len(steps)) % 2, 0.02, 0.0)
+    share = (np.arange(len(steps)) % 2).mean()
+    assert fig1.distance(steps, half, "none") == pytest.approx(0.02 * share**0.5)
+
+
+def test_first_step_is_the_first_at_or_above() -> None:
+    steps = np.array([0, 500, 1000, 1500])
+    assert fig1.first_step(steps, np.array([0.1, 0.972, 0.9, 0.98])) == 500
+    assert fig1.first_step(steps, np.array([0.1, 0.2, 0.3, 0.9719])) is None
+
+
+def test_seeds_are_one_arm_and_both_arms_are_drawn_at_one_setting(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_run(tmp_path / f"near{seed}", like_the_paper("none", 0.001 * seed), "norm=none",
+                  f"seed={seed}")  # fmt: skip
+        write_run(tmp_path / f"bn{seed}", like_the_paper("batch", -0.01), f"seed={seed}")
+    write_run(tmp_path / "far", like_the_paper("none", -0.2), "norm=none", "optimizer.lr=1")
+    write_run(tmp_path / "bn_far", like_the_paper("batch"), "optimizer.lr=1")
+    write_run(tmp_path / "bad", like_the_paper("none"), "norm=none", state="diverged")
+    write_run(tmp_path / "other", like_the_paper("none"), "norm=none", "dataset=digits")
+    found = fig1.arms(find_runs(tmp_path))
+    assert [(a.norm, a.setting[0], len(a.runs)) for a in found] == [
+        ("batch", 1.0, 1), ("batch", 0.07, 2), ("none", 0.07, 2), ("none", 1.0, 1),
+    ]  # fmt: skip
+    assert found[1].distance == pytest.approx(0.01, abs=0.002)
+    text = fig1.render(tmp_path, tmp_path / "out")
+    drawn = [line for line in text.splitlines() if line.startswith("| **")]
+    assert [line.split("|")[1:5] for line in drawn] == [
+        [" **with BN** ", " 0.07 ", " 0.07 ", " 2 "],
+        [" **without BN** ", " 0.07 ", " 0.07 ", " 2 "],
+    ]
+
+
+def test_a_report_made_twice_is_the_same(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "none", like_the_paper("none"), "norm=none")
+    write_run(tmp_path / "runs" / "batch", like_the_paper("batch"))
+    digests = []
+    for name in ("one", "two"):
+        assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / name)]) == 0
+        files = sorted((tmp_path / name).iterdir())
+        assert [path.name for path in files] == ["fig1.md", "fig1a.png", "fig1bc.png"]
+        digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
+    assert digests[0] == digests[1]
+
+
+def test_runs_without_probes_make_a_report_without_bands(tmp_path: Path) -> None:
+    write_run(tmp_path / "none", like_the_paper("none"), "norm=none", probed=False)
+    text = fig1.render(tmp_path, tmp_path / "out")
+    assert "fig1bc.png" not in text
+    assert not (tmp_path / "out" / "fig1bc.png").exists()
+
+
+def test_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no finished run"):
+        fig1.render(tmp_path, tmp_path)
+    with pytest.raises(StorageError, match="no such folder"):
+        fig1.render(tmp_path / "nowhere", tmp_path)

@@ -1,0 +1,112 @@
+"""What TensorBoard is given, read back by TensorBoard's own reader."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from bnrepro.cli import main
+from bnrepro.store import StoredRun
+from bnrepro.tracking import HYPERPARAMETERS, TAGS
+
+LAYERS = ("sigmoid1", "sigmoid2")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
+    folder = tmp_path_factory.mktemp("tracking") / "run"
+    short = ["dataset=digits", "train.steps=60", "train.log_every=10", "train.eval_every=20"]
+    probe = ["probe.every=20", "probe.size=100", "model.hidden=[20,30]"]
+    assert main(["train", *short, *probe, f"run.dir={folder}"]) == 0
+    return StoredRun(folder)
+
+
+@pytest.fixture(scope="module")
+def events(run: StoredRun) -> EventAccumulator:
+    assert len(list(run.folder.rglob("events.out.tfevents.*"))) == 1
+    accumulator = EventAccumulator(
+        str(run.folder), size_guidance={"scalars": 0, "tensors": 0, "histograms": 0}
+    )
+    accumulator.Reload()
+    return accumulator
+
+
+@pytest.mark.parametrize("name", TAGS)
+def test_scalars_are_the_metrics(run: StoredRun, events: EventAccumulator, name: str) -> None:
+    steps, values = run.curve(name)
+    points = events.Scalars(TAGS[name])
+    assert [point.step for point in points] == steps.tolist()
+    np.testing.assert_array_equal([p.value for p in points], values.astype(np.float32))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_histograms_are_the_probes(run: StoredRun, events: EventAccumulator, layer: str) -> None:
+    shown = events.Histograms(f"input/{layer}")
+    assert [point.step for point in shown] == run.probe_steps() == [0, 20, 40, 60]
+    for point in shown:
+        arrays = run.probe(point.step)
+        histogram = point.histogram_value
+        # TensorBoard drops empty buckets at the ends; what is left must be ours.
+        counts = dict(zip(histogram.bucket_limit, histogram.bucket, strict=True))
+        assert sum(histogram.bucket) == histogram.num == 100 * len(arrays[f"{layer}/mean"])
+        edges, expected = arrays[f"{layer}/edges"][1:], arrays[f"{layer}/counts"]
+        for edge, count in zip(edges, expected, strict=True):
+            near = [n for limit, n in counts.items() if np.isclose(limit, edge, rtol=1e-6)]
+            assert sum(near) == count
+        width = edges[1] - edges[0]
+        mean = histogram.sum / histogram.num
+        assert abs(mean - arrays[f"{layer}/mean"].mean()) < width / 2
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_bands_follow_one_unit(run: StoredRun, events: EventAccumulator, layer: str) -> None:
+    spread = run.probe(0)[f"{layer}/std"]
+    unit = int(np.argsort(spread, kind="stable")[len(spread) // 2])
+    _, percentiles = run.probed(f"{layer}/percentiles")
+    for column, part in enumerate(("p15", "p50", "p85")):
+        points = events.Scalars(f"unit/{layer}/{part}")
+        np.testing.assert_array_equal([p.value for p in points], percentiles[:, unit, column])
+
+
+def test_margin_charts_name_value_lower_and_upper(events: EventAccumulator) -> None:
+    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = layout_pb2.Layout.FromString(content)
+    charts = {chart.title: chart for category in layout.category for chart in category.chart}
+    for layer in LAYERS:
+        [series] = charts[f"input of {layer}"].margin.series
+        assert (series.value, series.lower, series.upper) == tuple(
+            f"unit/{layer}/{part}" for part in ("p50", "p15", "p85")
+        )
+    tags = set(events.Tags()["scalars"])
+    assert set(charts["accuracy"].multiline.tag) <= tags
+    assert {s.value for c in charts.values() for s in c.margin.series} <= tags
+
+
+def test_hyperparameters_are_in_the_same_file_with_the_same_names(
+    events: EventAccumulator,
+) -> None:
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    found = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert set(found) == set(HYPERPARAMETERS)
+    assert found["norm.name"].string_value == "batch"
+    assert found["optimizer.lr"].number_value == 0.07
+
+
+def test_the_figure_is_a_picture(events: EventAccumulator) -> None:
+    [image] = events.Images("Fig. 1bc")
+    assert image.step == 60
+    assert image.encoded_image_string.startswith(b"\x89PNG")
+    assert image.width > 300
+
+
+def test_a_layers_mean_and_dead_share_are_shown(run: StoredRun, events: EventAccumulator) -> None:
+    for what in ("mean", "std", "saturated", "moved", "moved_total"):
+        points = events.Scalars(f"{what}/sigmoid2")
+        expected = [run.probe(step)[f"sigmoid2/{what}"].mean() for step in run.probe_steps()]
+        np.testing.assert_allclose([p.value for p in points], expected, rtol=1e-6)
+    norms = events.Scalars("gradient_norm/linear1")
+    assert [p.step for p in norms] == [20, 40, 60]  # before a first step there is no gradient
+    assert all(p.value > 0 for p in norms)
