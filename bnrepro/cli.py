@@ -47,8 +47,17 @@ class Shown(StrEnum):
 def _complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     from bnrepro import launch
 
-    given = [str(value) for value in ctx.params.get("overrides") or ()]
-    return launch.complete(given, incomplete)
+    # Bash takes "=" for a word of its own: norm=ba arrives as "norm", "=", "ba", and only what
+    # follows the last "=" is to be answered.
+    words = [str(value) for value in ctx.params.get("overrides") or ()]
+    split = incomplete == "=" or words[-1:] == ["="]
+    line = " ".join([*words, incomplete]).replace(" = ", "=").replace(" =", "=")
+    found = launch.complete(line)
+    if len(found) == 1 and found[0].endswith("="):
+        # A shell sets a space behind an only answer: where there are options, show them instead.
+        options = launch.complete(line[: line.rfind(" ") + 1] + found[0])
+        found = options if len(options) > 1 else found
+    return [answer.rpartition("=")[2] for answer in found] if split else found
 
 
 def _complete_dataset(incomplete: str) -> list[str]:

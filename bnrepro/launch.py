@@ -218,10 +218,11 @@ def _logged(task: Callable[[], T]) -> T:
         raise
 
 
-def complete(arguments: Sequence[str], incomplete: str) -> list[str]:
-    """What may follow `incomplete`: groups, their options, settings, experiments."""
+def complete(line: str) -> list[str]:
+    """What the last word of a line of overrides may become: groups, options, settings, values."""
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
     with _hydra("complete") as hydra:
         plugin = DefaultCompletionPlugin(hydra.config_loader)
-        return plugin._query(config_name="config", line=" ".join([*arguments, incomplete]))
+        found = plugin._query(config_name="config", line=line)
+    return [word for word in found if not word.startswith("hydra")]

@@ -132,7 +132,8 @@ def test_a_run_in_this_process_is_in_use(run: RunWriter, overwrite: bool) -> Non
 def test_a_run_in_another_process_is_in_use_until_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bnrepro.store import RunWriter\n"
-        "run = RunWriter.claim(Path(sys.argv[1]), {}, []); run.record(7, {}); run._write_status(7)\n"
+        "run = RunWriter.claim(Path(sys.argv[1]), {}, []); run.record(7, {})\n"
+        "run._write_status(7)\n"
         "print('taken', flush=True); sys.stdin.read()"
     )
     pipe = subprocess.PIPE
@@ -229,7 +230,7 @@ def test_a_folder_that_is_no_run_is_refused_and_untouched(
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path, below: str) -> None:
     path = tmp_path / "file"
     path.write_text("mine")
-    with pytest.raises(StorageError, match="choose another folder with run.dir"):
+    with pytest.raises(StorageError, match=r"choose another folder with run\.dir"):
         claim(path / below)
     assert path.read_text() == "mine"
 

@@ -1,7 +1,5 @@
 """What TensorBoard is given, read back by TensorBoard's own reader."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

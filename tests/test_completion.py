@@ -1,0 +1,74 @@
+"""Completion in a real shell, and as other shells ask for it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+def ask(shell: str, words: list[str]) -> list[str]:
+    """What the completion of a shell that does not split at "=" is answered."""
+    line = " ".join(["bnrepro", *words])
+    settings = {
+        **os.environ,
+        "_BNREPRO_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    done = subprocess.run(
+        [BIN / "bnrepro"], env=settings, capture_output=True, text=True, timeout=60, check=False
+    )
+    return [line.partition("\t")[0] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        (["tr"], ["train"]),
+        (["train", "norm="], ["norm=batch", "norm=none", "norm=torch"]),
+        (["train", "norm=to"], ["norm=torch"]),
+        (["train", "norm=none", "experiment=f"], ["experiment=fig1"]),
+        (["train", "optimizer.l"], ["optimizer.lr="]),
+        (["train", "optimizer=adam", "optimizer.lr="], ["optimizer.lr=0.001"]),
+        (["data", "verify", "mn"], ["mnist"]),
+    ],
+)
+def test_fish_is_answered(words: list[str], answers: list[str]) -> None:
+    assert ask("fish", words) == answers
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+def test_bash_completes_where_it_splits_at_the_equals_sign(tmp_path: Path) -> None:
+    settings = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "TERM": "dumb"}
+    script = subprocess.run(
+        ["bash", "-c", "bnrepro --show-completion bash"],
+        env={**settings, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    start = tmp_path / "bashrc"
+    plain = "bind 'set enable-bracketed-paste off'; bind 'set bell-style none'"
+    start.write_text(f"PS1='READY> '\n{plain}\n{script}")
+    shell = pexpect.spawn(
+        "bash", ["--noprofile", "--rcfile", str(start), "-i"],
+        encoding="utf-8", timeout=30, env=settings,
+    )  # fmt: skip
+    shell.expect_exact("READY> ")
+    for typed, completed in (
+        ("bnrepro train norm=ba", "norm=batch "),
+        ("bnrepro train norm=none experiment=fi", "experiment=fig1 "),
+        ("bnrepro train expe", "experiment="),
+        ("bnrepro train dataset=digits optimizer.weight", "optimizer.weight_decay="),
+    ):
+        shell.send(f"{typed}\t")
+        shell.expect_exact(completed)
+        shell.send("\x03")
+        shell.expect_exact("READY> ")
+    shell.sendline("exit")
+    shell.expect(pexpect.EOF)
+    shell.close()
