@@ -1,0 +1,188 @@
+"""The configuration: its files, its limits, and that no override, however odd, does harm."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bnrepro import config as c
+from bnrepro import launch
+from bnrepro.cli import main
+from bnrepro.errors import ConfigError
+
+DEFAULT = launch.compose([]).config
+KNOWN = [*c.flat(c.to_dict(DEFAULT)), *c.OPTIONS, "experiment", "train", "tags"]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optimizer.lr=0", "optimizer.lr"), ("optimizer.lr=-1", "above 0"),
+        ("optimizer.lr=nan", "finite"), ("optimizer.lr=inf", "finite"),
+        ("optimizer.momentum=1", "[0, 1)"), ("optimizer.weight_decay=-1", "weight_decay"),
+        ("norm.eps=0", "norm.eps"), ("norm.momentum=1.5", "norm.momentum"),
+        ("norm.placement=mid", "pre, post"), ("norm.population_batches=0", "1 or more"),
+        ("train.steps=0", "1 or more"), ("train.steps=1e3", "Integer"),
+        ("train.batch_size=1", "2 or more"), ("train.eval_every=0", "1 or more"),
+        ("probe.every=-1", "0 (never)"), ("probe.size=1", "2 or more"),
+        ("model.hidden=[]", "model.hidden"), ("model.hidden=[3,0]", "model.hidden"),
+        ("model.dropout=1", "[0, 1)"), ("model.activation=gelu", "sigmoid, relu, tanh"),
+        ("init.scale=-0.1", "init.scale"), ("init.scale=nan", "init.scale"),
+        ("seed=-1", "seed"), ("seed=1.5", "Integer"), ("seed=on", "Integer"),
+        ("threads=0", "threads"), ("device=gpu", "auto, cpu, cuda"),
+        ("dataset.validation=0", "1 or more"), ("dataset.mirror=ftp://x", "http"),
+        ("dataset.root=", "dataset.root"), ("dataset.binary=maybe", "dataset.binary"),
+        ("~seed", "seed="), ("~norm", "batch, none, torch"), ("train=1", "Train"),
+        ("+foo.bar=1", "foo"), ("+train.foo=1", "train.foo"), ("optimizer=adamm", "'adam'"),
+        ("optimzer=sgd", "'optimizer'"), ("norm=[batch,none]", "norm.eps"),
+        ("optimizer.lr=0.1,0.2", "one run takes one value"), ("optimizer.lr=[1", "KEY=VALUE"),
+        ("run.dir=${foo}", "foo"), ("+norm._target_=os.system", "_target_"),
+        ("+tags.0._target_=os.system", ""), ("hydra.foo=1", "hydra.foo"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        launch.compose([override])
+    assert told in str(error.value)
+
+
+def test_a_setting_of_another_option_is_told_apart_from_an_unknown_one() -> None:
+    with pytest.raises(ConfigError, match=r"chosen norm has no setting 'norm\.eps'"):
+        launch.compose(["norm=none", "norm.eps=1"])
+
+
+def test_options_on_disk_are_those_of_the_closed_table() -> None:
+    for group, options in c.OPTIONS.items():
+        files = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+        assert files == set(options) == set(launch.options(group))
+        for option in options:
+            config = launch.compose([f"{group}={option}"]).config
+            assert getattr(config, group).name == option
+            assert type(getattr(config, group)) is options[option]
+
+
+def test_the_defaults_are_figure_1() -> None:
+    assert DEFAULT.model.hidden == [100, 100, 100]  # type: ignore[attr-defined]
+    assert DEFAULT.model.activation is c.Activation.sigmoid
+    assert (DEFAULT.train.steps, DEFAULT.train.batch_size) == (50_000, 60)
+    assert (DEFAULT.dataset.name, DEFAULT.norm.name) == ("mnist", "batch")
+    assert DEFAULT.dataset.binary is True  # type: ignore[attr-defined]
+    assert (DEFAULT.optimizer.momentum, DEFAULT.optimizer.weight_decay) == (0, 0)  # type: ignore[attr-defined]
+
+
+def test_yaml_read_again_is_the_same_configuration() -> None:
+    overrides = ["model.hidden=[5,6]", "tags=[a,'b: c']", "run.dir='x$y'", "norm.momentum=null"]
+    config = launch.compose(overrides).config
+    again = yaml.safe_load(c.to_yaml(config))
+    assert again == c.to_dict(config)
+    assert c.differences(again, c.to_dict(config)) == []
+
+
+def test_differences_name_what_makes_another_run_and_nothing_else() -> None:
+    one = c.to_dict(launch.compose([]).config)
+    moved = c.to_dict(launch.compose(["run.dir=x", "dataset.root=y", "tags=[t]"]).config)
+    other = c.to_dict(launch.compose(["norm=none", "seed=1"]).config)
+    assert c.differences(moved, one) == []
+    found = c.differences(other, one)
+    assert 'norm.name: "batch" -> "none"' in found
+    assert "seed: 0 -> 1" in found
+    assert "norm.eps: 1e-05 -> not set" in found
+
+
+def test_cfg_prints_what_would_run_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BNREPRO_DATA", "somewhere")
+    assert main(["train", "norm=none", "seed=7", "--cfg", "job"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["norm"], shown["seed"]) == ({"name": "none"}, 7)
+    assert shown["dataset"]["root"] == "somewhere"
+    assert main(["train", "--cfg", "all"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert {"hydra", "norm", "train"} <= set(shown)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_ones_own_configurations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "my cönfigs"
+    (own / "experiment").mkdir(parents=True)
+    (own / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /norm: none\nmodel:\n  hidden: [7]\n"
+    )
+    (own / "optimizer").mkdir()
+    (own / "optimizer" / "slow.yaml").write_text("defaults:\n  - sgd\nlr: 0.001\n")
+    config = launch.compose(["experiment=mine", "optimizer=slow"], own).config
+    assert (config.norm.name, config.optimizer.lr) == ("none", 0.001)
+    assert config.model.hidden == [7]  # type: ignore[attr-defined]
+    (own / "experiment" / "broken.yaml").write_text("model:\n  hidden: [1, 2\nseed: 3\n")
+    folder = ["--config-dir", str(own), "--cfg", "job"]
+    assert main(["train", "experiment=broken", *folder]) == 2
+    error = capsys.readouterr().err
+    assert "broken.yaml" in error
+    assert "line 3, column 5" in error
+    assert len(error.splitlines()) == 1
+    (own / "experiment" / "evil.yaml").write_text(
+        "# @package _global_\nmodel:\n  _target_: os.system\n"
+    )
+    assert main(["train", "experiment=evil", *folder]) == 2
+    assert "_target_" in capsys.readouterr().err
+    assert main(["train", "--config-dir", str(own / "nowhere")]) == 2
+
+
+VALUES = st.one_of(
+    st.sampled_from(
+        ["", "1", "-1", "0", "nan", "inf", "-inf", "1e400", "1e-400", "null", "true", "on", "off",
+         "010", "1:30", "[1,2]", "[]", "{}", "{a:1}", "[[1],{b:[2]}]", "'x'", '"', "'", "\\", "${",
+         "${seed}", "${oc.env:HOME}", "${run}", "${a.b}", "$", "a=b", "a,b", "range(1,3)",
+         "choice(1,2)", "glob(*)", "interval(0,1)", "_target_", "???", "*", "~", "+", "@", "{", "[",
+         "shuffle(1,2)", "int(2.5)", "str(1)", "sort(3,1)", "9" * 40, "ünï", "批", "\n", "\t", " "]
+    ),
+    st.text(max_size=12),
+    st.floats().map(str),
+    st.integers().map(str),
+)  # fmt: skip
+KEYS = st.one_of(
+    st.sampled_from(KNOWN),
+    st.sampled_from(KNOWN).flatmap(lambda key: st.sampled_from([key[:-1], key + "x", key + ".x"])),
+    st.sampled_from(["hydra.run.dir", "hydra", "hydra.searchpath", "_target_", "a/b", "", "."]),
+    st.text(max_size=6),
+)
+OVERRIDES = st.builds(
+    "{}{}{}{}".format, st.sampled_from(["", "", "", "+", "++", "~"]), KEYS,
+    st.sampled_from(["=", "=", "=", ""]), VALUES,
+)  # fmt: skip
+
+
+def never_breaks(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["train", "--cfg", "job", "--", *overrides])
+    shown = capsys.readouterr()
+    assert code in (0, 2), (overrides, shown.err)
+    if code == 2:
+        assert shown.err.startswith("bnrepro: error: ")
+        assert len(shown.err.splitlines()) == 1
+        assert shown.out == ""
+
+
+FUZZ = {"deadline": None, "derandomize": True, "database": None,
+        "suppress_health_check": [HealthCheck.function_scoped_fixture]}  # fmt: skip
+
+
+@settings(max_examples=150, **FUZZ)
+@given(overrides=st.lists(OVERRIDES, min_size=1, max_size=3))
+def test_no_override_breaks_it(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    never_breaks(overrides, capsys)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, **FUZZ)
+@given(overrides=st.lists(OVERRIDES, min_size=1, max_size=4))
+def test_no_override_of_many_breaks_it(
+    overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    never_breaks(overrides, capsys)

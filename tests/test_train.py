@@ -1,0 +1,211 @@
+"""The loop against one written out by hand, its order, its end, and starting in the middle."""
+
+import copy
+from collections import Counter
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from bnrepro import config as c
+from bnrepro import data, launch, models, optimizers
+from bnrepro.data import Dataset, permutation
+from bnrepro.train import DivergedError, Position, evaluate, train
+
+SHORT = ["dataset=digits", "train.steps=50", "train.log_every=1", "train.eval_every=25",
+         "train.checkpoint_every=20", "probe.every=10", "model.hidden=[20,20]"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return data.load("digits", "unused")
+
+
+def configured(*overrides: str) -> c.Config:
+    return launch.compose([*SHORT, *overrides]).config
+
+
+class Notes:
+    """A listener that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, dict[str, float]]] = []
+        self.probed: list[int] = []
+        self.kept: list[int] = []
+
+    def record(self, step: int, values: dict[str, float]) -> None:
+        self.lines.append((step, values))
+
+    def probe(self, step: int) -> None:
+        self.probed.append(step)
+
+    def checkpoint(self, position: Position) -> None:
+        self.kept.append(position.step)
+
+    @property
+    def losses(self) -> list[float]:
+        return [values["train_loss"] for _, values in self.lines if "train_loss" in values]
+
+
+def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(config.seed)
+    model = models.build(config, digits.image_shape, 10)
+    return model, optimizers.build(config.optimizer, model.parameters())
+
+
+def run(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, Notes]:
+    model, optimizer = fresh(config, digits)
+    notes = Notes()
+    train(model, optimizer, optimizers.schedule(config), digits, config, notes, Position())
+    return model, notes
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "torch"])
+@pytest.mark.parametrize("optimizer", ["optimizer.momentum=0.9", "optimizer=adam"])
+def test_it_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) -> None:
+    config = configured(f"norm={norm}", optimizer, "model.dropout=0.1", "schedule=linear")
+    model, notes = run(config, digits)
+    plain, steps = fresh(config, digits)
+    rate = optimizers.schedule(config)
+    losses = []
+    plain.train()
+    while len(losses) < 50:
+        order = permutation(config.seed, len(losses) // 22, len(digits.train.labels))
+        for batch in order.split(60)[: 50 - len(losses)]:
+            steps.param_groups[0]["lr"] = rate(len(losses))
+            steps.zero_grad()
+            loss = cross_entropy(plain(digits.train.images[batch]), digits.train.labels[batch])
+            loss.backward()
+            steps.step()
+            losses.append(loss.item())
+    assert notes.losses == losses
+    for ours, theirs in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_what_is_told_when(digits: Dataset) -> None:
+    _, notes = run(configured("train.log_every=20"), digits)
+    assert [step for step, _ in notes.lines] == [0, 20, 25, 40, 50]
+    assert [step for step, values in notes.lines if "test_accuracy" in values] == [0, 25, 50]
+    assert notes.probed == [0, 10, 20, 30, 40, 50]
+    assert notes.kept == [20, 40, 50]
+
+
+def test_a_line_is_the_mean_loss_since_the_last(digits: Dataset) -> None:
+    each = run(configured(), digits)[1].losses
+    lines = run(configured("train.log_every=20"), digits)[1].losses
+    ends = [0, 20, 25, 40, 50]
+    expected = [sum(each[a:b]) / (b - a) for a, b in zip(ends, ends[1:], strict=False)]
+    assert lines == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_image_is_seen_once_an_epoch(digits: Dataset) -> None:
+    seen: list[torch.Tensor] = []
+    config = configured("train.steps=44", "probe.every=0", "train.eval_every=1000")
+    model, optimizer = fresh(config, digits)
+    model.register_forward_pre_hook(lambda m, x: seen.append(x[0]) if m.training else None)
+    rate = optimizers.schedule(config)
+    train(model, optimizer, rate, digits, config, Notes(), Position())
+    assert [len(batch) for batch in seen] == [*[60] * 21, 37] * 2
+
+    def images(batches: list[torch.Tensor]) -> Counter[bytes]:
+        return Counter(image.numpy().tobytes() for image in torch.cat(batches))
+
+    expected = images([digits.train.images])
+    assert images(seen[:22]) == images(seen[22:]) == expected
+    assert not torch.equal(seen[0], seen[22])
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_from_the_middle_it_goes_on_as_if_uninterrupted(digits: Dataset, norm: str) -> None:
+    config = configured(f"norm={norm}", "model.dropout=0.3", "optimizer=adam", "train.log_every=7")
+    whole, notes = run(config, digits)
+    half = configured(f"norm={norm}", "model.dropout=0.3", "optimizer=adam", "train.log_every=7",
+                      "train.steps=31")  # fmt: skip
+    model, optimizer = fresh(config, digits)
+    position = Position()
+
+    class StopError(Exception):
+        pass
+
+    class Stopping(Notes):
+        def probe(self, step: int) -> None:
+            if step == 30:
+                raise StopError
+
+    rate = optimizers.schedule(config)
+    with pytest.raises(StopError):
+        train(model, optimizer, rate, digits, half, Stopping(), position)
+    assert position.step == 30
+    assert len(position.losses) == 2  # since the line at 28
+    states = copy.deepcopy((model.state_dict(), optimizer.state_dict(), torch.get_rng_state()))
+    again, fresh_optimizer = fresh(config, digits)
+    again.load_state_dict(states[0])
+    fresh_optimizer.load_state_dict(states[1])
+    torch.set_rng_state(states[2])
+    rest = Notes()
+    train(again, fresh_optimizer, rate, digits, config, rest, position)
+    assert rest.lines == [line for line in notes.lines if line[0] > 30]
+    for ours, theirs in zip(again.state_dict().values(), whole.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("bad", [1, 7, 20, 50])
+def test_the_first_loss_that_is_not_finite_ends_it(digits: Dataset, bad: int) -> None:
+    config = configured("train.log_every=9", "norm=none")
+    model, optimizer = fresh(config, digits)
+    calls = 0
+
+    def poison(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += module.training
+        return output * float("nan") if module.training and calls == bad else output
+
+    model.register_forward_hook(poison)
+    notes = Notes()
+    with pytest.raises(DivergedError) as error:
+        train(model, optimizer, optimizers.schedule(config), digits, config, notes, Position())
+    assert error.value.step == bad
+    assert all(step < bad for step, _ in notes.lines)
+    assert all(step < bad for step in [*notes.probed, *notes.kept])
+
+
+def test_weights_ruined_by_the_last_update_are_found(digits: Dataset) -> None:
+    config = configured("train.steps=1", "norm=none")
+    model, optimizer = fresh(config, digits)
+    optimizer.register_step_post_hook(
+        lambda *_: next(iter(model.parameters())).data.fill_(float("nan"))
+    )
+    with pytest.raises(DivergedError) as error:
+        train(model, optimizer, optimizers.schedule(config), digits, config, Notes(), Position())
+    assert error.value.step == 1
+
+
+def test_evaluation_sees_every_image_and_changes_nothing(digits: Dataset) -> None:
+    model, _ = run(configured("model.dropout=0.5"), digits)
+    model.train()
+    before = copy.deepcopy(model.state_dict())
+    random = torch.get_rng_state()
+    found = evaluate(model, digits)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    model.eval()
+    with torch.no_grad():
+        logits = model(digits.test.images)
+    assert len(digits.test.labels) == 300
+    right = (logits.argmax(1) == digits.test.labels).sum().item()
+    assert found["test_accuracy"] == right / 300
+    assert found["test_loss"] == pytest.approx(cross_entropy(logits, digits.test.labels).item())
+
+
+def test_schedules_begin_at_the_learning_rate_and_end_where_they_say() -> None:
+    for name in ("linear", "exponential"):
+        config = configured(f"schedule={name}", "schedule.final=0.1", "optimizer.lr=0.5")
+        rate = optimizers.schedule(config)
+        assert rate(0) == 0.5
+        assert rate(49) == pytest.approx(0.05)
+        assert all(rate(step) > rate(step + 1) for step in range(49))
+    assert optimizers.schedule(configured())(49) == 0.07
+    linear = optimizers.schedule(configured("schedule=linear", "schedule.final=0.5"))
+    assert linear(7) - linear(8) == pytest.approx(linear(30) - linear(31))
