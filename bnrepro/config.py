@@ -81,7 +81,12 @@ class Digits(Dataset):
 
 @dataclass
 class Folder(Dataset):
-    """Any train/CLASS/*.png, test/CLASS/*.png tree, or zips of one, below `root`."""
+    """Any train/CLASS/*.png, test/CLASS/*.png tree, or zips of one, below `root`.
+
+    Without `validation`, a tenth of the training images is held out.
+    """
+
+    validation: int | None = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -386,7 +391,8 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "threads", c.threads, 1 <= c.threads <= 1024, "between 1 and 1024"
     d = c.dataset
     yield "dataset.root", repr(d.root), bool(d.root), "a folder's name"
-    yield "dataset.validation", d.validation, d.validation >= 1, "1 or more"
+    held_out = isinstance(d, Folder) and d.validation is None
+    yield "dataset.validation", d.validation, held_out or d.validation >= 1, "1 or more"
     if isinstance(d, Mnist | Cifar10) and d.mirror is not None:
         web = d.mirror.startswith(("https://", "http://"))
         yield "dataset.mirror", d.mirror, web, "an http(s) address"

@@ -148,6 +148,7 @@ def moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     values. Its unit is the root mean square of the two standard deviations; a unit that is
     constant in both has moved by 0 or by infinity.
     """
+    old, new = old.astype(np.float64), new.astype(np.float64)  # the square of a small spread
     distance = np.abs(new - old).mean(1)
     # Told from the first value, a constant's variance is 0 to the last bit.
     variances = [(values - values[:, :1]).var(1) for values in (old, new)]

@@ -126,7 +126,11 @@ def test_ctrl_c_ends_a_run_as_interrupted_and_it_starts_again(tmp_path: Path) ->
     folder = tmp_path / "run"
     line = [sys.executable, "-m", "bnrepro", "train", "dataset=digits", f"run.dir={folder}"]
     line += ["train.steps=1000000"]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that started the tests in the background made them, and so this, deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     run, limit = StoredRun(folder), time.monotonic() + 120
     while time.monotonic() < limit and not (run.exists() and len(run.metrics()) > 3):
         time.sleep(0.05)

@@ -187,13 +187,15 @@ def test_a_run_whose_process_is_gone_is_stale_and_can_be_taken(
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"host": "elsewhere", "pid": 1, "heartbeat": ago(0)},
-        {"host": "elsewhere", "boot_id": "another", "heartbeat": ago(store.SILENT_SECONDS - 60)},
+        dict,
+        lambda: {"host": "elsewhere", "pid": 1, "heartbeat": ago(0)},
+        lambda: {"host": "elsewhere", "boot_id": "?", "heartbeat": ago(store.SILENT_SECONDS - 60)},
     ],
 )
-def test_a_run_whose_process_may_live_is_in_use(tmp_path: Path, changes: dict[str, Any]) -> None:
-    stored = left_running(tmp_path, **changes)
+def test_a_run_whose_process_may_live_is_in_use(
+    tmp_path: Path, changes: Callable[[], dict[str, Any]]
+) -> None:
+    stored = left_running(tmp_path, **changes())
     assert stored.status()["state"] == "running"
     with pytest.raises(RunInUseError):
         claim(tmp_path)

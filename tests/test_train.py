@@ -1,6 +1,7 @@
 """The loop against one written out by hand, its order, its end, and starting in the middle."""
 
 import copy
+import itertools
 from collections import Counter
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_line_is_the_mean_loss_since_the_last(digits: Dataset) -> None:
     each = run(configured(), digits)[1].losses
     lines = run(configured("train.log_every=20"), digits)[1].losses
     ends = [0, 20, 25, 40, 50]
-    expected = [sum(each[a:b]) / (b - a) for a, b in zip(ends, ends[1:], strict=False)]
+    expected = [sum(each[a:b]) / (b - a) for a, b in itertools.pairwise(ends)]
     assert lines == pytest.approx(expected, rel=1e-6)
 
 
