@@ -24,6 +24,7 @@ from bnrepro.data import Dataset, permutation
 from bnrepro.display import Display
 from bnrepro.errors import ConfigError
 from bnrepro.experiment import Session, load
+from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter
 
 Job = Callable[[], None]
@@ -137,7 +138,7 @@ def _run(config: c.Config, dataset: Dataset) -> None:
         model.to(dataset.train.images.device)
         quiet = Console(quiet=True)
         with Display("bench", config.train.steps, quiet) as display:
-            session = Session(config, writer, display, dataset, model)
+            session = Session(config, writer, display, dataset, model, StopSignals())
             session.train()
             session.close()
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bnrepro
-from bnrepro.errors import BnreproError
+from bnrepro.errors import BnreproError, Interrupted
 
 if TYPE_CHECKING:
     from bnrepro.config import Config
+    from bnrepro.signals import StopSignals
     from bnrepro.store import RunWriter, StoredRun
 
 OUTPUTS = Path("outputs")
@@ -140,10 +141,10 @@ def train(
         typer.echo(f"run: {folder}    look at it: bnrepro tensorboard {folder}")
 
 
-def _experiment(config: Config, writer: RunWriter) -> dict[str, Any]:
+def _experiment(config: Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any]:
     from bnrepro import experiment
 
-    return experiment.run(config, writer)
+    return experiment.run(config, writer, stop)
 
 
 def _outcome(summary: dict[str, Any]) -> str:
@@ -345,7 +346,10 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(arguments, standalone_mode=False) or 0
         if code != INTERRUPTED:  # typer turns Ctrl-C into this code
             return int(code)
-        message = "interrupted: the same command starts again"
+        message = "interrupted"
+    except Interrupted as error:
+        message = f"{error} ({error.folder}): the same command with run.dir={error.folder} goes on"
+        code = error.exit_code
     except BnreproError as error:
         message, code = str(error), error.exit_code
     except USAGE_ERROR as error:

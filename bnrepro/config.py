@@ -205,10 +205,15 @@ class Probe:
 
 @dataclass
 class RunFolder:
-    """Where the run is written; without `dir`, a new folder under outputs/."""
+    """Where the run is written; without `dir`, a new folder under outputs/.
+
+    `overwrite` does again what is there; `allow_drift` goes on with an unfinished run although
+    the configuration, the versions, the machine or the data are not those it began with.
+    """
 
     dir: str | None = None
     overwrite: bool = False
+    allow_drift: bool = False
 
 
 @dataclass

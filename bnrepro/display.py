@@ -57,6 +57,11 @@ class Display:
         """One line of plain text, above the bar where there is one."""
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def resume(self, step: int) -> None:
+        """The run goes on from `step`."""
+        self.say(f"{self._title}  goes on from step {step}")
+        self._bar.update(self._task, completed=step)
+
     def update(self, step: int, values: Mapping[str, float]) -> None:
         """The run is at `step`, and these are its newest numbers."""
         now = time.monotonic()

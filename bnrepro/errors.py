@@ -4,6 +4,9 @@ A message is one line, `WHAT (WHERE): WHAT TO DO`; the command line prints it as
 `bnrepro: error: …` and shows a traceback only with `--debug`.
 """
 
+import signal
+from pathlib import Path
+
 
 class BnreproError(Exception):
     """An error whose message is meant for the person who typed the command."""
@@ -39,3 +42,12 @@ class CheckpointError(BnreproError):
     """No checkpoint of a run can be used."""
 
     exit_code = 5
+
+
+class Interrupted(BaseException):
+    """A signal asked to stop; what has been done is kept."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+        self.folder: Path | None = None  # of the run that was interrupted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from bnrepro import data, environment, models, optimizers
 from bnrepro.batchnorm import population_statistics
 from bnrepro.data import Dataset
 from bnrepro.display import Display
-from bnrepro.errors import ConfigError
+from bnrepro.errors import CheckpointError, ConfigError, Interrupted
 from bnrepro.probes import Probe
+from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun, to_bytes
 from bnrepro.tracking import Tracker
 from bnrepro.train import DivergedError, Position, score, train
@@ -23,32 +26,60 @@ from bnrepro.train import DivergedError, Position, score, train
 CHECKPOINT_FORMAT = 1
 
 
-def run(config: c.Config, writer: RunWriter) -> dict[str, Any]:
-    """Train as the configuration says, into the folder `writer` has taken.
+SAME_FACTS = ("versions", "cpu_capability", "device", "gpu", "threads", "dataset")
+"""What has to be as it was for a run to go on to the same bits."""
+
+
+def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any]:
+    """Train as the configuration says, into the folder `writer` has taken, from where it stood.
 
     Returns:
         The run's summary, as it stands in `summary.json`.
 
     Raises:
-        ConfigError: the configuration does not fit the data or this machine.
+        ConfigError: the configuration does not fit the data, this machine, or what the run that
+            is to be gone on with began with.
         DataError: the data set is missing or damaged.
         StorageError: the folder cannot be written.
+        CheckpointError: the run has checkpoints and none of them can be used.
+        Interrupted: `stop` received a signal; the state after the step it came in is kept.
     """
     device = environment.choose(config.device)
     environment.make_deterministic(config.seed, config.threads)
     with Display(_title(config), config.train.steps) as display:
         dataset = load(config).to(device)
         fit(config, len(dataset.train.labels))
-        writer.manifest(
-            environment.facts(device)
-            | {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
-        )
+        facts = environment.facts(device)
+        facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+        writer.manifest(history(facts, config, writer) if writer.resuming else facts)
         model = models.build(config, dataset.image_shape, len(dataset.classes)).to(device)
-        session = Session(config, writer, display, dataset, model)
+        session = Session(config, writer, display, dataset, model, stop)
         try:
             return session.train()
         finally:
             session.close()
+
+
+def history(facts: dict[str, Any], config: c.Config, writer: RunWriter) -> dict[str, Any]:
+    """The manifest of a run that is gone on with: as it was, and this time under `resumes`.
+
+    Raises:
+        ConfigError: something differs that the bits depend on, and `run.allow_drift` is not set.
+    """
+    stored = StoredRun(writer.folder)
+    began = stored.manifest() or facts
+    drift = c.differences(
+        {name: facts.get(name) for name in SAME_FACTS},
+        {name: began.get(name) for name in SAME_FACTS},
+    )
+    if drift and not config.run.allow_drift:
+        raise ConfigError(
+            f"not what the run began with ({writer.folder}; {'; '.join(drift)}): "
+            "run.allow_drift=true goes on all the same, run.overwrite=true begins anew"
+        )
+    drift += c.differences(c.to_dict(config), stored.config())
+    again = {"began": facts["began"], "argv": facts["argv"], "git": facts["git"], "drift": drift}
+    return {**began, "resumes": [*began.get("resumes", []), again]}
 
 
 def load(config: c.Config) -> Dataset:
@@ -97,36 +128,93 @@ class Session:
         display: Display,
         dataset: Dataset,
         model: nn.Module,
+        stop: StopSignals,
     ) -> None:
         self._config, self._writer, self._display = config, writer, display
-        self._dataset, self._model = dataset, model
+        self._dataset, self._model, self._stop = dataset, model, stop
         self._optimizer = optimizers.build(config.optimizer, model.parameters())
         self._probe = Probe(model, dataset.train.images[: config.probe.size])
         self._layers = [name for name, _ in models.nonlinearities(model)]
         self._tracker: Tracker | None = None
-        if config.tensorboard:
-            self._tracker = Tracker(writer.folder, 0)
-            self._tracker.hyperparameters(c.flat(c.to_dict(config)))
-            if config.probe.every:
-                self._tracker.charts(self._layers)
 
     def train(self) -> dict[str, Any]:
         """Train to the end, or until the loss is not finite; either is a result."""
-        config, position = self._config, Position()
+        position = self._resume() if self._writer.resuming else Position()
+        if self._config.tensorboard:
+            self._track(position.step)
         diverged: int | None = None
+        schedule = optimizers.schedule(self._config)
         try:
-            train(
-                self._model,
-                self._optimizer,
-                optimizers.schedule(config),
-                self._dataset,
-                config,
-                self,
-                position,
-            )
+            with self._stop.deferred():
+                train(
+                    self._model,
+                    self._optimizer,
+                    schedule,
+                    self._dataset,
+                    self._config,
+                    self,
+                    position,
+                )
         except DivergedError as error:
             diverged = error.step
         return self._finish(position, diverged)
+
+    def _track(self, step: int) -> None:
+        """Open TensorBoard's file, for what comes after `step`."""
+        stored = StoredRun(self._writer.folder)
+        first = stored.probe(0) if 0 in stored.probe_steps() else None
+        self._tracker = Tracker(self._writer.folder, step + 1 if step else 0, first)
+        self._tracker.hyperparameters(c.flat(c.to_dict(self._config)))
+        if self._config.probe.every:
+            self._tracker.charts(self._layers)
+
+    def _resume(self) -> Position:
+        """Take up the newest checkpoint that is whole; without any, begin anew."""
+        stored = StoredRun(self._writer.folder)
+        steps = stored.checkpoint_steps()
+        for step in reversed(steps):
+            try:
+                content = stored.checkpoint(step)
+            except CheckpointError as error:
+                self._display.say(f"warning: {error}")
+                continue
+            return self._restore(content)
+        if steps:
+            raise CheckpointError(
+                f"no checkpoint is whole ({self._writer.folder}): run.overwrite=true begins anew"
+            )
+        self._writer.rewind(0, 0, 0.0)
+        return Position()
+
+    def _restore(self, content: bytes) -> Position:
+        """Put everything back to where a checkpoint was made.
+
+        Raises:
+            CheckpointError: it holds something else than tensors and numbers, or another network.
+        """
+        try:
+            state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+            self._model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._probe.restore(state["probe"])
+            torch.set_rng_state(state["rng"])
+            if torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(state["cuda_rng"])
+            device = self._dataset.train.labels.device
+            position = Position(state["step"], [loss.to(device) for loss in state["losses"]])
+            metrics_bytes, seconds = state["metrics_bytes"], state["seconds"]
+        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(
+                f"not one of ours: {c.first_line(error)} ({self._writer.folder}): "
+                "run.overwrite=true begins anew"
+            ) from error
+        self._writer.rewind(position.step, metrics_bytes, seconds)
+        self._display.resume(position.step)
+        return position
+
+    def stopping(self) -> bool:
+        """Whether a signal asked to stop."""
+        return self._stop.received is not None
 
     def record(self, step: int, values: dict[str, float]) -> None:
         """A line of metrics, for the file, for TensorBoard and for the person."""
@@ -143,7 +231,9 @@ class Session:
             self._tracker.probe(step, arrays)
 
     def checkpoint(self, position: Position) -> None:
-        """Keep all that the next step depends on."""
+        """Keep all that the next step depends on; then stop, where a signal asked for it."""
+        if self._tracker:
+            self._tracker.flush()
         state = {
             "format": CHECKPOINT_FORMAT,
             "step": position.step,
@@ -153,8 +243,12 @@ class Session:
             "probe": self._probe.state(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all(),
+            "metrics_bytes": self._writer.flushed(),
+            "seconds": self._writer.seconds,
         }
         self._writer.checkpoint(position.step, to_bytes(lambda file: torch.save(state, file)))
+        if self._stop.received is not None:
+            raise Interrupted(self._stop.received)
 
     def _finish(self, position: Position, diverged: int | None) -> dict[str, Any]:
         stored = StoredRun(self._writer.folder)

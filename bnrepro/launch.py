@@ -27,7 +27,8 @@ from bnrepro.config import (
     to_yaml,
     unknown,
 )
-from bnrepro.errors import ConfigError, StorageError
+from bnrepro.errors import ConfigError, Interrupted, StorageError
+from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun, new_folder
 
 if TYPE_CHECKING:
@@ -151,13 +152,15 @@ def show(job: Job, what: str) -> str:
     return {"job": own, "hydra": hydra, "all": own + hydra}[what]
 
 
-def run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tuple[Path, T | None]:
+def run(
+    job: Job, task: Callable[[Config, RunWriter, StopSignals], T], outputs: Path
+) -> tuple[Path, T | None]:
     """Take a run's folder and call `task` there as a Hydra job.
 
     Args:
         job: what to run; without `run.dir`, a new folder below `outputs` is made.
-        task: called with the configuration and the writer of the folder. Hydra's record and the
-            log with a failure's traceback lie there too.
+        task: called with the configuration, the writer of the folder, and what tells it of a
+            signal to stop. Hydra's record and the log with a failure's traceback lie there too.
         outputs: where new folders go.
 
     Returns:
@@ -165,7 +168,13 @@ def run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tupl
 
     Raises:
         Exception: whatever the task raised, as it was raised; the run's state tells of it.
+        Interrupted: SIGINT or SIGTERM came; what was done is kept.
     """
+    with StopSignals() as stop:
+        return _run(job, lambda config, writer: task(config, writer, stop), outputs)
+
+
+def _run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tuple[Path, T | None]:
     config = job.config
     folder = Path(config.run.dir) if config.run.dir else new_folder(outputs)
     if "${" in str(folder.absolute()):  # Hydra would take it for a reference, again and again
@@ -173,14 +182,22 @@ def run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tupl
     config.run.dir = str(folder)
     values = to_dict(config)
     stored = StoredRun(folder)
-    differing = differences(values, stored.config()) if stored.exists() else []
-    writer = RunWriter.claim(folder, values, differing, overwrite=config.run.overwrite)
+    there = stored.config() if stored.exists() else {}
+    writer = RunWriter.claim(
+        folder,
+        values,
+        differences(values, there) if there else [],
+        overwrite=config.run.overwrite,
+        allow_drift=config.run.allow_drift,
+    )
     if writer is None:
         return folder, None
     try:
         return folder, _run_job(job, folder, lambda: task(config, writer))
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
+        if isinstance(error, Interrupted):
+            error.folder = folder
+        interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
         with suppress(StorageError):  # the first error is the one to tell
             writer.abandon("interrupted" if interrupted else "failed", first_line(error))
         raise

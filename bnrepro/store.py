@@ -7,8 +7,8 @@ A run's folder is the interface between the wing that makes runs and the wing th
     status.json    state, last step, owner           checkpoints/   the last two
     summary.json   written last                      events.out.tfevents.*, .hydra/, train.log
 
-`RunWriter` makes such a folder, `StoredRun` reads one. Nothing here imports torch or Hydra. Order
-is told by step, never by a file's time.
+`RunWriter` makes such a folder, or goes on with one; `StoredRun` reads one. Nothing here imports
+torch or Hydra. Order is told by step, never by a file's time.
 """
 
 from __future__ import annotations
@@ -266,13 +266,16 @@ class RunWriter:
         self._began = time.monotonic()
         self._beat = -math.inf
         self._state = "running"
+        self._earlier = 0.0
         self._step = 0  # of the last line
         self._metrics: IO[str] | None = None
+        self._unflushed: list[Path] = []
+        self.resuming = False
 
     @property
     def seconds(self) -> float:
-        """Seconds since this writer took the folder, by a clock that does not jump."""
-        return time.monotonic() - self._began
+        """Seconds spent on what is kept of this run, by a clock that does not jump."""
+        return self._earlier + time.monotonic() - self._began
 
     @classmethod
     def claim(
@@ -282,17 +285,20 @@ class RunWriter:
         differences: list[str],
         *,
         overwrite: bool = False,
+        allow_drift: bool = False,
     ) -> RunWriter | None:
         """Take a folder for a run, or None where this very run is finished there already.
 
-        `differences` are those between `config` and the configuration of the run that lies there.
+        A run that did not come to its end is gone on with: what it left stays until `rewind`.
+        `differences` are those between `config` and the configuration of the run that lies there;
+        an unfinished run may be gone on with in spite of them with `allow_drift`.
 
         Raises:
             RunInUseError: another process is writing this run.
             ConfigError: the folder holds another run, or something that is no run.
             StorageError: the folder cannot be written.
         """
-        stored = StoredRun(folder)
+        stored, run = StoredRun(folder), cls(folder)
         with _storage(folder):
             if stored.exists():
                 status = stored.status()
@@ -301,25 +307,72 @@ class RunWriter:
                         f"in use by process {status.get('pid')} on {status.get('host')} ({folder}):"
                         " wait for it, or choose another run.dir"
                     )
-                if not overwrite and differences:
+                finished = stored.summary() is not None
+                if differences and not overwrite and (finished or not allow_drift):
                     raise ConfigError(
                         f"another configuration ran here ({folder}; {'; '.join(differences)}): "
                         "choose another run.dir, or run.overwrite=true to replace it"
                     )
-                if not overwrite and stored.summary() is not None:
+                if finished and not overwrite:
                     return None
-                _clear(folder)
+                if overwrite or not (folder / CONFIG).is_file():
+                    _clear(folder)
+                else:
+                    run.resuming = True
             elif folder.is_dir() and any(folder.iterdir()):
                 raise ConfigError(f"not empty and not a run ({folder}): choose another run.dir")
             folder.mkdir(parents=True, exist_ok=True)
-            run = cls(folder)
             run._write_status(0)
-            (folder / PROBES).mkdir()
-            (folder / CHECKPOINTS).mkdir()
-            text = _yaml(config)
-            atomic.write(folder / CONFIG, lambda file: file.write(text.encode()))
+            (folder / PROBES).mkdir(exist_ok=True)
+            (folder / CHECKPOINTS).mkdir(exist_ok=True)
+            if not run.resuming:
+                text = _yaml(config)
+                atomic.write(folder / CONFIG, lambda file: file.write(text.encode()))
             run._metrics = open(folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115
         return run
+
+    def rewind(self, step: int, metrics_bytes: int, seconds: float) -> None:
+        """Cut off what was recorded after a checkpoint: it is going to be computed again.
+
+        Args:
+            step: of the checkpoint; 0 to begin anew.
+            metrics_bytes: how long the metrics were when it was made.
+            seconds: what the run had taken then.
+
+        Raises:
+            CheckpointError: the metrics are shorter than that; a part of the run is lost.
+        """
+        assert self._metrics is not None
+        path = self.folder / METRICS
+        with _storage(path):
+            if path.stat().st_size < metrics_bytes:
+                raise CheckpointError(
+                    f"lines are missing before step {step} ({path}): run.overwrite=true begins anew"
+                )
+            self._metrics.truncate(metrics_bytes)
+            for name, suffixes in ((PROBES, ["npz"]), (CHECKPOINTS, ["pt", "sha256"])):
+                for suffix in suffixes:
+                    for at, file in _numbered(self.folder / name, suffix).items():
+                        if at > step or step == 0:
+                            file.unlink()
+        self._step, self._earlier, self._began = step, seconds, time.monotonic()
+
+    def flushed(self) -> int:
+        """Bring all that was recorded to the disk; how many bytes the metrics have.
+
+        To be called before a checkpoint, which must never be newer than what it builds on.
+        """
+        assert self._metrics is not None
+        with _storage(self.folder):
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+            for path in self._unflushed:
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+            if self._unflushed:
+                atomic.sync_folder(self.folder / PROBES)
+            self._unflushed.clear()
+            return os.fstat(self._metrics.fileno()).st_size
 
     def _write_status(self, step: int, error: str | None = None) -> None:
         self._beat = time.monotonic()
@@ -350,11 +403,12 @@ class RunWriter:
                 self._write_status(step)
 
     def probe(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write one probe. It can be computed again, so it is not flushed to the disk."""
+        """Write one probe; it is flushed to the disk with the next checkpoint."""
         named: dict[str, Any] = dict(arrays)
         path = self.folder / PROBES / _number(step, "npz")
         with _storage(path):
             atomic.write(path, lambda file: np.savez(file, **named), durable=False)
+            self._unflushed.append(path)
 
     def checkpoint(self, step: int, content: bytes) -> None:
         """Write a checkpoint with its SHA-256; the last two are kept."""

@@ -41,15 +41,23 @@ PARTS = ("p50", "p15", "p85")
 
 
 class Tracker:
-    """Writes one run's event file."""
+    """Writes one run's event file, from `step` on: what other files say from there is purged.
 
-    def __init__(self, folder: Path, step: int) -> None:
+    `first` is the run's first probe, where there is one already: it chooses the units to show.
+    """
+
+    def __init__(
+        self, folder: Path, step: int, first: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: SummaryWriter = SummaryWriter(
             str(folder), purge_step=step, flush_secs=10, max_queue=1000
         )
         self._shown: dict[str, int] = {}
+        for key, std in (first or {}).items():
+            if key.endswith("/std"):
+                self._choose(key.removesuffix("/std"), std)
 
     def hyperparameters(self, values: Mapping[str, Any]) -> None:
         """The configuration, by dotted names, in the same event file, for the HParams tab."""
@@ -103,11 +111,16 @@ class Tracker:
         )
 
     def _band(self, step: int, layer: str, percentiles: np.ndarray, std: np.ndarray) -> None:
-        """The percentiles of one unit, chosen at the first probe for its median spread."""
-        unit = self._shown.setdefault(layer, int(np.argsort(std, kind="stable")[len(std) // 2]))
+        """The percentiles of one unit."""
+        unit = self._choose(layer, std)
         low, middle, high = (float(value) for value in percentiles[unit])
         for part, value in zip(PARTS, (middle, low, high), strict=True):
             self._writer.add_scalar(f"unit/{layer}/{part}", value, step)
+
+    def _choose(self, layer: str, std: np.ndarray) -> int:
+        """The unit shown of a layer: at the first probe, the one of median spread."""
+        middle = int(np.argsort(std, kind="stable")[len(std) // 2])
+        return self._shown.setdefault(layer, middle)
 
     def charts(self, layers: list[str]) -> None:
         """The Custom Scalars tab: a margin chart for every layer, as Fig. 1b and c."""
@@ -140,6 +153,10 @@ class Tracker:
             if isinstance(value, int | float) and math.isfinite(value):
                 self._writer.add_scalar(f"summary/{name}", value, step)
         self.close()
+
+    def flush(self) -> None:
+        """Bring what was added to the file."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Flush and close the event file."""

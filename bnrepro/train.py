@@ -41,6 +41,9 @@ class Listener(Protocol):
     def checkpoint(self, position: Position) -> None:
         """The state is to be kept."""
 
+    def stopping(self) -> bool:
+        """Whether the loop was asked to keep its state at the end of this step."""
+
 
 class DivergedError(Exception):
     """The loss was not finite at this step, counted from 1."""
@@ -94,7 +97,7 @@ def train(
         evaluation = last or step % plan.eval_every == 0
         line = evaluation or step % plan.log_every == 0
         measured = every and (last or step % every == 0)
-        kept = last or step % plan.checkpoint_every == 0
+        kept = last or step % plan.checkpoint_every == 0 or listener.stopping()
         if not (line or measured or kept):
             continue
         losses = finite(position)

@@ -25,6 +25,7 @@ FLOORS = {
     "atomic": 0,
     "figures": 1,  # arrays in, a figure out: knows nothing of a run
     "display": 1,
+    "signals": 1,
     "batchnorm": 1,
     "data": 1,
     "config": 1,

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -120,29 +118,6 @@ def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert all(row["step"] < summary["diverged_at"] for row in run.metrics())
     assert all(step < summary["diverged_at"] for step in run.checkpoint_steps())
     assert "NaN" not in (run.folder / "summary.json").read_text()
-
-
-def test_ctrl_c_ends_a_run_as_interrupted_and_it_starts_again(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    line = [sys.executable, "-m", "bnrepro", "train", "dataset=digits", f"run.dir={folder}"]
-    line += ["train.steps=1000000"]
-    process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell that started the tests in the background made them, and so this, deaf to it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    run, limit = StoredRun(folder), time.monotonic() + 120
-    while time.monotonic() < limit and not (run.exists() and len(run.metrics()) > 3):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.strip().splitlines() == [
-        "bnrepro: error: interrupted: the same command starts again"
-    ]
-    assert run.status()["state"] == "interrupted"
-    assert run.status()["step"] > 0
-    assert run.summary() is None
 
 
 def test_real_mnist_trains_and_our_layer_is_torchs(tmp_path: Path, real_data: Path) -> None:

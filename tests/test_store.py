@@ -276,19 +276,35 @@ def test_overwriting_clears_what_is_the_runs_own_and_nothing_else(tmp_path: Path
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted"])
-def test_a_run_that_did_not_end_is_started_again_from_nothing(tmp_path: Path, state: str) -> None:
+def test_a_run_that_did_not_end_is_gone_on_with_from_a_checkpoint(
+    tmp_path: Path, state: str
+) -> None:
     run = claim(tmp_path)
     run.record(4, {"train_loss": 1.0})
+    run.probe(4, {"x": np.zeros(3)})
+    length = run.flushed()
     run.checkpoint(4, b"x")
+    run.record(6, {"train_loss": 0.5})
+    run.probe(6, {"x": np.ones(3)})
+    run.checkpoint(6, b"y")
     run.abandon(state, error="boom")
     stored = StoredRun(tmp_path)
     status = stored.status()
-    assert (status["state"], status["step"], status["error"]) == (state, 4, "boom")
+    assert (status["state"], status["step"], status["error"]) == (state, 6, "boom")
     assert stored.summary() is None
     again = claim(tmp_path)
-    assert stored.metrics() == []
-    assert stored.checkpoint_steps() == []
+    assert again.resuming
     assert "error" not in stored.status()
+    again.rewind(4, length, 100.0)
+    assert [row["step"] for row in stored.metrics()] == [4]
+    assert stored.probe_steps() == stored.checkpoint_steps() == [4]
+    assert 100 <= again.seconds < 160
+    again.record(5, {"train_loss": 0.7})
+    assert [row["step"] for row in stored.metrics()] == [4, 5]
+    with pytest.raises(CheckpointError, match="lines are missing before step 9"):
+        again.rewind(9, 10_000, 0.0)
+    again.rewind(0, 0, 0.0)
+    assert stored.metrics() == stored.probe_steps() == stored.checkpoint_steps() == []
     again.abandon("interrupted")
 
 

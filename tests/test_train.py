@@ -43,6 +43,9 @@ class Notes:
     def checkpoint(self, position: Position) -> None:
         self.kept.append(position.step)
 
+    def stopping(self) -> bool:
+        return False
+
     @property
     def losses(self) -> list[float]:
         return [values["train_loss"] for _, values in self.lines if "train_loss" in values]

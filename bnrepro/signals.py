@@ -1,0 +1,57 @@
+"""SIGINT and SIGTERM: a run that is asked to stop finishes its step and keeps its state first."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from bnrepro.errors import Interrupted
+
+
+class StopSignals:
+    """Within it, SIGINT and SIGTERM become an `Interrupted`, at once or at a good moment.
+
+    While `deferred`, the first signal is only noted in `received`: whoever defers has to ask for
+    it. A second signal ends the process on the spot; every file is whole at every moment, so that
+    is safe too. An ignored SIGINT (a job in the background of a script) stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._deferring = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        if not self._deferring:
+            raise Interrupted(number)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within it, the first signal is noted and nothing is raised."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False

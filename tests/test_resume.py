@@ -1,0 +1,237 @@
+"""Runs that are killed, interrupted or damaged, and what typing the command again makes of them."""
+
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from bnrepro.cli import main
+from bnrepro.store import StoredRun
+
+OVERRIDES = ("dataset=digits", "train.steps=2000", "train.log_every=10", "train.eval_every=100",
+             "train.checkpoint_every=70", "probe.every=50", "probe.size=50", "model.hidden=[30,20]",
+             "model.dropout=0.1", "optimizer.momentum=0.5")  # fmt: skip
+
+
+def start(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
+    line = [sys.executable, "-m", "bnrepro", "train", *OVERRIDES, *overrides, f"run.dir={folder}"]
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that started the tests in the background made them, and so this, deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def again(folder: Path, *overrides: str) -> int:
+    return main(["train", *OVERRIDES, *overrides, f"run.dir={folder}"])
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    run, limit = StoredRun(folder), time.monotonic() + 120
+    while time.monotonic() < limit:
+        if run.exists() and (rows := run.metrics()) and rows[-1]["step"] >= step:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"never at step {step}")
+
+
+def untimed(run: StoredRun) -> list[dict[str, object]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
+
+
+def state(run: StoredRun) -> dict[str, object]:
+    content = run.checkpoint(run.checkpoint_steps()[-1])
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def assert_same_run(found: StoredRun, expected: StoredRun) -> None:
+    """To the last bit, but for times."""
+    assert untimed(found) == untimed(expected)
+    ours, theirs = state(found), state(expected)
+    for name in ("step", "losses", "model", "optimizer", "probe", "rng"):
+        assert same(ours[name], theirs[name]), name
+    assert found.probe_steps() == expected.probe_steps()
+    for step in expected.probe_steps():
+        there = expected.probe(step)
+        assert all((values == there[name]).all() for name, values in found.probe(step).items())
+    ours, theirs = found.summary(), expected.summary()
+    assert ours is not None
+    assert theirs is not None
+    assert {**ours, "wall_seconds": 0} == {**theirs, "wall_seconds": 0}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert again(folder) == 0
+    return StoredRun(folder)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_with_a_checkpoint_and_it_goes_on(
+    tmp_path: Path, undisturbed: StoredRun, number: signal.Signals, code: int
+) -> None:
+    folder = tmp_path / "run"
+    process = start(folder)
+    wait_for_step(folder, 150)
+    process.send_signal(number)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert process.returncode == code
+    [line] = errors.strip().splitlines()
+    assert f"the same command with run.dir={folder} goes on" in line
+    run = StoredRun(folder)
+    assert run.status()["state"] == "interrupted"
+    assert run.summary() is None
+    kept = run.checkpoint_steps()[-1]
+    assert kept >= run.metrics()[-1]["step"]
+    assert again(folder) == 0
+    assert_same_run(run, undisturbed)
+    [resumed] = run.manifest()["resumes"]
+    assert resumed["drift"] == []
+
+
+def killed(folder: Path, times: int, seed: int) -> int:
+    """Kill a run at random moments until it is done; how often it was hit."""
+    chance, hits = random.Random(seed), 0
+    for _ in range(times):
+        process = start(folder)
+        try:
+            process.communicate(timeout=chance.uniform(2.0, 7.0))
+        except subprocess.TimeoutExpired:
+            hits += 1
+            process.kill()
+            process.communicate()
+        else:
+            assert process.returncode == 0
+            break
+        assert StoredRun(folder).summary() is not None or not StoredRun(folder).exists() or (
+            StoredRun(folder).status()["state"] == "stale"
+        )  # fmt: skip
+    return hits
+
+
+def test_a_killed_run_goes_on_to_the_last_bit(tmp_path: Path, undisturbed: StoredRun) -> None:
+    assert killed(tmp_path / "run", 5, seed=0) > 0
+    assert again(tmp_path / "run") == 0
+    assert_same_run(StoredRun(tmp_path / "run"), undisturbed)
+
+
+@pytest.mark.slow
+def test_many_killed_runs_go_on_to_the_last_bit(tmp_path: Path, undisturbed: StoredRun) -> None:
+    hits = 0
+    for seed in range(1, 50):
+        folder = tmp_path / str(seed)
+        hits += killed(folder, 8, seed)
+        assert again(folder) == 0
+        assert_same_run(StoredRun(folder), undisturbed)
+        if hits >= 200:
+            break
+    assert hits >= 200
+
+
+def interrupted(folder: Path) -> StoredRun:
+    process = start(folder)
+    wait_for_step(folder, 250)
+    process.kill()
+    process.communicate()
+    return StoredRun(folder)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_used(
+    tmp_path: Path, undisturbed: StoredRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = interrupted(tmp_path / "run")
+    newest = run.folder / "checkpoints" / f"{run.checkpoint_steps()[-1]:09d}.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    assert again(run.folder) == 0
+    shown = capsys.readouterr().out
+    assert "warning: damaged: SHA-256" in shown
+    assert f"goes on from step {int(newest.stem) - 70}" in shown
+    assert_same_run(run, undisturbed)
+
+
+def test_without_a_whole_checkpoint_it_is_code_5_and_nothing_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = interrupted(tmp_path / "run")
+    for path in (run.folder / "checkpoints").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    lines = run.metrics()
+    assert again(run.folder) == 5
+    assert "run.overwrite=true" in capsys.readouterr().err
+    assert run.metrics() == lines
+
+
+class Evil:
+    def __reduce__(self) -> object:
+        return (print, ("executed",))
+
+
+def test_a_malicious_checkpoint_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import hashlib
+
+    run = interrupted(tmp_path / "run")
+    step = run.checkpoint_steps()[-1]
+    newest = run.folder / "checkpoints" / f"{step:09d}.pt"
+    buffer = io.BytesIO()
+    torch.save({"model": Evil()}, buffer)
+    newest.write_bytes(buffer.getvalue())
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    newest.with_suffix(".sha256").write_text(f"{digest}  {newest.name}\n")
+    assert again(run.folder) == 5
+    shown = capsys.readouterr()
+    assert "executed" not in shown.out + shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_what_differs_is_told_and_drift_is_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = interrupted(tmp_path / "run")
+    path = run.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(manifest))
+    assert again(run.folder, "threads=2") == 2
+    assert "threads: 1 -> 2" in capsys.readouterr().err
+    assert again(run.folder) == 2
+    assert 'versions.torch: "1.0" -> ' in capsys.readouterr().err
+    assert again(run.folder, "optimizer.lr=0.01", "run.allow_drift=true") == 0
+    [resumed] = run.manifest()["resumes"]
+    assert "optimizer.lr: 0.07 -> 0.01" in resumed["drift"]
+    assert any(line.startswith("versions.torch") for line in resumed["drift"])
+    assert run.status()["state"] == "done"
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    overrides = ("train.steps=300", "train.checkpoint_every=300")
+    process = start(tmp_path / "run", *overrides)
+    wait_for_step(tmp_path / "run", 20)
+    process.kill()
+    process.communicate()
+    assert again(tmp_path / "run", *overrides) == 0
+    assert again(tmp_path / "other", *overrides) == 0
+    assert_same_run(StoredRun(tmp_path / "run"), StoredRun(tmp_path / "other"))
