@@ -18,6 +18,7 @@ import io
 import json
 import math
 import os
+import secrets
 import shutil
 import socket
 import time
@@ -40,6 +41,7 @@ STATUS = "status.json"
 SUMMARY = "summary.json"
 PROBES = "probes"
 CHECKPOINTS = "checkpoints"
+LOCKS = ".lock"
 EVENTS = "events.out.tfevents."
 OWN_NAMES = (CONFIG, MANIFEST, METRICS, STATUS, SUMMARY, PROBES, CHECKPOINTS, ".hydra", "train.log")
 
@@ -116,6 +118,51 @@ def _alive(status: Mapping[str, Any]) -> bool:
     except PermissionError:  # it is there, and somebody else's
         pass
     return _process_start(int(status["pid"])) == status.get("pid_start")
+
+
+def _in_use(folder: Path, owner: Mapping[str, Any]) -> RunInUseError:
+    return RunInUseError(
+        f"in use by process {owner.get('pid')} on {owner.get('host')} ({folder}):"
+        " wait for it, or choose another run.dir"
+    )
+
+
+def _lock(folder: Path, owner: Mapping[str, Any]) -> Path:
+    """Become the only writer of a folder: the lock's file, or RunInUseError.
+
+    The owner is who made the lock of the highest number. A lock appears under its name whole and
+    only if there is none of that name, by a hard link, which network file systems hold as well.
+    Of all who find the highest lock free or its process gone, one makes the next.
+    """
+    locks = folder / LOCKS
+    locks.mkdir(exist_ok=True)
+    mine = locks / f"{secrets.token_hex(8)}.new"
+    beat = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        mine.write_text(json.dumps({**owner, "heartbeat": beat}), encoding="utf-8")
+        while True:
+            held, free = _numbered(locks, "json"), _numbered(locks, "free")
+            number = max([*held, *free], default=0)
+            if number in held:
+                try:
+                    holder = json.loads(held[number].read_text(encoding="utf-8"))
+                except FileNotFoundError:  # released since, or cleaned up by who has the next one
+                    continue
+                if _alive(holder):
+                    raise _in_use(folder, holder)
+            lock = locks / _number(number + 1, "json")
+            try:
+                os.link(mine, lock)
+            except FileExistsError:
+                continue
+            if max([*_numbered(locks, "json"), *_numbered(locks, "free")]) > number + 1:
+                lock.unlink()  # we were looking at the past
+                continue
+            for old in (*held.values(), *free.values()):
+                old.unlink(missing_ok=True)
+            return lock
+    finally:
+        mine.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -270,6 +317,7 @@ class RunWriter:
         self._step = 0  # of the last line
         self._metrics: IO[str] | None = None
         self._unflushed: list[Path] = []
+        self._lock: Path | None = None
         self.resuming = False
 
     @property
@@ -298,15 +346,12 @@ class RunWriter:
             ConfigError: the folder holds another run, or something that is no run.
             StorageError: the folder cannot be written.
         """
-        stored, run = StoredRun(folder), cls(folder)
+        stored = StoredRun(folder)
         with _storage(folder):
             if stored.exists():
                 status = stored.status()
                 if status["state"] == "running":
-                    raise RunInUseError(
-                        f"in use by process {status.get('pid')} on {status.get('host')} ({folder}):"
-                        " wait for it, or choose another run.dir"
-                    )
+                    raise _in_use(folder, status)
                 finished = stored.summary() is not None
                 if differences and not overwrite and (finished or not allow_drift):
                     raise ConfigError(
@@ -315,21 +360,35 @@ class RunWriter:
                     )
                 if finished and not overwrite:
                     return None
-                if overwrite or not (folder / CONFIG).is_file():
-                    _clear(folder)
-                else:
-                    run.resuming = True
-            elif folder.is_dir() and any(folder.iterdir()):
+            elif folder.is_dir() and any(path.name != LOCKS for path in folder.iterdir()):
                 raise ConfigError(f"not empty and not a run ({folder}): choose another run.dir")
             folder.mkdir(parents=True, exist_ok=True)
-            run._write_status(0)
-            (folder / PROBES).mkdir(exist_ok=True)
-            (folder / CHECKPOINTS).mkdir(exist_ok=True)
-            if not run.resuming:
-                text = _yaml(config)
-                atomic.write(folder / CONFIG, lambda file: file.write(text.encode()))
-            run._metrics = open(folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+            run = cls(folder)
+            run._lock = _lock(folder, run._owner)
+            if stored.summary() is not None and not overwrite:  # somebody was quicker, and is done
+                run._release()
+                return None
+            run._begin(config, anew=overwrite or not (folder / CONFIG).is_file())
         return run
+
+    def _begin(self, config: Mapping[str, Any], *, anew: bool) -> None:
+        """Make the folder ready to be written to, and say that it is."""
+        if anew:
+            _clear(self.folder)
+        self._write_status(0)
+        (self.folder / PROBES).mkdir(exist_ok=True)
+        (self.folder / CHECKPOINTS).mkdir(exist_ok=True)
+        if anew:
+            text = _yaml(config)
+            atomic.write(self.folder / CONFIG, lambda file: file.write(text.encode()))
+        self.resuming = not anew
+        self._metrics = open(self.folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+
+    def _release(self) -> None:
+        """Let others have the folder. The lock's file stays: its number must not come again."""
+        if self._lock is not None:
+            with suppress(OSError):
+                self._lock.rename(self._lock.with_suffix(".free"))
 
     def rewind(self, step: int, metrics_bytes: int, seconds: float) -> None:
         """Cut off what was recorded after a checkpoint: it is going to be computed again.
@@ -432,6 +491,7 @@ class RunWriter:
                 self._metrics.close()
             self._write_status(step)
             _write_json(self.folder / SUMMARY, {"status": state, **summary})
+        self._release()
 
     def abandon(self, state: str, error: str | None = None) -> None:
         """Close a run that did not come to its end (`interrupted` or `failed`)."""
@@ -439,8 +499,11 @@ class RunWriter:
         with suppress(OSError):  # a full disk may be the very reason: the status is tried still
             if self._metrics is not None:
                 self._metrics.close()
-        with _storage(self.folder):
-            self._write_status(self._step, error)
+        try:
+            with _storage(self.folder):
+                self._write_status(self._step, error)
+        finally:
+            self._release()
 
 
 def _yaml(config: Mapping[str, Any]) -> str:

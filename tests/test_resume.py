@@ -109,6 +109,19 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_it_goes_on(
     assert resumed["drift"] == []
 
 
+def test_a_folder_in_use_is_code_4_naming_who_uses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(tmp_path / "run")
+    wait_for_step(tmp_path / "run", 10)
+    assert again(tmp_path / "run") == 4
+    assert f"in use by process {process.pid} on " in capsys.readouterr().err
+    assert again(tmp_path / "run", "run.overwrite=true") == 4
+    process.kill()
+    process.communicate()
+    assert StoredRun(tmp_path / "run").status()["state"] == "stale"
+
+
 def killed(folder: Path, times: int, seed: int) -> int:
     """Kill a run at random moments until it is done; how often it was hit."""
     chance, hits = random.Random(seed), 0

@@ -1,5 +1,6 @@
 """A run on disk: who may take a folder, what is written in which order, and what damage is seen."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -7,10 +8,12 @@ import json
 import math
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -76,7 +79,7 @@ def test_a_new_folder_with_its_parents(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     run = claim(folder)
     assert sorted(os.listdir(folder)) == [
-        "checkpoints", "config.yaml", "metrics.jsonl", "probes", "status.json",
+        ".lock", "checkpoints", "config.yaml", "metrics.jsonl", "probes", "status.json",
     ]  # fmt: skip
     stored = StoredRun(folder)
     assert stored.config() == CONFIG
@@ -266,7 +269,7 @@ def test_overwriting_clears_what_is_the_runs_own_and_nothing_else(tmp_path: Path
     assert run is not None
     found = snapshot(folder)
     assert {name: found.pop(name) for name in theirs} == theirs
-    assert sorted(found) == [
+    assert sorted(name for name in found if not name.startswith(".lock")) == [
         "checkpoints", "config.yaml", "metrics.jsonl", "probes", "status.json",
     ]  # fmt: skip
     assert found["metrics.jsonl"] == b""
@@ -306,6 +309,54 @@ def test_a_run_that_did_not_end_is_gone_on_with_from_a_checkpoint(
     again.rewind(0, 0, 0.0)
     assert stored.metrics() == stored.probe_steps() == stored.checkpoint_steps() == []
     again.abandon("interrupted")
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from bnrepro.errors import RunInUseError
+from bnrepro.store import RunWriter
+while time.time() < float(sys.argv[2]):
+    pass
+try:
+    run = RunWriter.claim(Path(sys.argv[1]), {"seed": 1}, [])
+except RunInUseError as error:
+    assert "in use by process" in str(error)
+    print("lost")
+else:
+    print("won", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("left", ["nothing", "a dead owner", "a released lock"])
+def test_of_many_who_race_for_a_folder_one_wins(tmp_path: Path, left: str) -> None:
+    folder = tmp_path / "run"
+    if left == "a released lock":
+        claim(folder).abandon("interrupted")
+    elif left == "a dead owner":
+        with racer(folder, 0) as dead:
+            assert dead.stdout is not None
+            assert dead.stdout.readline() == "won\n"
+            dead.kill()
+    with contextlib.ExitStack() as stack:
+        start = time.time() + 3
+        racers = [stack.enter_context(racer(folder, start)) for _ in range(8)]
+        said = [process.stdout.readline() for process in racers if process.stdout is not None]
+        assert sorted(said) == ["lost\n"] * 7 + ["won\n"]
+        for process in racers:
+            process.kill()
+
+
+@contextlib.contextmanager
+def racer(folder: Path, start: float) -> Iterator["subprocess.Popen[str]"]:
+    line = [sys.executable, "-c", RACE, str(folder), str(start)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 # Metrics
@@ -522,6 +573,7 @@ def test_a_crash_before_the_summary_leaves_no_result(
         finished(tmp_path)
     assert StoredRun(tmp_path).summary() is None
     monkeypatch.undo()
+    shutil.rmtree(tmp_path / store.LOCKS)  # this process holds it still: a crashed one is gone
     claim(tmp_path).abandon("interrupted")  # not taken for finished
 
 
