@@ -23,7 +23,7 @@ from bnrepro import environment, models, optimizers
 from bnrepro.data import Dataset, permutation
 from bnrepro.display import Display
 from bnrepro.errors import ConfigError
-from bnrepro.experiment import Session, load
+from bnrepro.experiment import Training, load
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter
 
@@ -138,9 +138,9 @@ def _run(config: c.Config, dataset: Dataset) -> None:
         model.to(dataset.train.images.device)
         quiet = Console(quiet=True)
         with Display("bench", config.train.steps, quiet) as display:
-            session = Session(config, writer, display, dataset, model, StopSignals())
-            session.train()
-            session.close()
+            training = Training(config, writer, display, dataset, model, StopSignals())
+            training.train()
+            training.close()
 
 
 def _bare(config: c.Config, dataset: Dataset) -> None:

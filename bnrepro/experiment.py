@@ -53,11 +53,11 @@ def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any
         facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
         writer.manifest(history(facts, config, writer) if writer.resuming else facts)
         model = models.build(config, dataset.image_shape, len(dataset.classes)).to(device)
-        session = Session(config, writer, display, dataset, model, stop)
+        training = Training(config, writer, display, dataset, model, stop)
         try:
-            return session.train()
+            return training.train()
         finally:
-            session.close()
+            training.close()
 
 
 def history(facts: dict[str, Any], config: c.Config, writer: RunWriter) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _title(config: c.Config) -> str:
     return f"{config.dataset.name} {config.model.name} norm={config.norm.name} seed={config.seed}"
 
 
-class Session:
+class Training:
     """A run while it trains: listens to the loop and keeps, shows and measures what it says."""
 
     def __init__(
