@@ -15,7 +15,8 @@ def write(path: Path, fill: Callable[[BinaryIO], object], *, durable: bool = Tru
     temporary name is drawn at random, so that several processes may write the same file at once.
 
     Raises:
-        OSError: the file could not be written; the old one is untouched, nothing is left behind.
+        OSError: the file could not be written: the old one is untouched, or, where only the last
+            flush of the folder failed, the new one is there; nothing is left behind.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:

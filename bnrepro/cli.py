@@ -342,6 +342,7 @@ def _text(value: object) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; every error becomes one line and an exit code (`errors.py`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    trace: Exception | None = None
     try:
         code = app(arguments, standalone_mode=False) or 0
         if code != INTERRUPTED:  # typer turns Ctrl-C into this code
@@ -351,18 +352,18 @@ def main(arguments: list[str] | None = None) -> int:
         message = f"{error} ({error.folder}): the same command with run.dir={error.folder} goes on"
         code = error.exit_code
     except BnreproError as error:
-        message, code = str(error), error.exit_code
+        message, code, trace = str(error), error.exit_code, error
     except USAGE_ERROR as error:
-        message, code = _usage(error), 2
+        message, code, trace = _usage(error), 2, error
     except BrokenPipeError:
         return 0
     except Exception as error:
         said = str(error).strip().splitlines()
         kind = type(error).__name__
         message = f"a bug in bnrepro: {kind}: {said[0] if said else ''}: try --debug and report it"
-        code = BUG
-    if "--debug" in arguments:
-        traceback.print_exc()
+        code, trace = BUG, error
+    if trace is not None and "--debug" in arguments:
+        traceback.print_exception(trace)
     print(f"bnrepro: error: {' '.join(message.split())}", file=sys.stderr)
     return code
 

@@ -106,7 +106,9 @@ def train(
             values = {"train_loss": sum(losses) / len(losses), "lr": rate}
             if evaluation:
                 values |= evaluate(model, data)
-                if not math.isfinite(values["test_loss"]):  # this step's update did it
+                # After the last update no training loss is left to tell of what it did. Before, one
+                # will: when a run diverged must not depend on how often it is evaluated.
+                if last and not math.isfinite(values["test_loss"]):
                     raise DivergedError(step)
             listener.record(step, values)
         if measured:

@@ -106,3 +106,31 @@ def test_no_run_is_told(tmp_path: Path) -> None:
         fig1.render(tmp_path, tmp_path)
     with pytest.raises(StorageError, match="no such folder"):
         fig1.render(tmp_path / "nowhere", tmp_path)
+
+
+def test_the_table_tells_what_the_runs_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick, slow = np.linspace(0.1, 0.98, 101), np.linspace(0.1, 0.96, 101)
+    write_run(tmp_path / "a", quick, "norm=none")
+    write_run(tmp_path / "b", slow, "norm=none", "seed=1")
+    assert main(["report", str(tmp_path)]) == 0
+    text = (tmp_path / "fig1.md").read_text()
+    assert text in capsys.readouterr().out
+    [row] = [line for line in text.splitlines() if "without BN" in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # .1 + .88·k/100 is at or above .972 from k = 100 on; the paper's curve from 41.6k on.
+    assert cells[3:6] == ["2", "0.9700 (0.9600 to 0.9800)", "50,000, never"]
+    assert int(cells[6].replace(",", "")) == pytest.approx(41_600, abs=100)
+    at, expected = fig1.paper_accuracy("none")
+    mean = np.interp(at, np.arange(0, 50001, 500), (quick + slow) / 2)
+    assert float(cells[7]) == pytest.approx(np.sqrt(np.mean((mean - expected) ** 2)), abs=5e-5)
+
+
+def test_a_folder_without_such_a_run_is_code_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "digits", like_the_paper("none"), "dataset=digits")
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 3
+    assert capsys.readouterr().err.startswith("bnrepro: error: no finished run of Fig. 1 (")
+    assert not (tmp_path / "out").exists()

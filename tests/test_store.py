@@ -393,7 +393,7 @@ def without_what_json_lacks(value: Any) -> Any:
     return [without_what_json_lacks(v) for v in value] if isinstance(value, list) else value
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(deadline=None, max_examples=30, derandomize=True)
 @given(
     rows=st.lists(
         st.dictionaries(st.text().filter(lambda name: name != "step"), json_values), max_size=5

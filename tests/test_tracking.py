@@ -1,8 +1,11 @@
 """What TensorBoard is given, read back by TensorBoard's own reader."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -57,6 +60,11 @@ def test_histograms_are_the_probes(run: StoredRun, events: EventAccumulator, lay
         width = edges[1] - edges[0]
         mean = histogram.sum / histogram.num
         assert abs(mean - arrays[f"{layer}/mean"].mean()) < width / 2
+        deviation = np.sqrt(histogram.sum_squares / histogram.num - mean**2)
+        within, between = arrays[f"{layer}/std"], arrays[f"{layer}/mean"]
+        assert abs(deviation - np.sqrt((within**2).mean() + between.var())) < width / 2
+        limits = arrays[f"{layer}/edges"][[0, -1]]
+        np.testing.assert_allclose([histogram.min, histogram.max], limits, rtol=1e-6)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -108,3 +116,29 @@ def test_a_layers_mean_and_dead_share_are_shown(run: StoredRun, events: EventAcc
     norms = events.Scalars("gradient_norm/linear1")
     assert [p.step for p in norms] == [20, 40, 60]  # before a first step there is no gradient
     assert all(p.value > 0 for p in norms)
+
+
+@pytest.mark.parametrize("rate", ["30", "1e6", "1e37"])
+def test_a_run_that_diverges_is_shown_to_its_end(tmp_path: Path, rate: str) -> None:
+    wild = ["norm=none", "model.activation=relu", "init=he", f"optimizer.lr={rate}"]
+    often = ["dataset=digits", "train.log_every=1", "probe.every=1", "probe.size=100"]
+    assert main(["train", *wild, *often, f"run.dir={tmp_path}"]) == 0
+    run = StoredRun(tmp_path)
+    assert run.status()["state"] == "diverged"
+    last = run.status()["step"] - 1  # the last before the loss was not finite
+    assert run.probe_steps() == [*range(last + 1)]
+    shown = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0}).Reload()
+    assert [point.step for point in shown.Histograms("input/relu3")] == [*range(last + 1)]
+    [image] = shown.Images("Fig. 1bc")
+    assert (image.step, image.encoded_image_string[:4]) == (last, b"\x89PNG")
+    assert [point.value for point in shown.Scalars("summary/diverged_at")] == [last + 1]
+
+
+def test_two_runs_in_a_folder_are_two_runs_in_tensorboard(tmp_path: Path) -> None:
+    for name, steps in (("a", 3), ("deep/b", 5)):
+        short = ["dataset=digits", f"train.steps={steps}", "probe.every=0", "norm=none"]
+        assert main(["train", *short, f"run.dir={tmp_path / name}"]) == 0
+    board = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    assert sorted(board.Runs()) == ["a", "deep/b"]
+    for name, steps in (("a", 3), ("deep/b", 5)):
+        assert [point.step for point in board.Tensors(name, "test/accuracy")] == [0, steps]

@@ -203,6 +203,51 @@ def test_evaluation_sees_every_image_and_changes_nothing(digits: Dataset) -> Non
     assert found["test_loss"] == pytest.approx(cross_entropy(logits, digits.test.labels).item())
 
 
+@pytest.mark.parametrize("chunk", [7, 100, 299, 300, 1000])
+def test_evaluation_is_of_the_whole_split_however_it_is_cut(
+    digits: Dataset, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnrepro.train.EVALUATION_BATCH", chunk)
+    model, _ = run(configured("train.steps=5"), digits)
+    found = evaluate(model, digits)
+    model.eval()
+    with torch.no_grad():
+        for name, split in (("test", digits.test), ("validation", digits.validation)):
+            logits = model(split.images)
+            right = (logits.argmax(1) == split.labels).double().mean().item()
+            assert found[f"{name}_accuracy"] == pytest.approx(right, abs=1e-12)
+            loss = cross_entropy(logits.double(), split.labels).item()
+            assert found[f"{name}_loss"] == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("logged", "evaluated"), [(1, 1000), (4, 1000), (50, 1000), (50, 1), (50, 2), (1, 3)]
+)
+def test_a_blow_up_is_told_at_its_first_step_however_often_one_looks(
+    digits: Dataset, logged: int, evaluated: int
+) -> None:
+    config = configured("norm=none", "model.activation=relu", "init=he", "optimizer.lr=30",
+                        "model.hidden=[100,100,100]", "probe.every=0", f"train.log_every={logged}",
+                        f"train.eval_every={evaluated}", "train.checkpoint_every=1000")  # fmt: skip
+    plain, steps = fresh(config, digits)
+    for expected in range(1, 22):  # within the first epoch
+        batch = permutation(config.seed, 0, len(digits.train.labels))[60 * (expected - 1) :][:60]
+        loss = cross_entropy(plain(digits.train.images[batch]), digits.train.labels[batch])
+        if not loss.isfinite():
+            break
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+    assert 4 < expected < 21
+    model, optimizer = fresh(config, digits)
+    notes = Notes()
+    with pytest.raises(DivergedError, match=f"at step {expected}$") as error:
+        train(model, optimizer, optimizers.schedule(config), digits, config, notes, Position())
+    assert error.value.step == expected
+    lines = {0, *range(logged, expected, logged), *range(evaluated, expected, evaluated)}
+    assert [step for step, _ in notes.lines] == sorted(lines)
+
+
 def test_schedules_begin_at_the_learning_rate_and_end_where_they_say() -> None:
     for name in ("linear", "exponential"):
         config = configured(f"schedule={name}", "schedule.final=0.1", "optimizer.lr=0.5")
