@@ -357,6 +357,9 @@ def main(arguments: list[str] | None = None) -> int:
         message, code, trace = _usage(error), 2, error
     except BrokenPipeError:
         return 0
+    except OSError as error:  # where nothing below knew better what to do
+        where = error.filename or "no file was named"
+        message, code, trace = f"{error.strerror or error} ({where}): make room there", 3, error
     except Exception as error:
         said = str(error).strip().splitlines()
         kind = type(error).__name__

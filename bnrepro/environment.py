@@ -36,7 +36,8 @@ def make_deterministic(seed: int, threads: int) -> None:
     """Make torch compute the same bits again: one seed, a fixed number of threads, no choices."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # What `use_deterministic_algorithms(True)` does, without importing torch's compiler (seconds).
+    torch.set_deterministic_debug_mode("error")
     # Filling fresh memory serves to find bugs in torch's operations, and costs time in each.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

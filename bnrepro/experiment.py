@@ -114,6 +114,15 @@ def fit(config: c.Config, images: int) -> None:
         )
 
 
+def _finite(state: Any) -> bool:
+    """Whether every number in a state of nested containers is finite."""
+    if isinstance(state, Tensor):
+        return bool(torch.isfinite(state).all())
+    if isinstance(state, dict):
+        return all(map(_finite, state.values()))
+    return not isinstance(state, list | tuple) or all(map(_finite, state))
+
+
 def _title(config: c.Config) -> str:
     return f"{config.dataset.name} {config.model.name} norm={config.norm.name} seed={config.seed}"
 
@@ -170,19 +179,9 @@ class Training:
 
     def _resume(self) -> Position:
         """Take up the newest checkpoint that is whole; without any, begin anew."""
-        stored = StoredRun(self._writer.folder)
-        steps = stored.checkpoint_steps()
-        for step in reversed(steps):
-            try:
-                content = stored.checkpoint(step)
-            except CheckpointError as error:
-                self._display.say(f"warning: {error}")
-                continue
+        content = StoredRun(self._writer.folder).newest_checkpoint(self._display.say)
+        if content is not None:
             return self._restore(content)
-        if steps:
-            raise CheckpointError(
-                f"no checkpoint is whole ({self._writer.folder}): run.overwrite=true begins anew"
-            )
         self._writer.rewind(0, 0, 0.0)
         return Position()
 
@@ -234,6 +233,19 @@ class Training:
         """Keep all that the next step depends on; then stop, where a signal asked for it."""
         if self._tracker:
             self._tracker.flush()
+        self._keep(position)
+        if self._stop.received is not None:
+            raise Interrupted(self._stop.received)
+
+    def _keep(self, position: Position) -> None:
+        """Write a checkpoint, unless the state is not finite.
+
+        Then the last update ruined it and the next loss will tell; or only running statistics
+        overflowed, which nothing can mend. Either way the last finite checkpoint is kept.
+        """
+        if not _finite((self._model.state_dict(), self._optimizer.state_dict())):
+            self._display.say(f"warning: not finite after step {position.step}: no checkpoint made")
+            return
         state = {
             "format": CHECKPOINT_FORMAT,
             "step": position.step,
@@ -247,8 +259,6 @@ class Training:
             "seconds": self._writer.seconds,
         }
         self._writer.checkpoint(position.step, to_bytes(lambda file: torch.save(state, file)))
-        if self._stop.received is not None:
-            raise Interrupted(self._stop.received)
 
     def _finish(self, position: Position, diverged: int | None) -> dict[str, Any]:
         stored = StoredRun(self._writer.folder)

@@ -12,9 +12,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnrepro.config import (
     Config,
@@ -100,7 +101,6 @@ def _compose(overrides: list[str]) -> DictConfig:
 def _explain(error: Exception) -> str:
     """One line for what Hydra, OmegaConf or the YAML parser raised while composing."""
     import yaml
-    from hydra import compose
     from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError, GrammarParseError
 
@@ -118,7 +118,7 @@ def _explain(error: Exception) -> str:
         return f"{text}: write KEY=VALUE, and quote what has special characters"
     if "Ambiguous value" in text:
         return f"{text}: one run takes one value; write a list as KEY=[A,B]"
-    settings = to_dict(parse(compose("config")))
+    settings = _defaults()
     known = {*keys(settings), "experiment"}
     key = getattr(root, "full_key", None)
     if isinstance(
@@ -133,6 +133,14 @@ def _explain(error: Exception) -> str:
         return unknown("setting", name, known)
     reasons = dict.fromkeys(first_line(link) for link in chain)
     return ": ".join(reasons) + (f" ({key})" if key else "")
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Every setting of the configuration without overrides; to be asked while Hydra is set up."""
+    from hydra import compose
+
+    return to_dict(parse(compose("config")))
 
 
 def options(group: str) -> list[str]:

@@ -22,12 +22,12 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +51,8 @@ FINISHED = ("done", "diverged")
 HEARTBEAT_SECONDS = 15.0
 SILENT_SECONDS = 20 * HEARTBEAT_SECONDS
 """A run on another machine that has not shown a sign of life for so long is taken for dead."""
+WATCHED_SECONDS = 2 * HEARTBEAT_SECONDS
+"""Before its folder is taken it is watched for so long: clocks of two machines may disagree."""
 
 
 @contextmanager
@@ -74,9 +76,9 @@ def _json(value: Any) -> Any:
     return [_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = json.dumps(_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic.write(path, lambda file: file.write(text.encode()), durable=durable)
+    atomic.write(path, lambda file: file.write(text.encode()))
 
 
 def _boot_id() -> str | None:
@@ -101,14 +103,18 @@ def _owner() -> dict[str, Any]:
     return {"pid": pid, "pid_start": start, "host": socket.gethostname(), "boot_id": _boot_id()}
 
 
+def _elsewhere(status: Mapping[str, Any]) -> bool:
+    return bool(status.get("host") != socket.gethostname())
+
+
 def _alive(status: Mapping[str, Any]) -> bool:
     """Whether the process that wrote this status is still there to write more."""
-    if status.get("host") != socket.gethostname():
+    if _elsewhere(status):
         try:
             beat = datetime.fromisoformat(str(status.get("heartbeat")))
         except ValueError:
             return False
-        return (datetime.now(UTC) - beat).total_seconds() < SILENT_SECONDS
+        return abs((datetime.now(UTC) - beat).total_seconds()) < SILENT_SECONDS
     if status.get("boot_id") != _boot_id():
         return False
     try:
@@ -138,8 +144,9 @@ def _lock(folder: Path, owner: Mapping[str, Any]) -> Path:
     locks.mkdir(exist_ok=True)
     mine = locks / f"{secrets.token_hex(8)}.new"
     beat = datetime.now(UTC).isoformat(timespec="seconds")
+    text = json.dumps({**owner, "heartbeat": beat})
     try:
-        mine.write_text(json.dumps({**owner, "heartbeat": beat}), encoding="utf-8")
+        mine.write_text(text, encoding="utf-8")
         while True:
             held, free = _numbered(locks, "json"), _numbered(locks, "free")
             number = max([*held, *free], default=0)
@@ -148,6 +155,8 @@ def _lock(folder: Path, owner: Mapping[str, Any]) -> Path:
                     holder = json.loads(held[number].read_text(encoding="utf-8"))
                 except FileNotFoundError:  # released since, or cleaned up by who has the next one
                     continue
+                except ValueError:  # a power loss took its content, and its owner with it
+                    holder = {"host": socket.gethostname()}
                 if _alive(holder):
                     raise _in_use(folder, holder)
             lock = locks / _number(number + 1, "json")
@@ -155,10 +164,13 @@ def _lock(folder: Path, owner: Mapping[str, Any]) -> Path:
                 os.link(mine, lock)
             except FileExistsError:
                 continue
+            except FileNotFoundError:  # who has the folder now has cleaned up, ours with the rest
+                mine.write_text(text, encoding="utf-8")
+                continue
             if max([*_numbered(locks, "json"), *_numbered(locks, "free")]) > number + 1:
                 lock.unlink()  # we were looking at the past
                 continue
-            for old in (*held.values(), *free.values()):
+            for old in (*held.values(), *free.values(), *locks.glob("*.new")):
                 old.unlink(missing_ok=True)
             return lock
     finally:
@@ -250,6 +262,24 @@ class StoredRun:
         """The steps of which there is a checkpoint, whole or not."""
         return sorted(_numbered(self.folder / CHECKPOINTS, "pt"))
 
+    def newest_checkpoint(self, warn: Callable[[str], None]) -> bytes | None:
+        """The newest checkpoint that is whole, or None where none was ever made.
+
+        Raises:
+            CheckpointError: there are checkpoints, and each is damaged. `warn` was told of each.
+        """
+        steps = self.checkpoint_steps()
+        for step in reversed(steps):
+            try:
+                return self.checkpoint(step)
+            except CheckpointError as error:
+                warn(f"warning: {error}")
+        if steps:
+            raise CheckpointError(
+                f"no checkpoint is whole ({self.folder}): run.overwrite=true begins anew"
+            )
+        return None
+
     def checkpoint(self, step: int) -> bytes:
         """A checkpoint's bytes, checked against its SHA-256.
 
@@ -315,7 +345,7 @@ class RunWriter:
         self._state = "running"
         self._earlier = 0.0
         self._step = 0  # of the last line
-        self._metrics: IO[str] | None = None
+        self._metrics: io.FileIO | None = None
         self._unflushed: list[Path] = []
         self._lock: Path | None = None
         self.resuming = False
@@ -350,7 +380,7 @@ class RunWriter:
         with _storage(folder):
             if stored.exists():
                 status = stored.status()
-                if status["state"] == "running":
+                if status["state"] == "running" or _signs_of_life(stored, status):
                     raise _in_use(folder, status)
                 finished = stored.summary() is not None
                 if differences and not overwrite and (finished or not allow_drift):
@@ -360,21 +390,27 @@ class RunWriter:
                     )
                 if finished and not overwrite:
                     return None
-            elif folder.is_dir() and any(path.name != LOCKS for path in folder.iterdir()):
+            elif folder.is_dir() and not all(map(_begun, os.listdir(folder))):
                 raise ConfigError(f"not empty and not a run ({folder}): choose another run.dir")
-            folder.mkdir(parents=True, exist_ok=True)
+            atomic.make_folder(folder)
             run = cls(folder)
             run._lock = _lock(folder, run._owner)
             if stored.summary() is not None and not overwrite:  # somebody was quicker, and is done
                 run._release()
                 return None
-            run._begin(config, anew=overwrite or not (folder / CONFIG).is_file())
+            try:
+                run._begin(config, anew=overwrite or not (folder / CONFIG).is_file())
+            except BaseException:
+                run._release()
+                raise
         return run
 
     def _begin(self, config: Mapping[str, Any], *, anew: bool) -> None:
         """Make the folder ready to be written to, and say that it is."""
         if anew:
             _clear(self.folder)
+        for left in (*self.folder.glob("*.part"), *self.folder.glob("*/*.part")):
+            left.unlink()  # by a crash, before it had its name
         self._write_status(0)
         (self.folder / PROBES).mkdir(exist_ok=True)
         (self.folder / CHECKPOINTS).mkdir(exist_ok=True)
@@ -382,7 +418,8 @@ class RunWriter:
             text = _yaml(config)
             atomic.write(self.folder / CONFIG, lambda file: file.write(text.encode()))
         self.resuming = not anew
-        self._metrics = open(self.folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+        # Unbuffered: after a write that failed, nothing is left to be written later.
+        self._metrics = open(self.folder / METRICS, "ab", buffering=0)  # noqa: SIM115
 
     def _release(self) -> None:
         """Let others have the folder. The lock's file stays: its number must not come again."""
@@ -414,6 +451,7 @@ class RunWriter:
                     for at, file in _numbered(self.folder / name, suffix).items():
                         if at > step or step == 0:
                             file.unlink()
+            self._keep_two()
         self._step, self._earlier, self._began = step, seconds, time.monotonic()
 
     def flushed(self) -> int:
@@ -423,7 +461,6 @@ class RunWriter:
         """
         assert self._metrics is not None
         with _storage(self.folder):
-            self._metrics.flush()
             os.fsync(self._metrics.fileno())
             for path in self._unflushed:
                 with open(path, "rb") as file:
@@ -443,7 +480,7 @@ class RunWriter:
         }
         if error is not None:
             status["error"] = error
-        _write_json(self.folder / STATUS, status, durable=self._state != "running")
+        _write_json(self.folder / STATUS, status)
 
     def manifest(self, facts: Mapping[str, Any]) -> None:
         """Write what the run runs on."""
@@ -455,8 +492,9 @@ class RunWriter:
         assert self._metrics is not None
         with _storage(self.folder):
             line = json.dumps(_json({"step": step, **values}), allow_nan=False)
-            self._metrics.write(line + "\n")
-            self._metrics.flush()
+            left = f"{line}\n".encode()
+            while left:  # a disk that is nearly full takes a part
+                left = left[self._metrics.write(left) :]
             self._step = step
             if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
                 self._write_status(step)
@@ -479,9 +517,13 @@ class RunWriter:
             line = f"{digest}  {path.name}\n".encode()
             atomic.write(path.with_suffix(".sha256"), lambda file: file.write(line))
             atomic.write(path, lambda file: file.write(content))
-            for old in sorted(_numbered(folder, "pt"))[:-2]:
-                (folder / _number(old, "pt")).unlink()
-                (folder / _number(old, "sha256")).unlink(missing_ok=True)
+            self._keep_two()
+
+    def _keep_two(self) -> None:
+        for suffix in ("pt", "sha256"):
+            files = _numbered(self.folder / CHECKPOINTS, suffix)
+            for step in sorted(files)[:-2]:
+                files[step].unlink()
 
     def finish(self, state: str, step: int, summary: Mapping[str, Any]) -> None:
         """Close a run that is a result: its status, then its summary, which is written last."""
@@ -501,7 +543,9 @@ class RunWriter:
                 self._metrics.close()
         try:
             with _storage(self.folder):
-                self._write_status(self._step, error)
+                # A summary that is there is a result, even if its last flush has failed.
+                if not (self.folder / SUMMARY).is_file():
+                    self._write_status(self._step, error)
         finally:
             self._release()
 
@@ -512,10 +556,35 @@ def _yaml(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
 
 
+def _begun(name: str) -> bool:
+    """Whether this may lie in a folder whose run was killed before it had a status."""
+    return name == LOCKS or (name.startswith(STATUS) and name.endswith(".part"))
+
+
+def _signs_of_life(stored: StoredRun, status: Mapping[str, Any]) -> bool:
+    """Whether a run on another machine, silent by our clock, beats all the same while watched."""
+    if status["state"] != "stale" or not _elsewhere(status):
+        return False
+    until = time.monotonic() + WATCHED_SECONDS
+    while time.monotonic() < until:
+        time.sleep(WATCHED_SECONDS / 10)
+        if stored.status().get("heartbeat") != status.get("heartbeat"):
+            return True
+    return False
+
+
 def _clear(folder: Path) -> None:
-    """Remove what a run left in its folder, and nothing else that may lie there."""
+    """Remove what a run left in its folder, and nothing else that may lie there.
+
+    First what makes it a result, then what makes it a run that could be gone on with: a crash on
+    the way must not leave half of it taken for either. Its status is left to be replaced, so that
+    the folder stays one of ours.
+    """
+    for name in (SUMMARY, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+        atomic.sync_folder(folder)
     for name in sorted(os.listdir(folder)):
-        if name in OWN_NAMES or name.startswith(EVENTS):
+        if (name in OWN_NAMES or name.startswith(EVENTS)) and name != STATUS:
             path = folder / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from bnrepro import config as c
 from bnrepro import launch
@@ -14,7 +12,6 @@ from bnrepro.cli import main
 from bnrepro.errors import ConfigError
 
 DEFAULT = launch.compose([]).config
-KNOWN = [*c.flat(c.to_dict(DEFAULT)), *c.OPTIONS, "experiment", "train", "tags"]
 
 
 @pytest.mark.parametrize(
@@ -133,56 +130,3 @@ def test_a_folder_of_ones_own_configurations(
     assert main(["train", "experiment=evil", *folder]) == 2
     assert "_target_" in capsys.readouterr().err
     assert main(["train", "--config-dir", str(own / "nowhere")]) == 2
-
-
-VALUES = st.one_of(
-    st.sampled_from(
-        ["", "1", "-1", "0", "nan", "inf", "-inf", "1e400", "1e-400", "null", "true", "on", "off",
-         "010", "1:30", "[1,2]", "[]", "{}", "{a:1}", "[[1],{b:[2]}]", "'x'", '"', "'", "\\", "${",
-         "${seed}", "${oc.env:HOME}", "${run}", "${a.b}", "$", "a=b", "a,b", "range(1,3)",
-         "choice(1,2)", "glob(*)", "interval(0,1)", "_target_", "???", "*", "~", "+", "@", "{", "[",
-         "shuffle(1,2)", "int(2.5)", "str(1)", "sort(3,1)", "9" * 40, "ünï", "批", "\n", "\t", " "]
-    ),
-    st.text(max_size=12),
-    st.floats().map(str),
-    st.integers().map(str),
-)  # fmt: skip
-KEYS = st.one_of(
-    st.sampled_from(KNOWN),
-    st.sampled_from(KNOWN).flatmap(lambda key: st.sampled_from([key[:-1], key + "x", key + ".x"])),
-    st.sampled_from(["hydra.run.dir", "hydra", "hydra.searchpath", "_target_", "a/b", "", "."]),
-    st.text(max_size=6),
-)
-OVERRIDES = st.builds(
-    "{}{}{}{}".format, st.sampled_from(["", "", "", "+", "++", "~"]), KEYS,
-    st.sampled_from(["=", "=", "=", ""]), VALUES,
-)  # fmt: skip
-
-
-def never_breaks(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["train", "--cfg", "job", "--", *overrides])
-    shown = capsys.readouterr()
-    assert code in (0, 2), (overrides, shown.err)
-    if code == 2:
-        assert shown.err.startswith("bnrepro: error: ")
-        assert len(shown.err.splitlines()) == 1
-        assert shown.out == ""
-
-
-FUZZ = {"deadline": None, "derandomize": True, "database": None,
-        "suppress_health_check": [HealthCheck.function_scoped_fixture]}  # fmt: skip
-
-
-@settings(max_examples=150, **FUZZ)
-@given(overrides=st.lists(OVERRIDES, min_size=1, max_size=3))
-def test_no_override_breaks_it(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    never_breaks(overrides, capsys)
-
-
-@pytest.mark.slow
-@settings(max_examples=3000, **FUZZ)
-@given(overrides=st.lists(OVERRIDES, min_size=1, max_size=4))
-def test_no_override_of_many_breaks_it(
-    overrides: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    never_breaks(overrides, capsys)

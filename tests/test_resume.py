@@ -1,8 +1,8 @@
 """Runs that are killed, interrupted or damaged, and what typing the command again makes of them."""
 
+import hashlib
 import io
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from alike import assert_same_run
 
 from bnrepro.cli import main
 from bnrepro.store import StoredRun
@@ -40,41 +41,6 @@ def wait_for_step(folder: Path, step: int) -> None:
             return
         time.sleep(0.01)
     raise AssertionError(f"never at step {step}")
-
-
-def untimed(run: StoredRun) -> list[dict[str, object]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
-
-
-def state(run: StoredRun) -> dict[str, object]:
-    content = run.checkpoint(run.checkpoint_steps()[-1])
-    return torch.load(io.BytesIO(content), weights_only=True)
-
-
-def same(a: object, b: object) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def assert_same_run(found: StoredRun, expected: StoredRun) -> None:
-    """To the last bit, but for times."""
-    assert untimed(found) == untimed(expected)
-    ours, theirs = state(found), state(expected)
-    for name in ("step", "losses", "model", "optimizer", "probe", "rng"):
-        assert same(ours[name], theirs[name]), name
-    assert found.probe_steps() == expected.probe_steps()
-    for step in expected.probe_steps():
-        there = expected.probe(step)
-        assert all((values == there[name]).all() for name, values in found.probe(step).items())
-    ours, theirs = found.summary(), expected.summary()
-    assert ours is not None
-    assert theirs is not None
-    assert {**ours, "wall_seconds": 0} == {**theirs, "wall_seconds": 0}
 
 
 @pytest.fixture(scope="module")
@@ -122,45 +88,6 @@ def test_a_folder_in_use_is_code_4_naming_who_uses_it(
     assert StoredRun(tmp_path / "run").status()["state"] == "stale"
 
 
-def killed(folder: Path, times: int, seed: int) -> int:
-    """Kill a run at random moments until it is done; how often it was hit."""
-    chance, hits = random.Random(seed), 0
-    for _ in range(times):
-        process = start(folder)
-        try:
-            process.communicate(timeout=chance.uniform(2.0, 7.0))
-        except subprocess.TimeoutExpired:
-            hits += 1
-            process.kill()
-            process.communicate()
-        else:
-            assert process.returncode == 0
-            break
-        assert StoredRun(folder).summary() is not None or not StoredRun(folder).exists() or (
-            StoredRun(folder).status()["state"] == "stale"
-        )  # fmt: skip
-    return hits
-
-
-def test_a_killed_run_goes_on_to_the_last_bit(tmp_path: Path, undisturbed: StoredRun) -> None:
-    assert killed(tmp_path / "run", 5, seed=0) > 0
-    assert again(tmp_path / "run") == 0
-    assert_same_run(StoredRun(tmp_path / "run"), undisturbed)
-
-
-@pytest.mark.slow
-def test_many_killed_runs_go_on_to_the_last_bit(tmp_path: Path, undisturbed: StoredRun) -> None:
-    hits = 0
-    for seed in range(1, 50):
-        folder = tmp_path / str(seed)
-        hits += killed(folder, 8, seed)
-        assert again(folder) == 0
-        assert_same_run(StoredRun(folder), undisturbed)
-        if hits >= 200:
-            break
-    assert hits >= 200
-
-
 def interrupted(folder: Path) -> StoredRun:
     process = start(folder)
     wait_for_step(folder, 250)
@@ -204,8 +131,6 @@ class Evil:
 def test_a_malicious_checkpoint_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import hashlib
-
     run = interrupted(tmp_path / "run")
     step = run.checkpoint_steps()[-1]
     newest = run.folder / "checkpoints" / f"{step:09d}.pt"

@@ -172,13 +172,16 @@ def ago(seconds: float) -> str:
         lambda: {"pid": None},
         lambda: {"pid": "?"},
         lambda: {"host": "elsewhere", "heartbeat": ago(store.SILENT_SECONDS + 5)},
+        # A clock that jumped by a day, ours or the other one's.
+        lambda: {"host": "elsewhere", "heartbeat": ago(-86_400)},
         lambda: {"host": "elsewhere", "heartbeat": None},
         lambda: {"host": "elsewhere", "heartbeat": "soon"},
     ],
 )
 def test_a_run_whose_process_is_gone_is_stale_and_can_be_taken(
-    tmp_path: Path, changes: Callable[[], dict[str, Any]]
+    tmp_path: Path, changes: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(store, "WATCHED_SECONDS", 0.1)
     stored = left_running(tmp_path, **changes())
     assert stored.status()["state"] == "stale"
     run = claim(tmp_path)
@@ -202,6 +205,28 @@ def test_a_run_whose_process_may_live_is_in_use(
     assert stored.status()["state"] == "running"
     with pytest.raises(RunInUseError):
         claim(tmp_path)
+
+
+def test_a_run_elsewhere_that_beats_while_watched_is_in_use_whatever_the_clocks_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beat(seconds: float) -> None:
+        rewrite_status(tmp_path, heartbeat=ago(86_400 - 15))
+
+    stored = left_running(tmp_path, host="elsewhere", heartbeat=ago(86_400))
+    assert stored.status()["state"] == "stale"
+    monkeypatch.setattr(time, "sleep", beat)
+    with pytest.raises(RunInUseError, match="elsewhere"):
+        claim(tmp_path)
+
+
+def test_checkpoints_are_in_the_order_of_their_steps_whatever_the_clock_said(
+    run: RunWriter,
+) -> None:
+    for step, day in ((1, 3), (2, 2)):
+        run.checkpoint(step, b"%d" % step)
+        os.utime(run.folder / "checkpoints" / f"{step:09d}.pt", (day * 86_400, day * 86_400))
+    assert StoredRun(run.folder).newest_checkpoint(print) == b"2"
 
 
 def test_a_process_of_another_user_is_alive(
@@ -603,7 +628,7 @@ def test_a_full_disk_stops_the_metrics_and_the_run_says_so(tmp_path: Path) -> No
     run.record(1, {"x": 1})
     assert run._metrics is not None
     run._metrics.close()
-    run._metrics = open("/dev/full", "a")  # noqa: SIM115
+    run._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
     with pytest.raises(StorageError, match="No space left on device"):
         run.record(2, {"x": 2})
     run.abandon("failed", error="disk full")

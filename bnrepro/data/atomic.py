@@ -12,7 +12,7 @@ from bnrepro.errors import DataError
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """`bnrepro.atomic.write`, into a folder that is made where missing; DataError if it fails."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(path.parent)
         atomic.write(path, fill)
     except OSError as error:
         raise _unwritable(path, error.strerror or error) from error

@@ -1,0 +1,32 @@
+"""The quick form of every row of `reliability.py`; the full form is `python tests/reliability.py`."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("reliability.py")
+FIGURES = {
+    "kills": r"2\d kills of",
+    "commits": "old or new each time, no temporary file left",
+    "steps": "90 resumes, 0 ULP off",
+    "damage": "100 truncations and 1000 single bits .* all detected, the one before used each time",
+    "configs": r"100\d random configurations and overrides: 0 tracebacks",
+    "race": "1 winner, 63 exits 4",
+}
+
+
+@pytest.mark.parametrize("row", FIGURES)
+def test_it_survives(row: str) -> None:
+    line = [sys.executable, str(SCRIPT), row, "--quick"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(FIGURES[row], done.stdout), done.stdout
+
+
+def test_every_row_is_tested() -> None:
+    line = [sys.executable, str(SCRIPT), "none"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert f"choose from {', '.join(FIGURES)}" in done.stderr
