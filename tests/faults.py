@@ -21,8 +21,8 @@ CRASH = 87  # the exit code of a process that a fault has killed
 FAULTS = ("crash", "ENOSPC", "EIO", "full from here on")
 NEEDS_SPACE = ("create", "write", "mkdir", "link")
 
-REAL = {name: getattr(os, name) for name in
-        ("open", "fsync", "replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir")}  # fmt: skip
+NAMES = ("open", "fsync", "replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir")
+REAL = {name: getattr(os, name) for name in NAMES}
 REAL_OPEN = builtins.open
 
 
@@ -115,11 +115,12 @@ class Disk:
             os.path.relpath(full, self.root) if (full + "/").startswith(self.root + "/") else None
         )
 
-    def _open(self, file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None,
-              errors: Any = None, newline: Any = None, closefd: bool = True, opener: Any = None) -> Any:  # fmt: skip
+    def _open(
+        self, file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **text: Any
+    ) -> Any:
         path = None if isinstance(file, int) else self._inside(file)
         if path is None or not set(mode) & set("wax+"):
-            return REAL_OPEN(file, mode, buffering, encoding, errors, newline, closefd, opener)
+            return REAL_OPEN(file, mode, buffering, *rest, **text)
         raw_mode = mode.replace("b", "").replace("t", "")
         there = os.path.exists(os.path.join(self.root, path))
         if not there:
@@ -133,7 +134,8 @@ class Disk:
         buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         if "b" in mode:
             return buffered
-        return io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline=newline)
+        text.pop("closefd", None)
+        return io.TextIOWrapper(buffered, *rest, **text)
 
     def _os_open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: Any = None) -> int:
         inside = self._inside(path, dir_fd)

@@ -63,8 +63,12 @@ def plausible(chance: random.Random) -> list[str]:
         "tags": ("[]", "[a]", "['b c',ä]"),
     }
     if norm != "none":
-        choices |= {"norm.eps": NUMBERS, "norm.momentum": ("null", *NUMBERS),
-                    "norm.placement": ("pre", "post"), "norm.population_batches": COUNTS}  # fmt: skip
+        choices |= {
+            "norm.eps": NUMBERS,
+            "norm.momentum": ("null", *NUMBERS),
+            "norm.placement": ("pre", "post"),
+            "norm.population_batches": COUNTS,
+        }
     if optimizer == "sgd":
         choices["optimizer.momentum"] = ("0", "0.9", "0.999999", "1")
     picked = chance.sample(sorted(choices), chance.randint(0, 8))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import importlib
 import io
 import itertools
 import json
@@ -45,13 +46,15 @@ Row = Callable[[bool, Path], str]
 def preload() -> None:
     """Import once what every forked run needs. Nothing may train here: torch's autograd, once used,
     does not work in a forked process."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure
-    import sklearn.datasets
-    import torch._dynamo
-    import torch.utils.tensorboard  # noqa: F401
-
-    from bnrepro import experiment, figures  # noqa: F401
+    for name in (
+        "matplotlib.backends.backend_agg",
+        "matplotlib.figure",
+        "sklearn.datasets",
+        "torch._dynamo",
+        "torch.utils.tensorboard",
+        "bnrepro.experiment",
+    ):
+        importlib.import_module(name)
 
 
 def fork(work: Callable[[], int | None]) -> int:
@@ -110,7 +113,7 @@ def must(good: bool, what: object) -> None:
 
 DIGITS = ("dataset=digits", "train.steps=1200", "train.log_every=10", "train.eval_every=100",
           "train.checkpoint_every=70", "probe.every=50", "probe.size=50", "model.hidden=[30,20]",
-          "model.dropout=0.1", "optimizer.momentum=0.5")  # fmt: skip
+          "model.dropout=0.1", "optimizer.momentum=0.5", "tensorboard=false")  # fmt: skip
 MNIST = ("dataset=mnist", f"dataset.root={REAL_DATA}", "train.steps=3000", "train.eval_every=250",
          "train.checkpoint_every=200", "probe.every=250")  # fmt: skip
 
@@ -166,8 +169,8 @@ def _kills(times: int, overrides: Sequence[str], start: Start, folder: Path) -> 
             list(pool.map(until_done, range(CORES)))
     where = ", ".join(f"{number} {moment}" for moment, number in moments.most_common())
     return (
-        f"{moments.total()} kills of {next(runs)} runs on {overrides[0][8:]} ({where}): all resumed, "
-        "all bit-identical at the end"
+        f"{moments.total()} kills of {next(runs)} runs on {overrides[0][8:]} ({where}): "
+        "all resumed, all bit-identical at the end"
     )
 
 
@@ -360,9 +363,9 @@ def commits(quick: bool, folder: Path) -> str:
     counts = count(jobs, folder / "counts")
     lost = sum(counts[len(FAULTS) :: len(FAULTS) + 1])
     return (
-        f"{sum(counts) - lost} faults ({', '.join(FAULTS)}; {calls} calls in {len(SCENES)} scenes) "
-        f"and {lost} states after power loss: old or new each time, no temporary file left, and the "
-        "same command ends the same"
+        f"{sum(counts) - lost} faults ({', '.join(FAULTS)}; {calls} calls in {len(SCENES)} "
+        f"scenes) and {lost} states after power loss: old or new each time, no temporary file "
+        "left, and the same command ends the same"
     )
 
 
@@ -403,7 +406,7 @@ def _cause(scene: Scene, before: Tree, record: Disk, place: Path, fault: str) ->
         where = f"{scene.name}: {fault} at call {number}"
         must(code in ((CRASH,) if fault == "crash" else (0, 3)), f"{where}: code {code}")
         try:
-            if not fault == "crash":
+            if fault != "crash":
                 left = [path for path in place.rglob("*") if path.suffix in (".part", ".new")]
                 # It can stay only where its very removal was made to fail.
                 must(not left or record.ops[number - 1].name == "unlink", left)
@@ -535,8 +538,8 @@ def damage(quick: bool, folder: Path) -> str:
         target.write_bytes(line if target is digest else newest)
     must(stored.newest_checkpoint(warnings.append) == newest, "whole again, it is used")
     return (
-        f"{cuts} truncations and {flips} single bits flipped ({in_digest} of them in the digest) of "
-        f"a checkpoint of {len(newest):,} bytes: all detected, the one before used each time"
+        f"{cuts} truncations and {flips} single bits flipped ({in_digest} of them in the digest) "
+        f"of a checkpoint of {len(newest):,} bytes: all detected, the one before used each time"
     )
 
 
@@ -558,9 +561,9 @@ def configs(quick: bool, folder: Path) -> str:
     total = {key: sum(part[key] for part in found) for key in found[0]}
     return (
         f"{total['odd 0'] + total['odd 2']} random configurations and overrides: 0 tracebacks, "
-        f"{total['odd 0']} accepted, {total['odd 2']} refused in one line; {total['run 0'] + total['run 2']} "
-        f"random ones of the right types run for three steps: {total['run 0']} exit 0 "
-        f"({total['diverged']} diverged), {total['run 2']} exit 2"
+        f"{total['odd 0']} accepted, {total['odd 2']} refused in one line; "
+        f"{total['run 0'] + total['run 2']} random ones of the right types run for three steps: "
+        f"{total['run 0']} exit 0 ({total['diverged']} diverged), {total['run 2']} exit 2"
     )
 
 
@@ -640,7 +643,10 @@ def race(quick: bool, folder: Path) -> str:
         os.kill(pid, signal.SIGTERM)
         must(wait(pid) == 143, "the winner")
         must(StoredRun(run).status()["state"] == "interrupted", run)
-    return f"{count} processes racing for one folder, {rounds} times over: 1 winner, {count - 1} exits 4"
+    return (
+        f"{count} processes racing for one folder, {rounds} times over: "
+        f"1 winner, {count - 1} exits 4"
+    )
 
 
 ROWS: dict[str, Row] = {

@@ -1,4 +1,4 @@
-"""The quick form of every row of `reliability.py`; the full form is `python tests/reliability.py`."""
+"""Every row of `reliability.py` in its quick form; without --quick, that script is the full one."""
 
 import re
 import subprocess
