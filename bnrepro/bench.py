@@ -107,7 +107,26 @@ def probes(config: c.Config, rounds: int) -> Comparison:
         )
 
 
-BENCHMARKS: dict[str, Callable[[c.Config, int], Comparison]] = {"loop": loop, "probes": probes}
+def checkpoints(config: c.Config, rounds: int) -> Comparison:
+    """A whole run of at least four checkpoints against the same run with the last one only."""
+    steps = max(config.train.steps, 4 * config.train.checkpoint_every)
+    often = replace(config, train=replace(config.train, steps=steps))
+    once = replace(config, train=replace(often.train, checkpoint_every=steps))
+    with _prepared(config) as dataset:
+        return compare(
+            "checkpoints",
+            ("a run with checkpoints", lambda: _run(often, dataset)),
+            ("the same with the last one only", lambda: _run(once, dataset)),
+            steps,
+            rounds,
+        )
+
+
+BENCHMARKS: dict[str, Callable[[c.Config, int], Comparison]] = {
+    "loop": loop,
+    "probes": probes,
+    "checkpoints": checkpoints,
+}
 
 
 def measure(names: Sequence[str], config: c.Config, rounds: int) -> list[Comparison]:

@@ -249,7 +249,7 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[loop|probes] [KEY=VALUE]...",
+            metavar="[loop|probes|checkpoints] [KEY=VALUE]...",
             help="The benchmark, by default each; then Hydra overrides.",
             show_default=False,
         ),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnrepro.config import (
+    OPTIONS,
     Config,
     differences,
     first_line,
@@ -81,7 +82,45 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, name: str 
         overrides.append(f"hydra.searchpath=[{_quoted(f'file://{config_dir.resolve()}')}]")
     with _hydra(name):
         composed = _compose(overrides)
+        if config_dir is not None:
+            _refuse_hydra_settings(composed, overrides)
+    _refuse_several(composed)
     return Job(composed, parse(composed))
+
+
+def _refuse_several(composed: DictConfig) -> None:
+    """Hydra would take a list of a group's options, one merged over the other."""
+    for group, options in OPTIONS.items():
+        if group in composed and composed.hydra.runtime.choices.get(group) is None:
+            raise ConfigError(f"not one option ({group}): choose one of {', '.join(options)}")
+
+
+def _refuse_hydra_settings(composed: DictConfig, overrides: list[str]) -> None:
+    """Hydra's own settings can name code to run: they come from the command line, never from a file.
+
+    All that a file may say there is what a sweep goes over (`hydra.sweeper.params`).
+    """
+    typed = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
+    said, plain = _hydra_settings(composed), _hydra_settings(_compose(typed))
+    if said != plain:
+        names = sorted(name for name in {*said, *plain} if said.get(name) != plain.get(name))
+        raise ConfigError(
+            f"a configuration file sets {', '.join(names[:3])}: give it on the command line"
+        )
+
+
+def _hydra_settings(composed: DictConfig) -> dict[str, Any]:
+    """Hydra's own settings, by dotted names, but for what it writes there itself."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.to_container(composed.hydra, resolve=False)
+    assert isinstance(node, dict)
+    own = ("overrides.", "runtime.", "job.override_dirname", "job.name", "sweeper.params")
+    return {
+        name: value
+        for name, value in flat({str(key): value for key, value in node.items()}).items()
+        if not name.startswith(own) and name != "overrides"
+    }
 
 
 def _quoted(text: str) -> str:

@@ -34,7 +34,7 @@ DEFAULT = launch.compose([]).config
         ("dataset.root=", "dataset.root"), ("dataset.binary=maybe", "dataset.binary"),
         ("~seed", "seed="), ("~norm", "batch, none, torch"), ("train=1", "Train"),
         ("+foo.bar=1", "foo"), ("+train.foo=1", "train.foo"), ("optimizer=adamm", "'adam'"),
-        ("optimzer=sgd", "'optimizer'"), ("norm=[batch,none]", "norm.eps"),
+        ("optimzer=sgd", "'optimizer'"), ("norm=[batch,none]", "not one option (norm)"),
         ("optimizer.lr=0.1,0.2", "one run takes one value"), ("optimizer.lr=[1", "KEY=VALUE"),
         ("run.dir=${foo}", "foo"), ("+norm._target_=os.system", "_target_"),
         ("+tags.0._target_=os.system", ""), ("hydra.foo=1", "hydra.foo"),
@@ -130,3 +130,37 @@ def test_a_folder_of_ones_own_configurations(
     assert main(["train", "experiment=evil", *folder]) == 2
     assert "_target_" in capsys.readouterr().err
     assert main(["train", "--config-dir", str(own / "nowhere")]) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hydra:\n  callbacks:\n    mine:\n      _target_: os.system\n",
+        "hydra:\n  job_logging:\n    handlers:\n      file:\n        (): os.system\n",
+        "hydra:\n  job:\n    env_set:\n      PATH: /tmp\n",
+        "hydra:\n  searchpath:\n    - file:///tmp\n",
+        "defaults:\n  - override /hydra/launcher: mine\n",
+    ],
+)
+def test_hydras_own_settings_come_from_the_command_line_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    for group in ("experiment", "hydra/launcher"):
+        (tmp_path / group).mkdir(parents=True)
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    (tmp_path / "hydra" / "launcher" / "mine.yaml").write_text("_target_: os.system\n")
+    line = ["train", "--config-dir", str(tmp_path), "--cfg", "job"]
+    assert main([*line, "experiment=mine"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "command line" in said or "searchpath" in said
+    assert main([*line, "hydra.verbose=true"]) == 0
+
+
+def test_a_file_may_say_what_a_sweep_goes_over(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: range(0,3)\n"
+    )
+    job = launch.compose(["experiment=mine"], tmp_path)
+    assert job.composed.hydra.sweeper.params == {"seed": "range(0,3)"}

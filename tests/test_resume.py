@@ -173,3 +173,50 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) ->
     assert again(tmp_path / "run", *overrides) == 0
     assert again(tmp_path / "other", *overrides) == 0
     assert_same_run(StoredRun(tmp_path / "run"), StoredRun(tmp_path / "other"))
+
+
+def test_what_diverges_keeps_its_last_finite_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    overrides = ("norm=none", "model.activation=relu", "init=he", "init.scale=1",
+                 "optimizer.lr=1e4", "train.checkpoint_every=1")  # fmt: skip
+    assert again(folder, *overrides) == 0
+    run = StoredRun(folder)
+    diverged = run.summary()["diverged_at"]
+    for step in run.checkpoint_steps():
+        assert step < diverged
+        state = torch.load(io.BytesIO(run.checkpoint(step)), weights_only=True)
+        assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+    if run.checkpoint_steps()[-1] < diverged - 1:  # the update before had ruined the weights
+        assert (
+            f"not finite after step {diverged - 1}: no checkpoint made" in capsys.readouterr().out
+        )
+
+
+def test_running_statistics_that_overflow_are_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The variance of huge inputs overflows; normalized by it, everything is finite again.
+    overrides = ("init.scale=1e25", "train.steps=3", "train.checkpoint_every=1", "model.dropout=0")
+    assert again(tmp_path / "run", *overrides) == 0
+    assert "not finite after step 1: no checkpoint made" in capsys.readouterr().out
+    assert StoredRun(tmp_path / "run").checkpoint_steps() == []
+
+
+def test_a_second_signal_ends_a_run_on_the_spot(tmp_path: Path, undisturbed: StoredRun) -> None:
+    # The first one lands in a step that never ends by itself: a batch of all images, many wide layers.
+    heavy = ("model.hidden=[4000,4000,4000]", "train.batch_size=1297", "probe.every=0")
+    process = start(tmp_path / "run", *heavy)
+    wait_for_step(tmp_path / "run", 0)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 143
+    run = StoredRun(tmp_path / "run")
+    assert run.status()["state"] in ("stale", "interrupted")
+    run.metrics()
