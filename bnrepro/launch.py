@@ -96,9 +96,9 @@ def _refuse_several(composed: DictConfig) -> None:
 
 
 def _refuse_hydra_settings(composed: DictConfig, overrides: list[str]) -> None:
-    """Hydra's own settings can name code to run: they come from the command line, never from a file.
+    """Hydra's own settings can name code to run: they come from the command line only.
 
-    All that a file may say there is what a sweep goes over (`hydra.sweeper.params`).
+    All that a file may say of them is what a sweep goes over (`hydra.sweeper.params`).
     """
     typed = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
     said, plain = _hydra_settings(composed), _hydra_settings(_compose(typed))

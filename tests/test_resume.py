@@ -205,7 +205,7 @@ def test_running_statistics_that_overflow_are_not_kept(
 
 
 def test_a_second_signal_ends_a_run_on_the_spot(tmp_path: Path, undisturbed: StoredRun) -> None:
-    # The first one lands in a step that never ends by itself: a batch of all images, many wide layers.
+    # Steps that take long: a batch of all images, wide layers.
     heavy = ("model.hidden=[4000,4000,4000]", "train.batch_size=1297", "probe.every=0")
     process = start(tmp_path / "run", *heavy)
     wait_for_step(tmp_path / "run", 0)
