@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bnrepro
-from bnrepro.errors import BnreproError, Interrupted
+from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
 
 if TYPE_CHECKING:
     from bnrepro.config import Config
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bnrepro.store import RunWriter, StoredRun
 
 OUTPUTS = Path("outputs")
+SHOWN = 20  # rows of a sweep's table on the terminal
 BUG, INTERRUPTED = 70, 130
 
 # Typer's own base of usage errors has no public name.
@@ -156,6 +157,35 @@ def _outcome(summary: dict[str, Any]) -> str:
 
 
 @app.command()
+def sweep(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    debug: Debug = False,
+) -> None:
+    """Train a grid of networks: KEY=V1,V2, and range(…), choice(…) or glob(…) as well.
+
+    Typed again, it runs only what is missing. hydra/launcher=joblib uses every core.
+    """
+    from rich.console import Console
+
+    from bnrepro import sweep as sweeps
+
+    outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console())
+    table = outcome.results
+    _table(*sweeps.cells(table, SHOWN))
+    if len(table.rows) > SHOWN:
+        typer.echo(f"… and {len(table.rows) - SHOWN} more in {table.folder / 'results.csv'}")
+    typer.echo(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
+    if outcome.failures:
+        for name, reason in outcome.failures.items():
+            typer.echo(f"failed: {name}: {reason}", err=True)
+        raise MembersFailedError(
+            f"{len(outcome.failures)} of {len(table.rows)} members are no result ({table.folder}): "
+            "what each printed is in .sweep/output; the same command runs them again"
+        )
+
+
+@app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="A folder of runs.")] = OUTPUTS,
     as_json: Json = False,
@@ -236,10 +266,16 @@ def report(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Draw Fig. 1 from runs on disk, beside the paper's points."""
+    """Draw a sweep, or else Fig. 1 beside the paper's points, from runs on disk."""
+    from bnrepro import sweepfolder
     from bnrepro.report import fig1
+    from bnrepro.report import sweep as report_sweep
 
     target = out or folder
+    if sweepfolder.is_sweep(folder):
+        typer.echo(report_sweep.render(sweepfolder.read(folder), target))
+        typer.echo(f"written: {target / 'sweep.md'}")
+        return
     typer.echo(fig1.render(folder, target))
     typer.echo(f"written: {target / 'fig1.md'}")
 
@@ -349,7 +385,8 @@ def main(arguments: list[str] | None = None) -> int:
             return int(code)
         message = "interrupted"
     except Interrupted as error:
-        message = f"{error} ({error.folder}): the same command with run.dir={error.folder} goes on"
+        key = "sweep.dir" if arguments[:1] == ["sweep"] else "run.dir"
+        message = f"{error} ({error.folder}): the same command with {key}={error.folder} goes on"
         code = error.exit_code
     except BnreproError as error:
         message, code, trace = str(error), error.exit_code, error

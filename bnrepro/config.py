@@ -217,6 +217,13 @@ class RunFolder:
 
 
 @dataclass
+class SweepFolder:
+    """Where a sweep's members are; without `dir`, a folder under outputs/ named after the sweep."""
+
+    dir: str | None = None
+
+
+@dataclass
 class Config:
     """One run, whole."""
 
@@ -229,6 +236,7 @@ class Config:
     train: Train = field(default_factory=Train)
     probe: Probe = field(default_factory=Probe)
     run: RunFolder = field(default_factory=RunFolder)
+    sweep: SweepFolder = field(default_factory=SweepFolder)
     seed: int = MISSING
     device: Device = MISSING
     threads: int = MISSING
@@ -250,7 +258,7 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 }
 """The closed table: the options of every group and the dataclass of each."""
 
-NOT_THE_EXPERIMENT = ("run", "tags", "tensorboard", "dataset.root", "dataset.mirror")
+NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "dataset.mirror")
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
 
@@ -284,7 +292,7 @@ def parse(composed: DictConfig) -> Config:
     groups = {group: OPTIONS[group][values[group]["name"]]() for group in OPTIONS}
     schema = OmegaConf.structured(Config(**groups))
     try:
-        typed = OmegaConf.merge(schema, _escaped(values))
+        typed = OmegaConf.merge(schema, escaped(values))
         config = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_value(error, schema)) from error
@@ -307,12 +315,15 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def _escaped(node: Any) -> Any:
-    """References are resolved already; a text with a dollar sign is not to be taken for one."""
+def escaped(node: Any) -> Any:
+    """The same with references taken for text.
+
+    They are resolved already; a text with a dollar sign is not to be taken for one.
+    """
     if isinstance(node, dict):
-        return {key: _escaped(value) for key, value in node.items()}
+        return {key: escaped(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_escaped(value) for value in node]
+        return [escaped(value) for value in node]
     return node.replace("${", "\\${") if isinstance(node, str) else node
 
 
@@ -466,11 +477,17 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
+def what_is_computed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, by dotted names, that make this run another run."""
+    skipped = tuple(f"{name}." for name in NOT_THE_EXPERIMENT)
+    settings = flat(values).items()
+    return {name: value for name, value in settings if not f"{name}.".startswith(skipped)}
+
+
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Settings in which two configurations are not the same run, as `name: theirs -> ours`."""
-    a, b = flat(theirs), flat(ours)
-    skipped = tuple(f"{name}." for name in NOT_THE_EXPERIMENT)
-    names = sorted(n for n in {*a, *b} if not f"{n}.".startswith(skipped))
+    a, b = what_is_computed(theirs), what_is_computed(ours)
+    names = sorted({*a, *b})
     return [f"{n}: {_show(a, n)} -> {_show(b, n)}" for n in names if a.get(n) != b.get(n)]
 
 

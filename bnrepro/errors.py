@@ -14,6 +14,10 @@ class BnreproError(Exception):
     exit_code = 1
 
 
+class MembersFailedError(BnreproError):
+    """Members of a sweep are no result."""
+
+
 class ConfigError(BnreproError):
     """A configuration or a command that cannot be carried out as it stands."""
 

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LAUNCHERS = {"joblib": "joblib"}
+"""Launchers of Hydra's that come as extras of this package, and the name of the extra."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -58,7 +61,8 @@ def conf_dir() -> Path:
 
 
 @contextmanager
-def _hydra(job_name: str) -> Iterator[Hydra]:
+def hydra_context(job_name: str) -> Iterator[Hydra]:
+    """Hydra, set up over our configurations."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -75,17 +79,19 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, name: str 
     Raises:
         ConfigError: one line on what is wrong and what would be right.
     """
-    overrides = list(overrides)
-    if config_dir is not None:
-        if not config_dir.is_dir():
-            raise ConfigError(f"no such folder ({config_dir}): --config-dir takes a folder")
-        overrides.append(f"hydra.searchpath=[{_quoted(f'file://{config_dir.resolve()}')}]")
-    with _hydra(name):
-        composed = _compose(overrides)
-        if config_dir is not None:
-            _refuse_hydra_settings(composed, overrides)
-    _refuse_several(composed)
+    overrides = searching(overrides, config_dir)
+    with hydra_context(name):
+        composed = compose_here(overrides)
     return Job(composed, parse(composed))
+
+
+def searching(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
+    """The overrides, with a folder of the user's own configurations to be searched as well."""
+    if config_dir is None:
+        return list(overrides)
+    if not config_dir.is_dir():
+        raise ConfigError(f"no such folder ({config_dir}): --config-dir takes a folder")
+    return [*overrides, f"hydra.searchpath=[{_quoted(f'file://{config_dir.resolve()}')}]"]
 
 
 def _refuse_several(composed: DictConfig) -> None:
@@ -128,11 +134,29 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def compose_here(overrides: list[str]) -> DictConfig:
+    """Compose within a `hydra_context`; what can be refused without the schema is refused."""
+    composed = _compose(overrides)
+    if any("hydra.searchpath" in word for word in overrides):
+        _refuse_hydra_settings(composed, overrides)
+    _refuse_several(composed)
+    return composed
+
+
 def _compose(overrides: list[str]) -> DictConfig:
     from hydra import compose
 
-    try:
+    with explaining():
         return compose("config", overrides, return_hydra_config=True)
+
+
+@contextmanager
+def explaining() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise into one line."""
+    try:
+        yield
+    except ConfigError:
+        raise
     except Exception as error:  # for odd overrides also ValueError, AssertionError and the like
         raise ConfigError(_explain(error)) from error
 
@@ -151,12 +175,15 @@ def _explain(error: Exception) -> str:
         return " ".join(str(root).split()) + ": mend that file"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and option in LAUNCHERS:
+            extra = LAUNCHERS[option]
+            return f"launcher '{option}' is not installed: pip install 'bnrepro[{extra}]'"
         return unknown(f"option of {group or 'config'}", option, error.options or [])
     text = first_line(error)
     if isinstance(error, OverrideParseException) or isinstance(root, GrammarParseError):
         return f"{text}: write KEY=VALUE, and quote what has special characters"
     if "Ambiguous value" in text:
-        return f"{text}: one run takes one value; write a list as KEY=[A,B]"
+        return f"{text}: one run takes one value; 'bnrepro sweep' takes many; a list is KEY=[A,B]"
     settings = _defaults()
     known = {*keys(settings), "experiment"}
     key = getattr(root, "full_key", None)
@@ -186,7 +213,7 @@ def options(group: str) -> list[str]:
     """The options of a config group, such as the names of all experiments."""
     from hydra.core.object_type import ObjectType
 
-    with _hydra("options") as hydra:
+    with hydra_context("options") as hydra:
         return hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
 
 
@@ -260,7 +287,7 @@ def _run_job(job: Job, folder: Path, task: Callable[[], T]) -> T:
     composed = job.composed.copy()
     with read_write(composed), open_dict(composed):
         composed.run.dir = composed.hydra.run.dir = str(folder)
-    with _hydra(str(composed.hydra.job.name)) as hydra:
+    with hydra_context(str(composed.hydra.job.name)) as hydra:
         result = run_job(
             task_function=lambda _: _logged(task),
             config=composed,
@@ -286,7 +313,7 @@ def complete(line: str) -> list[str]:
     """What the last word of a line of overrides may become: groups, options, settings, values."""
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    with _hydra("complete") as hydra:
+    with hydra_context("complete") as hydra:
         plugin = DefaultCompletionPlugin(hydra.config_loader)
         found = plugin._query(config_name="config", line=line)
     return [word for word in found if not word.startswith("hydra")]

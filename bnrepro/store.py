@@ -32,7 +32,13 @@ from typing import Any
 import numpy as np
 
 from bnrepro import atomic
-from bnrepro.errors import CheckpointError, ConfigError, RunInUseError, StorageError
+from bnrepro.errors import (
+    BnreproError,
+    CheckpointError,
+    ConfigError,
+    RunInUseError,
+    StorageError,
+)
 
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
@@ -327,6 +333,15 @@ def find_runs(folder: Path) -> list[StoredRun]:
             found.append(StoredRun(Path(root)))
             folders.clear()
     return found
+
+
+def note_failure(folder: Path, config: Mapping[str, Any], error: str) -> None:
+    """Write into a run's status what ended its process, where that could not do so itself."""
+    with suppress(BnreproError):  # somebody else has the folder, or it holds another run
+        writer = RunWriter.claim(folder, config, [])
+        if writer is not None:
+            writer._step = int(StoredRun(folder).status().get("step") or 0)
+            writer.abandon("failed", error)
 
 
 def new_folder(parent: Path) -> Path:

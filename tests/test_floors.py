@@ -32,6 +32,8 @@ FLOORS = {
     "store": 1,
     "dashboard": 2,
     "launch": 2,
+    "sweepfolder": 2,
+    "grid": 3,  # hands over to Hydra as `launch` does
     "models": 2,
     "optimizers": 2,
     "environment": 2,
@@ -40,6 +42,9 @@ FLOORS = {
     "train": 3,
     "experiment": 4,
     "report": 4,
+    "members": 5,
+    "engines": 5,
+    "sweep": 5,
     "bench": 5,
     "cli": 6,
     "__main__": 7,  # `python -m bnrepro`

@@ -1,0 +1,102 @@
+"""Where a sweep's members run: here, one after another, or wherever one of Hydra's launchers is.
+
+Nothing here schedules: a launcher is given the members' numbers, and what it calls for each only
+starts the member's process and waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnrepro import members
+from bnrepro.errors import ConfigError, Interrupted
+from bnrepro.grid import Grid
+from bnrepro.launch import explaining, hydra_context
+from bnrepro.signals import StopSignals
+from bnrepro.sweepfolder import OWN
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+HERE = "basic"
+"""Hydra's name for its own launcher, in whose place stands the loop below."""
+
+BATCH = 1000  # members a launcher gets at once: what it returns for each is held until the last
+
+
+def run(asked: Grid, sweep: Path, pending: Sequence[int], stop: StopSignals) -> None:
+    """Run these members, by the launcher that was asked for.
+
+    Raises:
+        Interrupted: a signal came; members that ran were asked to stop.
+    """
+    if asked.launcher == HERE:
+        _here(sweep, pending, stop)
+        return
+    for first in range(0, len(pending), BATCH):
+        _launch(asked, sweep, pending[first : first + BATCH])
+
+
+def _here(sweep: Path, pending: Sequence[int], stop: StopSignals) -> None:
+    with stop.deferred():
+        for index in pending:
+            members.supervise(sweep, index, lambda: stop.received is not None)
+            if stop.received is not None:
+                raise Interrupted(stop.received)
+
+
+class Task:
+    """What a launcher calls for each member, in a process of its own choosing."""
+
+    def __init__(self, sweep: Path) -> None:
+        self._sweep = sweep
+
+    def __call__(self, config: DictConfig) -> None:
+        """Run the member whose number the configuration carries."""
+        members.supervise(self._sweep, int(config.member), lambda: False)
+
+
+def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.plugins import Plugins
+    from hydra.types import HydraContext, RunMode
+
+    # Hydra composes a configuration for every job, where it runs: it carries only the number of a
+    # member, whose own configuration was composed before.
+    own = sweep / OWN
+    overrides = [
+        *asked.launcher_words,
+        "hydra.mode=MULTIRUN",
+        f"hydra.sweep.dir={_quoted(str(own))}",
+        "hydra.sweep.subdir=jobs",
+        "hydra.output_subdir=null",
+    ]
+    with hydra_context("sweep") as hydra, explaining():
+        config = hydra.compose_config("config", overrides, RunMode.MULTIRUN)
+        context = HydraContext(hydra.config_loader, Callbacks(config))
+        launcher = Plugins.instance().instantiate_launcher(context, Task(sweep), config)
+    _limit_threads(asked, config)
+    with hydra_context("sweep"):
+        for job in launcher.launch([[f"+member={index}"] for index in indices], 0):
+            _ = job.return_value  # raises what supervising raised: a bug, not a member's failure
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _limit_threads(asked: Grid, config: Any) -> None:
+    """Refuse more threads at once on this machine than it has cores."""
+    jobs = config.hydra.launcher.get("n_jobs")
+    cores = os.cpu_count() or 1
+    if not isinstance(jobs, int):
+        return
+    at_once = cores + 1 + jobs if jobs < 0 else jobs
+    if asked.threads > 1 and at_once * asked.threads > cores:
+        raise ConfigError(
+            f"{at_once} jobs of {asked.threads} threads on {cores} cores would slow each other "
+            "down (threads): use threads=1 or fewer hydra.launcher.n_jobs"
+        )

@@ -1,0 +1,182 @@
+"""What a sweep goes over: Hydra's sweep syntax expanded into members with whole configurations.
+
+Everything is composed here, once, before the first member runs: a file edited meanwhile changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnrepro import config as c
+from bnrepro.errors import ConfigError
+from bnrepro.launch import compose_here, explaining, hydra_context, searching
+from bnrepro.sweepfolder import Member
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
+
+NAME_LENGTH = 80  # characters of a member's name that say what differs; a file's name has 255
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What was asked for, before its members are composed.
+
+    `digest` tells one request from another: the words and all configurations they build on.
+    """
+
+    words: tuple[str, ...]
+    axes: dict[str, list[str]]
+    digest: str
+    sweep_dir: str | None
+    overwrites: bool
+    launcher: str
+    launcher_words: tuple[str, ...]
+    threads: int
+    _combinations: list[tuple[tuple[str, ...], DictConfig, list[Override]]]
+
+    def __len__(self) -> int:
+        return len(self._combinations)
+
+    def members(self, told: Callable[[int], None] = lambda done: None) -> list[Member]:
+        """Compose and check every member; `told` how many are done.
+
+        Raises:
+            ConfigError: naming the member that cannot work.
+        """
+        found: dict[str, Member] = {}
+        with hydra_context("sweep"):
+            for done, (overrides, base, values) in enumerate(self._combinations):
+                try:
+                    config = _with(base, values)
+                except ConfigError as error:
+                    raise ConfigError(f"{' '.join(overrides)}: {error}") from error
+                member = self._member(overrides, config)
+                found.setdefault(member.name, member)  # the same configuration twice is one run
+                told(done + 1)
+        return list(found.values())
+
+    def _member(self, overrides: tuple[str, ...], config: dict[str, Any]) -> Member:
+        settings = c.flat(config)
+        chosen = dict(word.split("=", 1) for word in overrides)
+        values = {axis: settings.get(axis, chosen[axis]) for axis in self.axes}
+        computed = json.dumps(c.what_is_computed(config), sort_keys=True)
+        digest = hashlib.sha256(computed.encode()).hexdigest()[:10]
+        said = ",".join(f"{short}={chosen[axis]}" for axis, short in _short(self.axes).items())
+        name = re.sub(r"[^\w.,=+-]", "_", said, flags=re.ASCII)[:NAME_LENGTH].strip(".")
+        return Member(f"{name}-{digest}" if name else digest, overrides, values, config)
+
+
+def _short(axes: Sequence[str] | dict[str, Any]) -> dict[str, str]:
+    """Each axis by the last part of its name, where that tells it apart."""
+    last = [axis.rpartition(".")[2] for axis in axes]
+    return {
+        axis: short if last.count(short) == 1 else axis
+        for axis, short in zip(axes, last, strict=True)
+    }
+
+
+def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
+    """Read the overrides of a sweep, and what an experiment says a sweep of it goes over.
+
+    Raises:
+        ConfigError: one line on what is wrong and what would be right.
+    """
+    with hydra_context("sweep"):
+        typed = _parsed(searching(words, config_dir))
+        fixed = [override for override in typed if not override.is_sweep_override()]
+        fixed_words = [str(override.input_line) for override in fixed]
+        composed = compose_here(fixed_words)
+        own = composed.hydra.sweeper.get("params") or {}
+        said = _parsed([f"{key}={value}" for key, value in own.items()])
+        for override in said:
+            if override.key_or_group.startswith("hydra"):
+                raise ConfigError(f"a sweep cannot go over '{override.key_or_group}': leave it out")
+        swept = {str(o.get_key_element()): o for o in said}
+        swept |= {str(o.get_key_element()): o for o in typed if o.is_sweep_override()}
+        for override in fixed:
+            swept.pop(str(override.get_key_element()), None)
+        with explaining():
+            axes = {key: _values(override) for key, override in swept.items()}
+        combinations, bases = [], {}
+        for chosen in itertools.product(*axes.values()):
+            overrides = tuple(f"{key}={value}" for key, value in zip(axes, chosen, strict=True))
+            pairs = list(zip(overrides, swept.values(), strict=True))
+            structure = tuple(word for word, o in pairs if _chooses(o))
+            if structure not in bases:
+                bases[structure] = compose_here([*fixed_words, *structure])
+            values = [word for word, o in pairs if not _chooses(o)]
+            combinations.append((overrides, structure, values))
+        parsed = {word: _parsed([word])[0] for word in {w for _, _, v in combinations for w in v}}
+    asked = [sorted(axes.items()), *sorted(_text(base) for base in bases.values())]
+    return Grid(
+        tuple(words),
+        {key.lstrip("+"): values for key, values in axes.items()},
+        hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
+        composed.sweep.dir,
+        bool(composed.run.overwrite),
+        str(composed.hydra.runtime.choices["hydra/launcher"]),
+        tuple(word for word in fixed_words if word.lstrip("+~").startswith("hydra")),
+        int(composed.threads),
+        [
+            (tuple(w.lstrip("+") for w in words), bases[structure], [parsed[w] for w in values])
+            for words, structure, values in combinations
+        ],
+    )
+
+
+def _text(base: DictConfig) -> str:
+    """A composed configuration as text, but for where things lie."""
+    from omegaconf import OmegaConf
+
+    skipped = ("hydra", "run", "sweep")
+    kept = OmegaConf.masked_copy(base, [str(key) for key in base if key not in skipped])
+    return OmegaConf.to_yaml(kept)
+
+
+def _parsed(words: Sequence[str]) -> list[Override]:
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    with explaining():
+        return parser.parse_overrides(list(words))
+
+
+def _values(override: Override) -> list[str]:
+    """The values one axis goes over, as they would be typed."""
+    if override.is_sweep_override():
+        if not override.is_discrete_sweep():
+            raise ConfigError(
+                f"no grid ({override.input_line}): give values, range(…), choice(…) or glob(…)"
+            )
+        return list(dict.fromkeys(override.sweep_string_iterator()))
+    return [override.get_value_element_as_str()]
+
+
+def _chooses(override: Override) -> bool:
+    """Whether it chooses an option of a group, so that other files are composed."""
+    name = override.key_or_group
+    return name in c.OPTIONS or name == "experiment" or "/" in name
+
+
+def _with(base: DictConfig, values: list[Override]) -> dict[str, Any]:
+    """A checked configuration: a composed one with some values set, as Hydra itself sets them."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    with explaining():
+        changed = copy.deepcopy(base)
+        ConfigLoaderImpl._apply_overrides_to_config(values, changed)
+    return c.to_dict(c.parse(changed))

@@ -1,0 +1,154 @@
+"""A sweep on disk: its members, and what became of each, read from the run folders alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bnrepro import atomic
+from bnrepro.errors import StorageError
+from bnrepro.store import FINISHED, SUMMARY, StoredRun
+
+SWEEP, RESULTS = "sweep.yaml", "results.csv"
+OWN, MEMBERS, OUTPUT = ".sweep", "members.jsonl", "output"
+"""A folder for what is no member's: the members as they were composed, and what each printed."""
+
+TARGETS = (0.9, 0.95, 0.97, 0.98)
+"""Test accuracies of which the first step that reached them is told."""
+
+COLUMNS = (
+    "state", "test_accuracy", "best_test_accuracy", *(f"steps_to_{t}" for t in TARGETS),
+    "steps", "diverged_at", "wall_seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a sweep.
+
+    `name` is its folder's; `overrides` say how one would type it; `values` are those of the axes;
+    `config` is the whole configuration but for the folder.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    values: dict[str, Any]
+    config: dict[str, Any]
+
+
+def write_members(sweep: Path, members: Iterable[Member]) -> None:
+    """Write down the members of a sweep, in the order they were asked for."""
+    text = "".join(json.dumps(vars(member), ensure_ascii=False) + "\n" for member in members)
+    atomic.write(sweep / OWN / MEMBERS, lambda file: file.write(text.encode()))
+
+
+def read_members(sweep: Path) -> list[Member]:
+    """The members of a sweep, in the order they were asked for.
+
+    Raises:
+        StorageError: what was written down cannot be read.
+    """
+    try:
+        lines = (sweep / OWN / MEMBERS).read_text("utf-8").splitlines()
+        found = [json.loads(line) for line in lines]
+        return [Member(m["name"], tuple(m["overrides"]), m["values"], m["config"]) for m in found]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"not a whole sweep: {error} ({sweep}): type the sweep again") from error
+
+
+def output(sweep: Path, name: str) -> Path:
+    """What a member printed."""
+    return sweep / OWN / OUTPUT / f"{name}.txt"
+
+
+def finished(sweep: Path, name: str) -> bool:
+    """Whether a member's run is a result already."""
+    return (sweep / name / SUMMARY).is_file()
+
+
+@dataclass(frozen=True)
+class Results:
+    """The members of a sweep: `axes` by name with their values in order, and a row for each."""
+
+    folder: Path
+    axes: dict[str, list[Any]]
+    rows: list[dict[str, Any]]
+
+    @property
+    def finished(self) -> int:
+        """How many members are a result."""
+        return sum(row["state"] in FINISHED for row in self.rows)
+
+    @property
+    def complete(self) -> str:
+        """`INCOMPLETE (n of m)`, or nothing where every member is a result."""
+        done, all_ = self.finished, len(self.rows)
+        return f"INCOMPLETE ({done} of {all_})" if done < all_ else ""
+
+    def best_first(self) -> list[dict[str, Any]]:
+        """Rows by falling final accuracy; what did not finish comes last."""
+        return sorted(self.rows, key=lambda row: -(row["test_accuracy"] or -1.0))
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a sweep was written into this folder."""
+    return (folder / SWEEP).is_file()
+
+
+def read(folder: Path) -> Results:
+    """The results of a sweep as they stand.
+
+    Raises:
+        StorageError: what the sweep wrote down cannot be read.
+    """
+    members = read_members(folder)
+    axes: dict[str, list[Any]] = {}
+    for member in members:
+        for axis, value in member.values.items():
+            values = axes.setdefault(axis, [])
+            if value not in values:
+                values.append(value)
+    rows = [{"member": m.name, **m.values, **row(StoredRun(folder / m.name))} for m in members]
+    return Results(folder, axes, rows)
+
+
+def row(run: StoredRun) -> dict[str, Any]:
+    """What became of one run."""
+    if not run.exists():
+        return dict.fromkeys(COLUMNS) | {"state": "missing"}
+    summary = run.summary()
+    found: dict[str, Any] = dict.fromkeys(COLUMNS)
+    if summary is None:
+        return found | {"state": run.status()["state"]}
+    found |= {name: summary.get(name) for name in COLUMNS if name in summary}
+    found["state"] = summary["status"]
+    steps, accuracies = run.curve("test_accuracy")
+    for target in TARGETS:
+        reached = steps[accuracies >= target]
+        found[f"steps_to_{target}"] = int(reached[0]) if len(reached) else None
+    return found
+
+
+def write(results: Results) -> Path:
+    """Write `results.csv`, a time being the last column."""
+    path = results.folder / RESULTS
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["member", *results.axes, *COLUMNS], lineterminator="\n")
+    writer.writeheader()
+    for found in results.rows:
+        writer.writerow({key: _cell(value) for key, value in found.items()})
+    atomic.write(path, lambda file: file.write(text.getvalue().encode()))
+    return path
+
+
+def _cell(value: Any) -> Any:
+    """A spreadsheet would run a text that begins like a formula."""
+    if isinstance(value, str) and re.match(r"[=+@\t\r]|-(?![\d.])", value):
+        return f"'{value}"
+    return value
