@@ -649,6 +649,92 @@ def race(quick: bool, folder: Path) -> str:
     )
 
 
+# A sweep
+
+FAULTY = Path(__file__).with_name("faulty")
+WAYS = ("raise", "exit", "exit at once", "kill", "memory")
+
+
+def sweep(quick: bool, folder: Path) -> str:
+    """A sweep in which members fail, killed again and again, against one that was left alone."""
+    count, kills = (40, 4) if quick else (1000, 20)
+    ways = dict(zip(range(3, count, 20), itertools.cycle(WAYS)))  # 5 % of the members
+    alone, disturbed = folder / "alone", folder / "disturbed"
+    began = time.monotonic()
+    memory = _swept(count, ways, alone)
+    took = time.monotonic() - began
+    chance, hits, done = random.Random(0), 0, dict[str, tuple[int, int]]()
+    while hits < kills:
+        process = _sweep(count, ways, disturbed)
+        try:
+            process.wait(chance.uniform(0.3, 1) * (6 + 2 * took / kills))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            hits += 1
+        else:  # it had come to its end: all that is left to kill is looking at what is done
+            must(process.returncode == 1, process.returncode)
+            kills = hits
+        _keep(disturbed, done)
+    _swept(count, ways, disturbed)
+    _keep(disturbed, done)
+    must(len(done) == count - len(ways), len(done))
+    must(_rows(disturbed) == _rows(alone), "the results differ")
+    began = time.monotonic()
+    must(_sweep(count, {}, disturbed).wait() == 0, "the members that failed did not run")
+    again = time.monotonic()
+    must(_sweep(count, {}, disturbed).wait() == 0, "typed again")
+    typed = time.monotonic() - again
+    again = time.monotonic()
+    for place in (alone, disturbed):
+        line = [sys.executable, "-m", "bnrepro", "report", str(place)]
+        must(subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode == 0, line)
+    report = (time.monotonic() - again) / 2
+    return (
+        f"a sweep of {count} members, {len(ways)} of them made to {', '.join(WAYS)}, killed {hits} "
+        f"times: every other member completed exactly once, the same rows as when left alone; "
+        f"{took:.0f} s left alone, {typed:.1f} s when all is done, report {report:.1f} s; the "
+        f"sweeping process had {memory[0]} MB after a tenth of its members and {memory[1]} MB at "
+        "its end"
+    )
+
+
+def _sweep(count: int, ways: dict[int, str], folder: Path) -> subprocess.Popen[bytes]:
+    line = [sys.executable, "-m", "bnrepro", "sweep", "dataset=digits", f"seed=range({count})",
+            "train.steps=20", "train.eval_every=10", "model.hidden=[10]", "probe.every=0",
+            "tensorboard=false", "hydra/launcher=joblib", f"sweep.dir={folder}"]  # fmt: skip
+    path = os.pathsep.join([str(FAULTY), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "FAULTY_SEEDS": json.dumps(ways)}
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                            env=environment)  # fmt: skip
+
+
+def _swept(count: int, ways: dict[int, str], folder: Path) -> tuple[int, int]:
+    """Sweep to the end; the process's memory in MB early on and last."""
+    process, early, last = _sweep(count, ways, folder), 0, 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            last = next(int(x.split()[1]) for x in lines if x.startswith("VmRSS")) // 1024
+            if not early and len(list(folder.glob("*/summary.json"))) >= count / 10:
+                early = last
+        time.sleep(0.5)
+    must(process.returncode == 1, f"exit code {process.returncode}")
+    return early, last
+
+
+def _keep(folder: Path, done: dict[str, tuple[int, int]]) -> None:
+    """Remember which members are done; one that was done must never be done again."""
+    for path in folder.glob("*/summary.json"):
+        found = (path.stat().st_ino, path.stat().st_mtime_ns)
+        must(done.setdefault(path.parent.name, found) == found, f"{path} was written twice")
+
+
+def _rows(folder: Path) -> list[list[str]]:
+    lines = (folder / "results.csv").read_text().splitlines()
+    return [line.rsplit(",", 1)[:1] for line in lines]
+
+
 ROWS: dict[str, Row] = {
     "kills": kills,
     "commits": commits,
@@ -656,6 +742,7 @@ ROWS: dict[str, Row] = {
     "damage": damage,
     "configs": configs,
     "race": race,
+    "sweep": sweep,
 }
 
 

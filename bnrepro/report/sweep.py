@@ -1,0 +1,213 @@
+"""A sweep as a picture: what fits its axes, drawn from the members' folders.
+
+Seeds are repetitions and no axis. Two numeric axes make a heat map, side by side for a third axis
+of few values; one numeric axis makes a curve with a band over seeds, one for each value of a second
+axis of few values; one axis of few values that are no numbers makes curves over training; anything
+else is a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnrepro.figures import BLACK, PALETTE, STYLES
+from bnrepro.store import FINISHED, StoredRun
+from bnrepro.sweepfolder import RESULTS, Results, write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SEED = "seed"
+FEW = 4  # values of an axis that still fit side by side
+MANY = 100  # rows of the table; all of them are in results.csv
+
+Row = dict[str, Any]
+
+
+def render(results: Results, out: Path) -> str:
+    """Write `sweep.md`, its picture and `results.csv`.
+
+    Returns:
+        The Markdown.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    write(results)
+    figure = draw(results)
+    lines = [f"# {' × '.join(results.axes) or 'One run'}", ""]
+    if results.complete:
+        lines += [f"**{results.complete}**", ""]
+    if figure is not None:
+        figure.savefig(out / "sweep.png", metadata={"Software": None})
+        lines += ["![test accuracy at the last step](sweep.png)", ""]
+    lines += _summary(results) + _table(results)
+    text = "\n".join(lines) + "\n"
+    (out / "sweep.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def draw(results: Results) -> Figure | None:
+    """The picture that fits the axes; None where only a table does."""
+    axes = {name: values for name, values in results.axes.items() if name != SEED and values[1:]}
+    numeric = [name for name, values in axes.items() if all(map(_is_number, values))]
+    others = [name for name in axes if name not in numeric]
+    if len(numeric) == 3 and not others:  # the one of fewest values goes side by side
+        others = [min(numeric, key=lambda name: len(axes[name]))]
+        numeric = [name for name in numeric if name not in others]
+    few = all(len(axes[name]) <= FEW for name in others)
+    if not few or len(others) > 1:
+        return None
+    side = others[0] if others else None
+    if len(numeric) == 2:
+        return _heat_maps(results, numeric[0], numeric[1], side)
+    if len(numeric) == 1:
+        return _curves(results, numeric[0], side)
+    return _over_training(results, side) if not numeric else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _at(rows: Iterable[Row], **values: Any) -> list[Row]:
+    return [row for row in rows if all(row[name] == value for name, value in values.items())]
+
+
+def _accuracies(rows: Iterable[Row]) -> list[float]:
+    return [row["test_accuracy"] for row in rows if row["test_accuracy"] is not None]
+
+
+def _heat_maps(results: Results, x: str, y: str, side: str | None) -> Figure:
+    """Mean accuracy over seeds; a cell in which runs diverged says how many."""
+    from matplotlib.figure import Figure
+
+    xs, ys = sorted(results.axes[x]), sorted(results.axes[y])
+    panels = results.axes[side] if side else [None]
+    width = 1.6 + max(2.4, 0.62 * len(xs)) * len(panels)
+    figure = Figure(figsize=(width, 1.5 + 0.5 * len(ys)), layout="constrained", dpi=130)
+    every_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(every_axes, panels, strict=True):
+        rows = _at(results.rows, **{side: panel}) if side else results.rows
+        cells = [[_at(rows, **{x: a, y: b}) for a in xs] for b in ys]
+        means = np.array([[_mean(_accuracies(cell)) for cell in line] for line in cells])
+        image = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, origin="lower", aspect="auto")
+        for i, line in enumerate(cells):
+            for j, cell in enumerate(line):
+                pale = not means[i, j] < 0.55  # no number is drawn on pale grey
+                color = BLACK if pale else "white"
+                text = _said(cell, means[i, j])
+                axes.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
+        axes.set_facecolor("#dddddd")
+        axes.set_xticks(range(len(xs)), [f"{value:g}" for value in xs], fontsize=8)
+        axes.set_yticks(range(len(ys)), [f"{value:g}" for value in ys], fontsize=8)
+        axes.set_xlabel(x, fontsize=9)
+        if side:
+            axes.set_title(f"{side} = {panel}", fontsize=10)
+    every_axes[0].set_ylabel(y, fontsize=9)
+    bar = figure.colorbar(image, ax=list(every_axes), shrink=0.9)
+    bar.set_label("test accuracy at the last step", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    figure.suptitle(_heading(results), fontsize=9)
+    return figure
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def _said(cell: list[Row], mean: float) -> str:
+    diverged = sum(row["state"] == "diverged" for row in cell)
+    missing = sum(row["state"] not in FINISHED for row in cell)
+    parts = [] if math.isnan(mean) else [f"{mean:.3f}"]
+    parts += [f"{diverged}/{len(cell)} div."] if diverged else []
+    parts += [f"{missing}/{len(cell)} missing"] if missing else []
+    return "\n".join(parts)
+
+
+def _heading(results: Results) -> str:
+    seeds = len(results.axes.get(SEED, [0]))
+    steps = sorted({row["steps"] for row in results.rows if row["state"] == "done"})
+    length = f"{steps[0]:,} steps" if len(steps) == 1 else ""
+    mean = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
+    return ", ".join(part for part in (mean, length, results.complete) if part)
+
+
+def _curves(results: Results, x: str, side: str | None) -> Figure:
+    """Accuracy over one numeric axis, with a band from the worst to the best seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained", dpi=130)
+    axes = figure.subplots()
+    xs = sorted(results.axes[x])
+    for number, value in enumerate(results.axes[side] if side else [None]):
+        rows = _at(results.rows, **{side: value}) if side else results.rows
+        found = [_accuracies(_at(rows, **{x: at})) for at in xs]
+        middle = np.array([_mean(values) for values in found])
+        low = np.array([min(values, default=math.nan) for values in found])
+        high = np.array([max(values, default=math.nan) for values in found])
+        color, style = PALETTE[number % len(PALETTE)], STYLES[number % len(STYLES)]
+        axes.fill_between(xs, low, high, color=color, alpha=0.2, linewidth=0)
+        label = f"{side} = {value}" if side else None
+        axes.plot(xs, middle, style, color=color, marker="o", markersize=3, label=label)
+    if xs[0] > 0 and xs[-1] / xs[0] >= 20:
+        axes.set_xscale("log")
+    axes.set(xlabel=x, ylabel="test accuracy at the last step")
+    if side:
+        axes.legend(fontsize=8)
+    axes.set_title(f"{_heading(results)}; gaps: every run diverged or is missing", fontsize=9)
+    return figure
+
+
+def _over_training(results: Results, side: str | None) -> Figure | None:
+    """Test accuracy over training, a band over seeds for each value."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained", dpi=130)
+    axes, drawn = figure.subplots(), False
+    for number, value in enumerate(results.axes[side] if side else [None]):
+        rows = _at(results.rows, **{side: value}) if side else results.rows
+        runs = [StoredRun(results.folder / r["member"]) for r in rows if r["state"] == "done"]
+        curves = [run.curve("test_accuracy") for run in runs]
+        curves = [curve for curve in curves if np.array_equal(curve[0], curves[0][0])]
+        if not curves:
+            continue
+        steps, values = curves[0][0], np.stack([values for _, values in curves])
+        color, style = PALETTE[number % len(PALETTE)], STYLES[number % len(STYLES)]
+        axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
+        label = f"{side} = {value}" if side else None
+        axes.plot(steps, values.mean(0), style, color=color, linewidth=1.3, label=label)
+        drawn = True
+    axes.set(xlabel="step", ylabel="test accuracy")
+    if side:
+        axes.legend(fontsize=8)
+    axes.set_title(_heading(results), fontsize=9)
+    return figure if drawn else None
+
+
+def _summary(results: Results) -> list[str]:
+    states = [row["state"] for row in results.rows]
+    counts = {state: states.count(state) for state in dict.fromkeys(sorted(states))}
+    said = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return [f"{len(states)} members: {said}. All of them: [{RESULTS}]({RESULTS}).", ""]
+
+
+def _table(results: Results) -> list[str]:
+    """The best members first."""
+    columns = [*results.axes, "state", "test accuracy", "best", "steps to .97"]
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for row in results.best_first()[:MANY]:
+        values = [str(row[axis]).replace("|", "\\|") for axis in results.axes]
+        values += [row["state"], _number(row["test_accuracy"]), _number(row["best_test_accuracy"])]
+        values.append(str(row["steps_to_0.97"] or ""))
+        lines.append(f"| {' | '.join(values)} |")
+    if len(results.rows) > MANY:
+        lines.append(f"\nand {len(results.rows) - MANY} more in {RESULTS}")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
