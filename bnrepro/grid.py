@@ -61,20 +61,21 @@ class Grid:
                     config = _with(base, values)
                 except ConfigError as error:
                     raise ConfigError(f"{' '.join(overrides)}: {error}") from error
-                member = self._member(overrides, config)
-                found.setdefault(member.name, member)  # the same configuration twice is one run
+                digest, member = self._member(overrides, config)
+                found.setdefault(digest, member)  # the same configuration twice is one run
                 told(done + 1)
         return list(found.values())
 
-    def _member(self, overrides: tuple[str, ...], config: dict[str, Any]) -> Member:
+    def _member(self, overrides: tuple[str, ...], config: dict[str, Any]) -> tuple[str, Member]:
         settings = c.flat(config)
         chosen = dict(word.split("=", 1) for word in overrides)
         values = {axis: settings.get(axis, chosen[axis]) for axis in self.axes}
         computed = json.dumps(c.what_is_computed(config), sort_keys=True)
         digest = hashlib.sha256(computed.encode()).hexdigest()[:10]
-        said = ",".join(f"{short}={chosen[axis]}" for axis, short in _short(self.axes).items())
-        name = re.sub(r"[^\w.,=+-]", "_", said, flags=re.ASCII)[:NAME_LENGTH].strip(".")
-        return Member(f"{name}-{digest}" if name else digest, overrides, values, config)
+        # No comma: typed as run.dir=…, the name must not be taken for several.
+        said = "_".join(f"{short}={chosen[axis]}" for axis, short in _short(self.axes).items())
+        name = re.sub(r"[^\w.=+-]", "-", said, flags=re.ASCII)[:NAME_LENGTH].strip(".-")
+        return digest, Member(f"{name}_{digest}" if name else digest, overrides, values, config)
 
 
 def _short(axes: Sequence[str] | dict[str, Any]) -> dict[str, str]:
@@ -99,11 +100,11 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
         composed = compose_here(fixed_words)
         own = composed.hydra.sweeper.get("params") or {}
         said = _parsed([f"{key}={value}" for key, value in own.items()])
-        for override in said:
-            if override.key_or_group.startswith("hydra"):
-                raise ConfigError(f"a sweep cannot go over '{override.key_or_group}': leave it out")
         swept = {str(o.get_key_element()): o for o in said}
         swept |= {str(o.get_key_element()): o for o in typed if o.is_sweep_override()}
+        for key in swept:
+            if f"{key}.".startswith(("run.", "sweep.", "hydra")):
+                raise ConfigError(f"a sweep cannot go over '{key}': give one value, quoted")
         for override in fixed:
             swept.pop(str(override.get_key_element()), None)
         with explaining():

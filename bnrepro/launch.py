@@ -273,7 +273,9 @@ def _run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tup
             error.folder = folder
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
         with suppress(StorageError):  # the first error is the one to tell
-            writer.abandon("interrupted" if interrupted else "failed", first_line(error))
+            exits = isinstance(error, SystemExit)
+            reason = f"ended with exit code {error}" if exits else first_line(error)
+            writer.abandon("interrupted" if interrupted else "failed", reason)
         raise
 
 

@@ -83,6 +83,9 @@ def _note(sweep: Path, member: Member, code: int) -> None:
 
 def _run(folder: str, index: int) -> None:
     """The member's process."""
+    # Apart from the terminal's group: who supervises passes a signal on, once. A second one would
+    # end the run on the spot.
+    os.setsid()
     sweep = Path(folder)
     member = read_members(sweep)[index]
     path = output(sweep, member.name)
@@ -106,6 +109,9 @@ def _run(folder: str, index: int) -> None:
     sys.exit(code)
 
 
+_stops: list[StopSignals] = []
+
+
 def _end_with_parent() -> None:
     """Ask this process to stop when the one that started it is gone."""
     from multiprocessing.connection import wait
@@ -113,7 +119,8 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
+        if not any(stop.received for stop in _stops):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def train(sweep: Path, member: Member) -> None:
@@ -134,6 +141,7 @@ def train(sweep: Path, member: Member) -> None:
     job = launch.Job(composed, c.parse(composed))
 
     def task(config: c.Config, writer: store.RunWriter, stop: StopSignals) -> None:
+        _stops.append(stop)
         experiment.run(config, writer, stop)
 
     while True:

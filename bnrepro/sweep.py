@@ -80,8 +80,8 @@ def run(words: Sequence[str], config_dir: Path | None, outputs: Path, console: C
 
 def _name(asked: Grid) -> str:
     """A folder that the same sweep, typed again, finds again."""
-    axes = ",".join(axis.rpartition(".")[2] for axis in asked.axes)
-    return f"sweep-{re.sub(r'[^A-Za-z0-9_,-]', '_', axes)[:60]}-{asked.digest[:10]}"
+    axes = "-".join(axis.rpartition(".")[2] for axis in asked.axes)
+    return f"sweep-{re.sub(r'[^A-Za-z0-9_-]', '_', axes)[:60]}-{asked.digest[:10]}"
 
 
 def _prepare(asked: Grid, folder: Path, console: Console) -> list[Member]:

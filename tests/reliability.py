@@ -549,7 +549,7 @@ def damage(quick: bool, folder: Path) -> str:
 def configs(quick: bool, folder: Path) -> str:
     """Random overrides: composed and checked; and those in range, trained for three steps."""
     preload()
-    odd, trained = (1000, 150) if quick else (10_000, 1500)
+    odd, trained = (1000, 150) if quick else (3000, 600)
     counts = folder / "counts"
     counts.mkdir()
     jobs = [
@@ -617,7 +617,7 @@ def _configs(odd: int, trained: int, part: int, folder: Path) -> None:
 def race(quick: bool, folder: Path) -> str:
     """64 processes that want one folder at the same moment."""
     preload()
-    count, rounds = 64, 1 if quick else 20
+    count, rounds = 64, 1 if quick else 5
     for number in range(rounds):
         run = folder / f"run {number}"
         gate, opened = os.pipe()

@@ -1,0 +1,365 @@
+"""Sweeps: what is asked, what runs, what is left when members fail, and what is drawn of it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Command
+
+from bnrepro import launch, members, sweepfolder
+from bnrepro.cli import main
+from bnrepro.errors import ConfigError
+from bnrepro.grid import Grid, grid
+from bnrepro.report import sweep as report
+from bnrepro.store import StoredRun
+from bnrepro.sweepfolder import COLUMNS, Results
+
+TINY = ("dataset=digits", "train.steps=20", "train.eval_every=10", "model.hidden=[10]",
+        "probe.every=0", "tensorboard=false")  # fmt: skip
+FAULTY = Path(__file__).with_name("faulty")
+
+
+def names(asked: Grid) -> list[str]:
+    return [member.name for member in asked.members()]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def untimed(folder: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k != "wall_seconds"} for row in rows(folder)]
+
+
+# What is asked
+
+
+@pytest.mark.parametrize(
+    ("words", "axes"),
+    [
+        (["seed=0,1", "norm=batch,none"], {"seed": ["0", "1"], "norm": ["batch", "none"]}),
+        (["seed=range(0,3)"], {"seed": ["0", "1", "2"]}),
+        (["seed=choice(4,5)", "optimizer.lr=1"], {"seed": ["4", "5"]}),
+        (["norm=glob(*,exclude=t*)"], {"norm": ["batch", "none"]}),
+        (["model.hidden=[5],[5,6]"], {"model.hidden": ["[5]", "[5,6]"]}),
+        (["experiment=fig1,digits"], {"experiment": ["fig1", "digits"]}),
+        (["seed=1,1,2"], {"seed": ["1", "2"]}),
+        (["tags=[a],['b c']"], {"tags": ["[a]", "['b c']"]}),
+    ],
+)
+def test_the_whole_sweep_syntax(words: list[str], axes: dict[str, list[str]]) -> None:
+    assert grid(words).axes == axes
+
+
+def test_members_are_composed_as_if_each_was_typed() -> None:
+    words = ["dataset=digits", "norm=batch,none", "optimizer=sgd,adam", "optimizer.lr=0.1,1",
+             "model.hidden=[3],[4,5]", "experiment=digits,high-lr"]  # fmt: skip
+    found = grid(words).members()
+    assert len(found) == 32
+    assert len({member.name for member in found}) == 32
+    for member in found[::5]:
+        typed = launch.compose(["dataset=digits", *member.overrides]).config
+        assert member.config == launch.to_dict(typed)
+
+
+def test_names_say_what_differs_and_are_those_of_other_sweeps_of_the_same_runs() -> None:
+    a = names(grid([*TINY, "seed=0,1", "optimizer.lr=0.1,1"]))
+    b = names(grid([*TINY, "seed=1,2", "optimizer.lr=0.1,1", "tags=[other]"]))
+    assert a[0].startswith("seed=0_lr=0.1_")
+    assert set(a) & set(b) == {name for name in a if name.startswith("seed=1")}
+    odd = names(grid(["tags=['a/b'],['../..'],['\N{SNOWMAN} \\n']", "seed=3,4"]))
+    assert all(Path(name).name == name and name.isascii() and name.isprintable() for name in odd)
+    long = names(grid(["model.hidden=[" + ",".join(["7"] * 500) + "],[1]"]))
+    assert all(len(name) < 100 for name in long)
+
+
+def test_what_says_nothing_of_the_computation_makes_no_member() -> None:
+    assert len(grid(["tags=[a],[b]", "seed=1"]).members()) == 1
+
+
+def test_an_experiment_says_what_a_sweep_of_it_goes_over(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    path = tmp_path / "experiment" / "mine.yaml"
+    path.write_text(
+        "# @package _global_\nhydra:\n  sweeper:\n    params:\n"
+        "      seed: range(0,3)\n      norm: batch,none\n"
+    )
+    assert len(grid(["experiment=mine"], tmp_path)) == 6
+    asked = grid(["experiment=mine", "seed=7,8"], tmp_path)
+    assert asked.axes == {"seed": ["7", "8"], "norm": ["batch", "none"]}
+    assert grid(["experiment=mine", "seed=7"], tmp_path).axes == {"norm": ["batch", "none"]}
+    path.write_text(path.read_text().replace("seed:", "hydra.verbose:"))
+    with pytest.raises(ConfigError, match=r"cannot go over 'hydra\.verbose'"):
+        grid(["experiment=mine"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["seed=1"], "nothing to go over"),
+        (["optimizer.lr=interval(0,1)"], "no grid"),
+        (["optimizer.lr=0.1,-1"], "optimizer.lr=-1: bad value"),
+        (["optimzer.lr=1,2"], "did you mean 'optimizer'"),
+        (["seed=0,1", "sweep.dir=a,b"], "cannot go over 'sweep.dir'"),
+        (["norm=batch,nine"], "unknown option of norm 'nine'"),
+        (["norm=batch,none", "norm.eps=1e-3,1"], "no setting 'norm.eps'"),
+        (["seed=0,1", "hydra/launcher=nope"], "unknown option of hydra/launcher 'nope'"),
+        (["seed=0,1", "threads=64", "hydra/launcher=joblib"], "threads"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", *words]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_a_launcher_that_is_not_installed_is_told_with_what_to_install() -> None:
+    from hydra.errors import MissingConfigException
+
+    error = MissingConfigException("no such file", "hydra/launcher/joblib", ["basic"])
+    assert "pip install 'bnrepro[joblib]'" in launch._explain(error)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert main(["sweep", "seed=0,1", f"sweep.dir={tmp_path}"]) == 2
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+# What runs
+
+
+def test_a_grid_is_the_same_with_either_launcher_and_typed_again_nothing_runs(
+    tmp_path: Path, command: Command
+) -> None:
+    words = [*TINY, "seed=range(0,3)", "norm=batch,none", "optimizer.lr=0.1,1"]
+    done = command("sweep", *words)
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / "outputs").iterdir()  # named after the sweep, to be found again
+    assert "12/12 done" in done.stdout
+    asked = yaml.safe_load((folder / "sweep.yaml").read_text())
+    assert asked["command"] == ["sweep", *words]
+    assert asked["axes"]["optimizer.lr"] == ["0.1", "1"]
+    assert asked["members"] == len(rows(folder)) == 12
+    for row in rows(folder):
+        run = StoredRun(folder / row["member"])
+        assert row["state"] == run.summary()["status"] == "done"
+        assert float(row["test_accuracy"]) == run.summary()["test_accuracy"]
+        assert run.config()["optimizer"]["lr"] == float(row["optimizer.lr"])
+        assert run.config()["threads"] == run.manifest()["threads"] == 1
+        assert (run.folder / ".hydra" / "overrides.yaml").is_file()
+    elsewhere = tmp_path / "by joblib"
+    words_ = [*words, "hydra/launcher=joblib", f"sweep.dir='{elsewhere}'"]
+    other = command("sweep", *words_)
+    assert other.returncode == 0, other.stderr
+    assert untimed(elsewhere) == untimed(folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/summary.json")}
+    assert command("sweep", *words).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/summary.json")} == before
+    more = command("sweep", *words[:-1], "optimizer.lr=0.1,1,3", f"sweep.dir={folder}")
+    assert "12 of them before" in more.stdout
+    assert len(rows(folder)) == 18
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
+    tmp_path: Path, command: Command
+) -> None:
+    ways = {"1": "raise", "2": "exit", "3": "exit at once", "4": "kill", "5": "memory"}
+    faulty = {**os.environ, "PYTHONPATH": str(FAULTY), "FAULTY_SEEDS": json.dumps(ways)}
+    words = [*TINY, "seed=range(0,8)", "sweep.dir=sweep"]
+    done = command("sweep", *words, env=faulty)
+    assert done.returncode == 1, done.stderr
+    folder = tmp_path / "sweep"
+    states = {row["seed"]: row["state"] for row in rows(folder)}
+    assert [seed for seed, state in states.items() if state == "failed"] == list(ways)
+    assert [seed for seed, state in states.items() if state == "done"] == ["0", "6", "7"]
+    *listed, last = done.stderr.strip().splitlines()
+    assert last.startswith("bnrepro: error: 5 of 8 members are no result")
+    reasons = ["made to fail", "exit code 9", "exit code 9", "killed by SIGKILL", "MemoryError"]
+    for line, seed, reason in zip(listed, ways, reasons, strict=True):
+        assert f"seed={seed}" in line
+        assert reason in line
+    [raised] = folder.glob("seed=1_*/train.log")
+    assert "RuntimeError: made to fail" in raised.read_text()
+    assert "Traceback" in raised.read_text()
+    drawn = command("report", "sweep")
+    assert "INCOMPLETE (3 of 8)" in drawn.stdout
+    again = command("sweep", *words)
+    assert again.returncode == 0, again.stderr
+    assert "3 of them before" in again.stdout
+    assert {row["state"] for row in rows(folder)} == {"done"}
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_signal_keeps_every_members_state_and_the_sweep_goes_on(
+    tmp_path: Path, launcher: str
+) -> None:
+    words = ["dataset=digits", "seed=0,1", "train.steps=3000", "train.eval_every=1500",
+             "model.hidden=[10]", "tensorboard=false", f"sweep.dir={tmp_path / 'sweep'}",
+             f"hydra/launcher={launcher}"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bnrepro", "sweep", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    wait_for(lambda: any((tmp_path / "sweep").glob("*/metrics.jsonl")))
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert f"sweep.dir={tmp_path / 'sweep'} goes on" in said
+    wait_for(lambda: not any(s["state"] == "running" for s in states(tmp_path / "sweep")))
+    assert any(status["state"] == "interrupted" for status in states(tmp_path / "sweep"))
+    assert main(["sweep", *words]) == 0
+    assert {row["state"] for row in rows(tmp_path / "sweep")} == {"done"}
+
+
+def states(folder: Path) -> list[dict[str, Any]]:
+    return [StoredRun(path.parent).status() for path in folder.glob("*/status.json")]
+
+
+def wait_for(what: Any) -> None:
+    limit = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_a_file_edited_meanwhile_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    mine = tmp_path / "own" / "experiment" / "mine.yaml"
+    mine.write_text("# @package _global_\nmodel:\n  hidden: [10]\n")
+    folder = tmp_path / "sweep"
+    words = [*(w for w in TINY if "hidden" not in w), "experiment=mine", "seed=range(0,4)"]
+    line = [sys.executable, "-m", "bnrepro", "sweep", *words, f"sweep.dir={folder}",
+            "--config-dir", str(tmp_path / "own")]  # fmt: skip
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: (folder / "sweep.yaml").exists())
+        mine.write_text("# @package _global_\nmodel:\n  hidden: [3, 3]\n")
+    assert process.returncode == 0
+    for row in rows(folder):
+        assert StoredRun(folder / row["member"]).config()["model"]["hidden"] == [10]
+
+
+def test_a_member_waits_for_another_process_that_is_at_it(tmp_path: Path) -> None:
+    words = [*TINY, "seed=0,1", f"sweep.dir={tmp_path / 'sweep'}"]
+    line = [sys.executable, "-m", "bnrepro", "sweep", *words]
+    both = [subprocess.Popen(line, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    for row in rows(tmp_path / "sweep"):
+        steps = [line["step"] for line in StoredRun(tmp_path / "sweep" / row["member"]).metrics()]
+        assert steps == sorted(set(steps))
+
+
+def test_runs_lists_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", *TINY, "seed=0,1", f"sweep.dir={tmp_path / 's'}"]) == 0
+    capsys.readouterr()
+    assert main(["runs", str(tmp_path / "s"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["state"] for row in found] == ["done", "done"]
+    assert [row["seed"] for row in found] == [0, 1]
+
+
+# What is drawn
+
+
+def results(folder: Path, axes: dict[str, list[Any]], state: str = "done") -> Results:
+    import itertools
+
+    found = []
+    for number, values in enumerate(itertools.product(*axes.values())):
+        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row |= {"state": state, "test_accuracy": 0.5 + number / 1000, "steps": 100}
+        found.append({"member": str(number), **dict(zip(axes, values, strict=True)), **row})
+    return Results(folder, axes, found)
+
+
+LR = {"optimizer.lr": [0.1, 1.0, 10.0]}
+SCALE = {"init.scale": [0.01, 1.0]}
+NORM = {"norm": ["batch", "none"]}
+SEED = {"seed": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("axes", "panels", "lines"),
+    [
+        ({**LR, **SCALE}, 2, 0),  # one map and its scale of colours
+        ({**SEED, **NORM, **LR, **SCALE}, 3, 0),
+        ({**LR, **SCALE, "train.batch_size": [10, 60]}, 3, 0),
+        ({**LR, **SEED}, 1, 1),
+        ({**NORM, **LR, **SEED}, 1, 2),
+        ({"norm": ["batch", "none"], "init": ["he", "xavier"]}, None, None),
+        ({"experiment": list("abcdef"), **LR}, None, None),
+    ],
+)
+def test_what_fits_the_axes_is_drawn(
+    tmp_path: Path, axes: dict[str, list[Any]], panels: int | None, lines: int | None
+) -> None:
+    figure = report.draw(results(tmp_path, axes))
+    if panels is None:
+        assert figure is None
+        return
+    assert figure is not None
+    assert len(figure.axes) == panels
+    assert len(figure.axes[0].lines) == lines
+
+
+def test_a_heat_map_says_means_and_what_diverged(tmp_path: Path) -> None:
+    table = results(tmp_path, {**LR, **SCALE, **SEED})
+    for row in table.rows:
+        row["test_accuracy"] = 0.25 if row["seed"] else 0.75
+        if row["optimizer.lr"] == 10.0 and row["seed"] != 1:
+            row |= {"state": "diverged", "test_accuracy": None}
+    figure = report.draw(table)
+    assert figure is not None
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert said.count("0.417") == 4
+    assert said.count("0.250\n2/3 div.") == 2
+
+
+def test_a_report_is_the_same_every_time(tmp_path: Path) -> None:
+    assert main(["sweep", *TINY, "seed=0,1", "norm=batch,none", f"sweep.dir={tmp_path}"]) == 0
+    found = sweepfolder.read(tmp_path)
+    first = report.render(found, tmp_path / "a")
+    assert first == report.render(found, tmp_path / "b")
+    assert "4 members: 4 done" in first
+    for name in ("sweep.md", "sweep.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_quoted(tmp_path: Path) -> None:
+    table = results(tmp_path, {"tags": ["=1+1", "-x"], "optimizer.lr": [-1.0]})
+    sweepfolder.write(table)
+    assert [row["tags"] for row in rows(tmp_path)] == ["'=1+1", "'-x"]
+    assert [row["optimizer.lr"] for row in rows(tmp_path)] == ["-1.0", "-1.0"]
+
+
+def test_a_damaged_sweep_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sweep.yaml").write_text("digest: x\n")
+    assert main(["report", str(tmp_path)]) == 3
+    assert "type the sweep again" in capsys.readouterr().err
+
+
+def test_the_fork_server_loads_what_exists() -> None:
+    import importlib.util
+
+    found: Iterable[str] = [name for name in members.PRELOADED if importlib.util.find_spec(name)]
+    assert tuple(found) == members.PRELOADED
