@@ -286,6 +286,7 @@ def _run_job(job: Job, folder: Path, task: Callable[[], T]) -> T:
     from hydra.types import HydraContext
     from omegaconf import open_dict, read_write
 
+    logging.raiseExceptions = False  # a log that cannot be written must not cover the error itself
     composed = job.composed.copy()
     with read_write(composed), open_dict(composed):
         composed.run.dir = composed.hydra.run.dir = str(folder)

@@ -405,7 +405,7 @@ class RunWriter:
                     )
                 if finished and not overwrite:
                     return None
-            elif folder.is_dir() and not all(map(_begun, os.listdir(folder))):
+            elif _foreign(folder) and not stored.exists():  # it may have come while we looked
                 raise ConfigError(f"not empty and not a run ({folder}): choose another run.dir")
             atomic.make_folder(folder)
             run = cls(folder)
@@ -571,9 +571,11 @@ def _yaml(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
 
 
-def _begun(name: str) -> bool:
-    """Whether this may lie in a folder whose run was killed before it had a status."""
-    return name == LOCKS or (name.startswith(STATUS) and name.endswith(".part"))
+def _foreign(folder: Path) -> bool:
+    """Whether a folder holds more than a run does that was killed before it had a status."""
+    if not folder.is_dir():
+        return False
+    return not all(name == LOCKS or name.startswith(f"{STATUS}.") for name in os.listdir(folder))
 
 
 def _signs_of_life(stored: StoredRun, status: Mapping[str, Any]) -> bool:
