@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bnrepro import members
 from bnrepro.errors import ConfigError, Interrupted
 from bnrepro.grid import Grid
-from bnrepro.launch import explaining, hydra_context
+from bnrepro.launch import explaining, hydra_context, quoted
 from bnrepro.signals import StopSignals
 from bnrepro.sweepfolder import OWN
 
@@ -70,7 +70,7 @@ def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:
     overrides = [
         *asked.launcher_words,
         "hydra.mode=MULTIRUN",
-        f"hydra.sweep.dir={_quoted(str(own))}",
+        f"hydra.sweep.dir={quoted(str(own))}",
         "hydra.sweep.subdir=jobs",
         "hydra.output_subdir=null",
     ]
@@ -82,10 +82,6 @@ def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:
     with hydra_context("sweep"):
         for job in launcher.launch([[f"+member={index}"] for index in indices], 0):
             _ = job.return_value  # raises what supervising raised: a bug, not a member's failure
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _limit_threads(asked: Grid, config: Any) -> None:

@@ -91,7 +91,7 @@ def searching(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
         return list(overrides)
     if not config_dir.is_dir():
         raise ConfigError(f"no such folder ({config_dir}): --config-dir takes a folder")
-    return [*overrides, f"hydra.searchpath=[{_quoted(f'file://{config_dir.resolve()}')}]"]
+    return [*overrides, f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"]
 
 
 def _refuse_several(composed: DictConfig) -> None:
@@ -129,7 +129,7 @@ def _hydra_settings(composed: DictConfig) -> dict[str, Any]:
     }
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Text as a quoted string of Hydra's override grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
