@@ -34,16 +34,16 @@ def run(asked: Grid, sweep: Path, pending: Sequence[int], stop: StopSignals) -> 
         Interrupted: a signal came; members that ran were asked to stop.
     """
     if asked.launcher == HERE:
-        _here(sweep, pending, stop)
+        _here(asked, sweep, pending, stop)
         return
     for first in range(0, len(pending), BATCH):
         _launch(asked, sweep, pending[first : first + BATCH])
 
 
-def _here(sweep: Path, pending: Sequence[int], stop: StopSignals) -> None:
+def _here(asked: Grid, sweep: Path, pending: Sequence[int], stop: StopSignals) -> None:
     with stop.deferred():
         for index in pending:
-            members.supervise(sweep, index, lambda: stop.received is not None)
+            members.supervise(sweep, asked.digest, index, lambda: stop.received is not None)
             if stop.received is not None:
                 raise Interrupted(stop.received)
 
@@ -51,12 +51,12 @@ def _here(sweep: Path, pending: Sequence[int], stop: StopSignals) -> None:
 class Task:
     """What a launcher calls for each member, in a process of its own choosing."""
 
-    def __init__(self, sweep: Path) -> None:
-        self._sweep = sweep
+    def __init__(self, sweep: Path, digest: str) -> None:
+        self._sweep, self._digest = sweep, digest
 
     def __call__(self, config: DictConfig) -> None:
         """Run the member whose number the configuration carries."""
-        members.supervise(self._sweep, int(config.member), lambda: False)
+        members.supervise(self._sweep, self._digest, int(config.member), lambda: False)
 
 
 def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:
@@ -77,7 +77,9 @@ def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:
     with hydra_context("sweep") as hydra, explaining():
         config = hydra.compose_config("config", overrides, RunMode.MULTIRUN)
         context = HydraContext(hydra.config_loader, Callbacks(config))
-        launcher = Plugins.instance().instantiate_launcher(context, Task(sweep), config)
+        launcher = Plugins.instance().instantiate_launcher(
+            context, Task(sweep, asked.digest), config
+        )
     _limit_threads(asked, config)
     with hydra_context("sweep"):
         for job in launcher.launch([[f"+member={index}"] for index in indices], 0):

@@ -22,7 +22,7 @@ from typing import Any
 from bnrepro import store
 from bnrepro.errors import BnreproError, Interrupted, RunInUseError
 from bnrepro.signals import StopSignals
-from bnrepro.sweepfolder import Member, finished, output, read_members
+from bnrepro.sweepfolder import Member, finished, members_path, output, read_members
 
 PRELOADED = (
     "matplotlib.backends.backend_agg", "matplotlib.figure", "sklearn.datasets", "torch._dynamo",
@@ -45,14 +45,14 @@ def _server() -> ForkServerContext:
     return _context
 
 
-def supervise(sweep: Path, index: int, stop: Callable[[], bool]) -> None:
+def supervise(sweep: Path, digest: str, index: int, stop: Callable[[], bool]) -> None:
     """Run one member to its end in a process of its own; what became of it stands in its folder.
 
     Where `stop` says so, or this process's parent is gone, the member is asked to stop.
     """
-    member = read_members(sweep)[index]
+    member = read_members(members_path(sweep, digest))[index]
     parent = os.getppid()
-    process = _server().Process(target=_run, args=(str(sweep), index), name=member.name)
+    process = _server().Process(target=_run, args=(str(sweep), digest, index), name=member.name)
     process.start()
     while process.exitcode is None:
         process.join(WAIT)
@@ -81,13 +81,13 @@ def _note(sweep: Path, member: Member, code: int) -> None:
     store.note_failure(sweep / member.name, member.config, how)
 
 
-def _run(folder: str, index: int) -> None:
+def _run(folder: str, digest: str, index: int) -> None:
     """The member's process."""
     # Apart from the terminal's group: who supervises passes a signal on, once. A second one would
     # end the run on the spot.
     os.setsid()
     sweep = Path(folder)
-    member = read_members(sweep)[index]
+    member = read_members(members_path(sweep, digest))[index]
     path = output(sweep, member.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -27,7 +27,7 @@ from bnrepro.errors import ConfigError, Interrupted, StorageError
 from bnrepro.grid import Grid, grid
 from bnrepro.signals import StopSignals
 from bnrepro.store import FINISHED, StoredRun
-from bnrepro.sweepfolder import MEMBERS, OWN, SWEEP, Member, Results
+from bnrepro.sweepfolder import SWEEP, Member, Results
 
 SECONDS_BETWEEN_LINES = 15.0  # where there is no terminal to draw a bar on
 POLL_SECONDS = 0.5
@@ -86,19 +86,16 @@ def _name(asked: Grid) -> str:
 
 def _prepare(asked: Grid, folder: Path, console: Console) -> list[Member]:
     """Write down what was asked, or find it written down already."""
-    own = folder / OWN
-    try:
-        before = yaml.safe_load((folder / SWEEP).read_text("utf-8"))
-        known = isinstance(before, dict) and before.get("digest") == asked.digest
-        if known and before.get("members_digest") == _digest(own / MEMBERS):
-            return sweepfolder.read_members(folder)
-    except (OSError, ValueError, yaml.YAMLError, KeyError):
-        pass
-    if folder.is_dir() and any(folder.iterdir()) and not own.is_dir():
+    path = sweepfolder.members_path(folder, asked.digest)
+    before = sweepfolder.request(folder)
+    whole = path.is_file() and before.get("members_digest") == _digest(path)
+    if before.get("digest") == asked.digest and whole:
+        return sweepfolder.read_members(path)
+    if folder.is_dir() and any(folder.iterdir()) and not path.parent.is_dir():
         raise ConfigError(f"not empty and not a sweep ({folder}): choose another sweep.dir")
     found = _composed(asked, console)
-    atomic.make_folder(own)
-    sweepfolder.write_members(folder, found)
+    atomic.make_folder(path.parent)
+    sweepfolder.write_members(path, found)
     record = {
         "command": ["sweep", *asked.words],
         "axes": asked.axes,
@@ -106,7 +103,7 @@ def _prepare(asked: Grid, folder: Path, console: Console) -> list[Member]:
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "launcher": asked.launcher,
         "digest": asked.digest,
-        "members_digest": _digest(own / MEMBERS),
+        "members_digest": _digest(path),
     }
     record_text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
     atomic.write(folder / SWEEP, lambda file: file.write(record_text.encode()))

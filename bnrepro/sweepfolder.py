@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bnrepro import atomic
 from bnrepro.errors import StorageError
 from bnrepro.store import FINISHED, SUMMARY, StoredRun
 
 SWEEP, RESULTS = "sweep.yaml", "results.csv"
-OWN, MEMBERS, OUTPUT = ".sweep", "members.jsonl", "output"
+OWN, OUTPUT = ".sweep", "output"
 """A folder for what is no member's: the members as they were composed, and what each printed."""
 
 TARGETS = (0.9, 0.95, 0.97, 0.98)
@@ -42,24 +44,38 @@ class Member:
     config: dict[str, Any]
 
 
-def write_members(sweep: Path, members: Iterable[Member]) -> None:
+def members_path(sweep: Path, digest: str) -> Path:
+    """Where the members of a request are: each has a file, for two may be at work in one folder."""
+    return sweep / OWN / f"members-{digest[:10]}.jsonl"
+
+
+def write_members(path: Path, members: Iterable[Member]) -> None:
     """Write down the members of a sweep, in the order they were asked for."""
     text = "".join(json.dumps(vars(member), ensure_ascii=False) + "\n" for member in members)
-    atomic.write(sweep / OWN / MEMBERS, lambda file: file.write(text.encode()))
+    atomic.write(path, lambda file: file.write(text.encode()))
 
 
-def read_members(sweep: Path) -> list[Member]:
+def read_members(path: Path) -> list[Member]:
     """The members of a sweep, in the order they were asked for.
 
     Raises:
         StorageError: what was written down cannot be read.
     """
     try:
-        lines = (sweep / OWN / MEMBERS).read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").splitlines()
         found = [json.loads(line) for line in lines]
         return [Member(m["name"], tuple(m["overrides"]), m["values"], m["config"]) for m in found]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"not a whole sweep: {error} ({sweep}): type the sweep again") from error
+        raise StorageError(f"not a whole sweep: {error} ({path}): type the sweep again") from error
+
+
+def request(sweep: Path) -> dict[str, Any]:
+    """What was asked for last, from `sweep.yaml`; empty where that cannot be read."""
+    try:
+        found = yaml.safe_load((sweep / SWEEP).read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def output(sweep: Path, name: str) -> Path:
@@ -107,7 +123,7 @@ def read(folder: Path) -> Results:
     Raises:
         StorageError: what the sweep wrote down cannot be read.
     """
-    members = read_members(folder)
+    members = read_members(members_path(folder, str(request(folder).get("digest"))))
     axes: dict[str, list[Any]] = {}
     for member in members:
         for axis, value in member.values.items():
