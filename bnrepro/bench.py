@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
@@ -82,29 +84,31 @@ def _timed(job: Job) -> float:
     return time.perf_counter() - began
 
 
+RUN = "a run with everything on"
+
+
 def loop(config: c.Config, rounds: int) -> Comparison:
     """A whole run with everything on against a bare loop over the same tensors."""
     with _prepared(config) as dataset:
-        return compare(
-            "loop",
-            ("a run with everything on", lambda: _run(config, dataset)),
-            ("a bare loop", lambda: _bare(config, dataset)),
-            config.train.steps,
-            rounds,
-        )
+        ours, theirs = (lambda: _run(config, dataset)), (lambda: _bare(config, dataset))
+        return compare("loop", (RUN, ours), ("a bare loop", theirs), config.train.steps, rounds)
+
+
+def dataloader(config: c.Config, rounds: int) -> Comparison:
+    """A whole run with everything on against what one would write: torch's layer, a DataLoader."""
+    with _prepared(config) as dataset:
+        ours, theirs = (lambda: _run(config, dataset)), (lambda: _usual(config, dataset))
+        label = "torch.nn.BatchNorm in a loop over a DataLoader, no logging"
+        return compare("dataloader", (RUN, ours), (label, theirs), config.train.steps, rounds)
 
 
 def probes(config: c.Config, rounds: int) -> Comparison:
     """A whole run against the same run without probes and without TensorBoard."""
     silent = replace(config, probe=replace(config.probe, every=0), tensorboard=False)
     with _prepared(config) as dataset:
-        return compare(
-            "probes",
-            ("a run with everything on", lambda: _run(config, dataset)),
-            ("the same without probes and TensorBoard", lambda: _run(silent, dataset)),
-            config.train.steps,
-            rounds,
-        )
+        ours, theirs = (lambda: _run(config, dataset)), (lambda: _run(silent, dataset))
+        label = "the same without probes and TensorBoard"
+        return compare("probes", (RUN, ours), (label, theirs), config.train.steps, rounds)
 
 
 def checkpoints(config: c.Config, rounds: int) -> Comparison:
@@ -113,17 +117,14 @@ def checkpoints(config: c.Config, rounds: int) -> Comparison:
     often = replace(config, train=replace(config.train, steps=steps))
     once = replace(config, train=replace(often.train, checkpoint_every=steps))
     with _prepared(config) as dataset:
-        return compare(
-            "checkpoints",
-            ("a run with checkpoints", lambda: _run(often, dataset)),
-            ("the same with the last one only", lambda: _run(once, dataset)),
-            steps,
-            rounds,
-        )
+        ours, theirs = (lambda: _run(often, dataset)), (lambda: _run(once, dataset))
+        label = "the same with the last checkpoint only"
+        return compare("checkpoints", (RUN, ours), (label, theirs), steps, rounds)
 
 
 BENCHMARKS: dict[str, Callable[[c.Config, int], Comparison]] = {
     "loop": loop,
+    "dataloader": dataloader,
     "probes": probes,
     "checkpoints": checkpoints,
 }
@@ -160,6 +161,35 @@ def _run(config: c.Config, dataset: Dataset) -> None:
             training = Training(config, writer, display, dataset, model, StopSignals())
             training.train()
             training.close()
+
+
+def _usual(config: c.Config, dataset: Dataset) -> None:
+    """What a user would write without us: torch's own layers, optimizer and DataLoader."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    if not isinstance(config.model, c.Mlp):
+        raise ConfigError(f"bad value {config.model.name} (model): this benchmark has mlp only")
+    images, labels = dataset.train.images, dataset.train.labels
+    kinds = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = images[0].numel()
+    for hidden in config.model.hidden:
+        layers += [nn.Linear(width, hidden)]
+        layers += [nn.BatchNorm1d(hidden)] if isinstance(config.norm, c.BatchNorm) else []
+        layers += [kinds[config.model.activation.value]()]
+        width = hidden
+    model = nn.Sequential(*layers, nn.Linear(width, len(dataset.classes))).to(images.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.optimizer.lr)
+    loader = DataLoader(TensorDataset(images, labels), config.train.batch_size, shuffle=True)
+    step = 0
+    while step < config.train.steps:
+        for batch, targets in islice(loader, config.train.steps - step):
+            optimizer.zero_grad()
+            cross_entropy(model(batch), targets).backward()
+            optimizer.step()
+            step += 1
+    if images.is_cuda:
+        torch.cuda.synchronize()
 
 
 def _bare(config: c.Config, dataset: Dataset) -> None:

@@ -285,7 +285,7 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[loop|probes|checkpoints] [KEY=VALUE]...",
+            metavar="[loop|dataloader|probes|checkpoints] [KEY=VALUE]...",
             help="The benchmark, by default each; then Hydra overrides.",
             show_default=False,
         ),

@@ -7,7 +7,10 @@ starts the member's process and waits for it.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +59,25 @@ class Task:
 
     def __call__(self, config: DictConfig) -> None:
         """Run the member whose number the configuration carries."""
+        _end_with_launcher()
         members.supervise(self._sweep, self._digest, int(config.member), lambda: False)
+
+
+@cache
+def _end_with_launcher() -> None:
+    """End this process, a launcher's, when the one that started it is gone.
+
+    A launcher's idle processes would outlive a sweep that was killed, each with its fork server. A
+    member that is running notices that this process is gone, and keeps its state.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:

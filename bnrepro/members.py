@@ -48,15 +48,14 @@ def _server() -> ForkServerContext:
 def supervise(sweep: Path, digest: str, index: int, stop: Callable[[], bool]) -> None:
     """Run one member to its end in a process of its own; what became of it stands in its folder.
 
-    Where `stop` says so, or this process's parent is gone, the member is asked to stop.
+    Where `stop` says so, the member is asked to stop.
     """
     member = read_members(members_path(sweep, digest))[index]
-    parent = os.getppid()
     process = _server().Process(target=_run, args=(str(sweep), digest, index), name=member.name)
     process.start()
     while process.exitcode is None:
         process.join(WAIT)
-        if stop() or os.getppid() != parent:
+        if stop():
             process.terminate()
             process.join(SECONDS_TO_STOP)
             if process.exitcode is None:

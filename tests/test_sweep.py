@@ -232,6 +232,36 @@ def test_a_signal_keeps_every_members_state_and_the_sweep_goes_on(
     assert {row["state"] for row in rows(tmp_path / "sweep")} == {"done"}
 
 
+def test_nothing_outlives_a_sweep_that_is_killed(tmp_path: Path) -> None:
+    words = ["dataset=digits", "seed=range(0,4)", "train.steps=1000000", "model.hidden=[10]",
+             "tensorboard=false", "hydra/launcher=joblib",
+             f"sweep.dir={tmp_path / 'sweep'}"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bnrepro", "sweep", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "MARK": str(tmp_path)},
+    )
+    wait_for(lambda: any((tmp_path / "sweep").glob("*/metrics.jsonl")))
+    assert len(marked(tmp_path)) > 3  # the sweep, launcher's processes, fork servers, members
+    process.kill()
+    process.wait()
+    wait_for(lambda: not marked(tmp_path))
+    assert {status["state"] for status in states(tmp_path / "sweep")} == {"interrupted"}
+
+
+def marked(mark: Path) -> list[str]:
+    """Processes that were started with this mark in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"MARK={mark}".encode() in path.read_bytes().split(b"\0"):
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
 def states(folder: Path) -> list[dict[str, Any]]:
     return [StoredRun(path.parent).status() for path in folder.glob("*/status.json")]
 
