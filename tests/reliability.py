@@ -349,7 +349,7 @@ SCENES = (
 def commits(quick: bool, folder: Path) -> str:
     """A crash, ENOSPC and EIO at each call, and power loss after each, in every kind of commit."""
     jobs: list[Callable[[], int]] = []
-    calls = 0
+    calls, faults = 0, FAULTS[:3] if quick else FAULTS
     for number, scene in enumerate(SCENES):
         place = folder / str(number)
         before = scene.before(place)
@@ -357,13 +357,13 @@ def commits(quick: bool, folder: Path) -> str:
         calls += len(record.ops)
         jobs += [
             lambda s=scene, b=before, r=record, p=place, f=fault: _cause(s, b, r, p / f, f)
-            for fault in FAULTS
+            for fault in faults
         ]
         jobs.append(lambda s=scene, b=before, r=record, p=place: _lose_power(s, b, r, p / "lost"))
     counts = count(jobs, folder / "counts")
-    lost = sum(counts[len(FAULTS) :: len(FAULTS) + 1])
+    lost = sum(counts[len(faults) :: len(faults) + 1])
     return (
-        f"{sum(counts) - lost} faults ({', '.join(FAULTS)}; {calls} calls in {len(SCENES)} "
+        f"{sum(counts) - lost} faults ({', '.join(faults)}; {calls} calls in {len(SCENES)} "
         f"scenes) and {lost} states after power loss: old or new each time, no temporary file "
         "left, and the same command ends the same"
     )
@@ -549,7 +549,7 @@ def damage(quick: bool, folder: Path) -> str:
 def configs(quick: bool, folder: Path) -> str:
     """Random overrides: composed and checked; and those in range, trained for three steps."""
     preload()
-    odd, trained = (1000, 150) if quick else (3000, 600)
+    odd, trained = (1000, 60) if quick else (3000, 600)
     counts = folder / "counts"
     counts.mkdir()
     jobs = [
@@ -657,7 +657,7 @@ WAYS = ("raise", "exit", "exit at once", "kill", "memory")
 
 def sweep(quick: bool, folder: Path) -> str:
     """A sweep in which members fail, killed again and again, against one that was left alone."""
-    count, kills = (40, 4) if quick else (1000, 20)
+    count, kills = (40, 3) if quick else (1000, 20)
     ways = dict(zip(range(3, count, 20), itertools.cycle(WAYS)))  # 5 % of the members
     alone, disturbed = folder / "alone", folder / "disturbed"
     began = time.monotonic()
