@@ -663,18 +663,16 @@ def sweep(quick: bool, folder: Path) -> str:
     began = time.monotonic()
     memory = _swept(count, ways, alone)
     took = time.monotonic() - began
-    chance, hits, done = random.Random(0), 0, dict[str, tuple[int, int]]()
-    while hits < kills:
+    chance, done = random.Random(0), dict[str, tuple[int, int]]()
+    for number in range(kills):  # some at its start, most as it comes along
+        enough = 0 if number % 4 == 0 else count * (number + chance.random()) / (kills + 1)
         process = _sweep(count, ways, disturbed)
-        try:
-            process.wait(chance.uniform(0.3, 1) * (6 + 2 * took / kills))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            hits += 1
-        else:  # it had come to its end: all that is left to kill is looking at what is done
-            must(process.returncode == 1, process.returncode)
-            kills = hits
+        while process.poll() is None and len(list(disturbed.glob("*/summary.json"))) < enough:
+            time.sleep(0.1)
+        time.sleep(chance.uniform(0, 0.2 if enough else 2))
+        must(process.poll() is None, "it ended before it was killed")
+        process.kill()
+        process.wait()
         _keep(disturbed, done)
     _swept(count, ways, disturbed)
     _keep(disturbed, done)
@@ -691,11 +689,11 @@ def sweep(quick: bool, folder: Path) -> str:
         must(subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode == 0, line)
     report = (time.monotonic() - again) / 2
     return (
-        f"a sweep of {count} members, {len(ways)} of them made to {', '.join(WAYS)}, killed {hits} "
-        f"times: every other member completed exactly once, the same rows as when left alone; "
-        f"{took:.0f} s left alone, {typed:.1f} s when all is done, report {report:.1f} s; the "
-        f"sweeping process had {memory[0]} MB after a tenth of its members and {memory[1]} MB at "
-        "its end"
+        f"a sweep of {count} members, {len(ways)} of them made to {', '.join(WAYS)}, killed "
+        f"{kills} times: every other member completed exactly once, the same rows as when left "
+        f"alone; {took:.0f} s left alone, {typed:.1f} s when all is done, report {report:.1f} s; "
+        f"the sweeping process had {memory[0]} MB after a tenth of its members and {memory[1]} MB "
+        "at its end"
     )
 
 
