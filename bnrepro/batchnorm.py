@@ -19,6 +19,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -43,6 +44,22 @@ def _reduction(x: Tensor) -> tuple[list[int], int]:
 def _per_feature(v: Tensor, x: Tensor) -> Tensor:
     """`v`, of shape (C,), in the shape that broadcasts against `x`, of shape (N, C, ...)."""
     return v if x.dim() == 2 else v.view(-1, *[1] * (x.dim() - 2))
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor | None, out: Tensor | None) -> Tensor:
+    """x·scale + shift, a number of each for every feature, (C,)."""
+    if shift is None:
+        return torch.mul(x, _per_feature(scale, x), out=out)
+    if x.dim() == 2:
+        return torch.addcmul(shift, x, scale, out=out)
+    # Where a feature's values lie side by side torch vectorises these two, but not addcmul.
+    return torch.mul(x, _per_feature(scale, x), out=out).add_(_per_feature(shift, x))
+
+
+@cache
+def _number(value: float, dtype: torch.dtype) -> Tensor:
+    """A number as a tensor: as a number of Python's it costs a small operation twice the time."""
+    return torch.tensor(value, dtype=dtype)
 
 
 class _Normalise(torch.autograd.Function):
@@ -78,22 +95,21 @@ class _Normalise(torch.autograd.Function):
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         dims, m = _reduction(x)
-        mean = x.sum(dims) / m  # (C,); on a small batch x.mean() takes twice as long
+        mean = x.sum(dims).mul_(_number(1 / m, x.dtype))  # (C,); x.mean() takes twice as long
         # Two passes: E[x²] - E[x]² would cancel when the mean is large beside the deviation.
         centred = x - _per_feature(mean, x)  # (N, C, ...)
-        y = centred.square()
+        y = centred * centred
         squares = y.sum(dims)  # (C,)
-        inv_std = torch.rsqrt(squares / m + eps)  # (C,)
+        var = squares * _number(1 / m, x.dtype)  # (C,)
+        inv_std = var.add_(_number(eps, x.dtype)).rsqrt_()  # (C,)
         scale = inv_std if weight is None else inv_std * weight
         # The squares are done with, and on large tensors fresh memory costs more than arithmetic.
-        if bias is None:
-            torch.mul(centred, _per_feature(scale, x), out=y)
-        else:
-            torch.addcmul(_per_feature(bias, x), centred, _per_feature(scale, x), out=y)
+        _affine(centred, scale, bias, y)
 
         if running_mean is not None and running_var is not None and m > 1:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_((squares / (m - 1)).to(running_var.dtype), momentum)
+            unbiased = squares.mul_(_number(1 / (m - 1), x.dtype))
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
         ctx.save_for_backward(centred, inv_std, weight)
         ctx.set_materialize_grads(False)  # None, not zeros, for c and s in a first derivative
@@ -118,7 +134,7 @@ class _Normalise(torch.autograd.Function):
         grad_x = None
         if needs_x:
             scale = inv_std if weight is None else inv_std * weight
-            step = scale / -m
+            step = scale * _number(-1 / m, scale.dtype)
             offset = step * grad_bias  # (C,)
             slope = step * inv_std * grad_weight  # (C,)
             if grad_centred is not None:
@@ -127,9 +143,8 @@ class _Normalise(torch.autograd.Function):
                 slope = slope - grad_inv_std * inv_std**3 / m
             # As in `forward`, reuse memory, unless autograd is to differentiate these lines.
             out = None if torch.is_grad_enabled() else products
-            grad_x = torch.addcmul(
-                _per_feature(offset, centred), centred, _per_feature(slope, centred), out=out
-            ).addcmul_(grad_y, _per_feature(scale, centred))
+            factor = _per_feature(scale, centred)
+            grad_x = _affine(centred, slope, offset, out).addcmul_(grad_y, factor)
             if grad_centred is not None:
                 grad_x = grad_x + grad_centred
 
@@ -139,6 +154,31 @@ class _Normalise(torch.autograd.Function):
             grad_bias if needs_bias else None,
             *(None,) * 4,
         )
+
+
+def _algorithm_1(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float | Tensor,
+    eps: float,
+) -> Tensor:
+    """What `_Normalise` computes, line by line, for a compiler to make few passes over memory of.
+
+    Uncompiled each line is a pass, and autograd adds more than the derivatives by hand need.
+    """
+    dims, m = _reduction(x)
+    var, mean = torch.var_mean(x, dims, correction=0)  # (C,)
+    scale = torch.rsqrt(var + eps)
+    scale = scale if weight is None else scale * weight
+    y = (x - _per_feature(mean, x)) * _per_feature(scale, x)
+    if running_mean is not None and running_var is not None and m > 1:
+        with torch.no_grad():
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_((var * (m / (m - 1))).to(running_var.dtype), momentum)
+    return y if bias is None else y + _per_feature(bias, x)
 
 
 def batch_norm(
@@ -179,19 +219,17 @@ def batch_norm(
 
     dtype = x.dtype
     compute_dtype = torch.promote_types(dtype, torch.float32)
-    for name, per_feature in (
-        ("running_mean", running_mean),
-        ("running_var", running_var),
-        ("weight", weight),
-        ("bias", bias),
-    ):
-        if per_feature is None:
-            continue
-        if per_feature.numel() != x.shape[1]:
-            raise RuntimeError(
-                f"{name} should contain {x.shape[1]} elements not {per_feature.numel()}"
-            )
-        if per_feature.dtype not in (dtype, compute_dtype):
+    features = x.shape[1]
+    for per_feature in (running_mean, running_var, weight, bias):
+        if per_feature is not None and (
+            per_feature.dtype not in (dtype, compute_dtype) or per_feature.numel() != features
+        ):
+            named = {"running_mean": running_mean, "running_var": running_var, "weight": weight}
+            name = next((name for name, v in named.items() if v is per_feature), "bias")
+            if per_feature.numel() != features:
+                raise RuntimeError(
+                    f"{name} should contain {features} elements not {per_feature.numel()}"
+                )
             raise RuntimeError(f"mixed dtype: {name} is {per_feature.dtype}, the input {dtype}")
 
     if dtype != compute_dtype:
@@ -200,8 +238,14 @@ def batch_norm(
         bias = None if bias is None else bias.to(compute_dtype)
 
     y: Tensor
-    if training:
-        y, _, _ = _Normalise.apply(x, weight, bias, running_mean, running_var, momentum, eps)
+    if training and torch.compiler.is_compiling():
+        y = _algorithm_1(x, weight, bias, running_mean, running_var, momentum, eps)
+    elif training:
+        matrix = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        rows = x.permute(0, 2, 3, 1).flatten(0, 2) if matrix else x  # (m, C): faster
+        y, _, _ = _Normalise.apply(rows, weight, bias, running_mean, running_var, momentum, eps)
+        if matrix:
+            y = y.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)
     elif running_mean is None or running_var is None:
         name = "running_mean" if running_mean is None else "running_var"
         raise RuntimeError(f"{name} must be defined in evaluation mode")

@@ -203,8 +203,9 @@ def _bare(config: c.Config, dataset: Dataset) -> None:
         order = permutation(config.seed, epoch, len(labels)).to(labels.device)
         for batch in order.split(size)[: config.train.steps - step]:
             optimizer.zero_grad()
-            cross_entropy(model(images[batch]), labels[batch]).backward()
-            optimizer.step()
+            inputs, targets = images.index_select(0, batch), labels.index_select(0, batch)
+            cross_entropy(model(inputs), targets).backward()
+            optimizer.step(config.optimizer.lr)
             step += 1
         epoch += 1
     if images.is_cuda:

@@ -186,13 +186,18 @@ class DecaySchedule(Schedule):
 
 @dataclass
 class Train:
-    """How long to train and how often to look; every interval is in steps."""
+    """How long to train and how often to look; every interval is in steps.
+
+    `compile` turns a step's computing into machine code of its own (torch.compile), which takes
+    seconds at first and needs a C++ compiler on a CPU; the last bits differ from uncompiled.
+    """
 
     steps: int = MISSING
     batch_size: int = MISSING
     log_every: int = MISSING
     eval_every: int = MISSING
     checkpoint_every: int = MISSING
+    compile: bool = MISSING
 
 
 @dataclass

@@ -46,6 +46,25 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.manual_seed(seed)  # only dropout draws from the global generator
 
 
+def require_compiler(device: torch.device) -> None:
+    """Refuse to compile where nothing can.
+
+    Raises:
+        ConfigError: there is no C++ compiler for the CPU's code.
+    """
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    if device.type == "cpu":
+        from torch._inductor.cpp_builder import get_cpp_compiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler as error:
+            raise ConfigError(
+                "no C++ compiler here (train.compile=true): install g++ or use train.compile=false"
+            ) from error
+
+
 def facts(device: torch.device) -> dict[str, Any]:
     """Everything about this machine, these versions and this command that a result depends on."""
     return {

@@ -46,6 +46,8 @@ def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any
     """
     device = environment.choose(config.device)
     environment.make_deterministic(config.seed, config.threads)
+    if config.train.compile:
+        environment.require_compiler(device)
     with Display(_title(config), config.train.steps) as display:
         dataset = load(config).to(device)
         fit(config, len(dataset.train.labels))
@@ -210,6 +212,10 @@ class Training:
         self._writer.rewind(position.step, metrics_bytes, seconds)
         self._display.resume(position.step)
         return position
+
+    def compiled(self, seconds: float) -> None:
+        """Say how long compiling took; it is to be weighed against the steps to come."""
+        self._display.say(f"compiled in {seconds:.1f} s")
 
     def stopping(self) -> bool:
         """Whether a signal asked to stop."""

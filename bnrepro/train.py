@@ -7,6 +7,7 @@ is drawn anew from (seed, epoch), so a loop started at any step sees what an uni
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
 from bnrepro.data import Dataset, Split, permutation
+from bnrepro.optimizers import Optimizer
 
 EVALUATION_BATCH = 1000  # images at once; small enough that activations stay in the cache
 
@@ -41,6 +43,9 @@ class Listener(Protocol):
     def checkpoint(self, position: Position) -> None:
         """The state is to be kept."""
 
+    def compiled(self, seconds: float) -> None:
+        """The first step, with compiling what it computes, took so long."""
+
     def stopping(self) -> bool:
         """Whether the loop was asked to keep its state at the end of this step."""
 
@@ -55,7 +60,7 @@ class DivergedError(Exception):
 
 def train(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     learning_rate: Callable[[int], float],
     data: Dataset,
     config: c.Config,
@@ -77,6 +82,7 @@ def train(
         if every:
             listener.probe(0)
     model.train()
+    compute_loss, compiling = _loss(model, plan.compile), plan.compile
     while position.step < plan.steps:
         epoch, index = divmod(position.step, batches)
         if epoch != drawn:
@@ -84,14 +90,17 @@ def train(
         assert order is not None
         batch = order[index * size : (index + 1) * size]
         rate = learning_rate(position.step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        began = time.perf_counter()
         optimizer.zero_grad()
-        loss = cross_entropy(model(images[batch]), labels[batch])
+        # Rows by number: `images[batch]` does the same in three times the time.
+        loss = compute_loss(images.index_select(0, batch), labels.index_select(0, batch))
         loss.backward()
-        optimizer.step()
+        optimizer.step(rate)
         position.losses.append(loss.detach())  # read in one go later: reading waits for a GPU
         position.step += 1
+        if compiling:
+            listener.compiled(time.perf_counter() - began)
+            compiling = False
 
         step, last = position.step, position.step == plan.steps
         evaluation = last or step % plan.eval_every == 0
@@ -115,6 +124,21 @@ def train(
             listener.probe(step)
         if kept:
             listener.checkpoint(position)
+
+
+def _loss(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean cross-entropy of a batch as a function of its images and labels."""
+
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(model(images), labels)
+
+    if not compiled:
+        return loss
+    from torch._inductor import config as inductor
+
+    inductor.fallback_random = True  # dropout draws the numbers that it draws uncompiled
+    graph: Callable[[Tensor, Tensor], Tensor] = torch.compile(loss)
+    return graph
 
 
 def finite(position: Position) -> list[float]:

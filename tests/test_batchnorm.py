@@ -209,6 +209,18 @@ def test_agrees_with_torch(
     same_step(mine, theirs, sample(shape, dtype, seed=7))
 
 
+@pytest.mark.parametrize("shape", [(60, 100), (5, 4, 3, 2)])
+def test_compiled_it_agrees_with_torch(shape: tuple[int, ...]) -> None:
+    mine, theirs = pair(shape)
+    mine.compile()
+    for k in range(2):
+        x = sample(shape, torch.float32, seed=k).contiguous(
+            memory_format=torch.channels_last if len(shape) == 4 else torch.contiguous_format
+        )
+        same_step(mine, theirs, x)
+    assert torch.equal(mine.num_batches_tracked, theirs.num_batches_tracked)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [(60, 100), (5, 4, 3, 2)])
 def test_low_precision_input_with_float32_parameters(

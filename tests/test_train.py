@@ -33,6 +33,7 @@ class Notes:
         self.lines: list[tuple[int, dict[str, float]]] = []
         self.probed: list[int] = []
         self.kept: list[int] = []
+        self.compiling = 0.0
 
     def record(self, step: int, values: dict[str, float]) -> None:
         self.lines.append((step, values))
@@ -43,6 +44,9 @@ class Notes:
     def checkpoint(self, position: Position) -> None:
         self.kept.append(position.step)
 
+    def compiled(self, seconds: float) -> None:
+        self.compiling += seconds
+
     def stopping(self) -> bool:
         return False
 
@@ -51,7 +55,7 @@ class Notes:
         return [values["train_loss"] for _, values in self.lines if "train_loss" in values]
 
 
-def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, optimizers.Optimizer]:
     torch.manual_seed(config.seed)
     model = models.build(config, digits.image_shape, 10)
     return model, optimizers.build(config.optimizer, model.parameters())
@@ -76,15 +80,26 @@ def test_it_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) -> Non
     while len(losses) < 50:
         order = permutation(config.seed, len(losses) // 22, len(digits.train.labels))
         for batch in order.split(60)[: 50 - len(losses)]:
-            steps.param_groups[0]["lr"] = rate(len(losses))
             steps.zero_grad()
             loss = cross_entropy(plain(digits.train.images[batch]), digits.train.labels[batch])
             loss.backward()
-            steps.step()
+            steps.step(rate(len(losses)))
             losses.append(loss.item())
     assert notes.losses == losses
     for ours, theirs in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("norm", ["batch", "torch"])
+def test_compiled_it_computes_the_same(digits: Dataset, norm: str) -> None:
+    plain, notes = run(configured(f"norm={norm}", "model.dropout=0.1"), digits)
+    compiled, told = run(
+        configured(f"norm={norm}", "model.dropout=0.1", "train.compile=true"), digits
+    )
+    assert told.losses == pytest.approx(notes.losses, rel=1e-3)
+    assert told.compiling > 0
+    for ours, theirs in zip(compiled.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_told_when(digits: Dataset) -> None:
@@ -176,10 +191,13 @@ def test_the_first_loss_that_is_not_finite_ends_it(digits: Dataset, bad: int) ->
 
 def test_weights_ruined_by_the_last_update_are_found(digits: Dataset) -> None:
     config = configured("train.steps=1", "norm=none")
-    model, optimizer = fresh(config, digits)
-    optimizer.register_step_post_hook(
-        lambda *_: next(iter(model.parameters())).data.fill_(float("nan"))
-    )
+    model, _ = fresh(config, digits)
+
+    class Ruining(optimizers.Sgd):
+        def step(self, lr: float) -> None:
+            next(iter(model.parameters())).data.fill_(float("nan"))
+
+    optimizer = Ruining(model.parameters(), 0, 0)
     with pytest.raises(DivergedError) as error:
         train(model, optimizer, optimizers.schedule(config), digits, config, Notes(), Position())
     assert error.value.step == 1
@@ -237,7 +255,7 @@ def test_a_blow_up_is_told_at_its_first_step_however_often_one_looks(
             break
         steps.zero_grad()
         loss.backward()
-        steps.step()
+        steps.step(30)
     assert 4 < expected < 21
     model, optimizer = fresh(config, digits)
     notes = Notes()

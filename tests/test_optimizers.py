@@ -1,0 +1,53 @@
+"""Our SGD against torch's, step by step."""
+
+import pytest
+import torch
+
+from bnrepro.optimizers import Sgd
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_steps_as_torch_does(momentum: float, weight_decay: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = [torch.randn(shape, generator=generator, requires_grad=True) for shape in ((3, 4), (5,))]
+    theirs = [p.detach().clone().requires_grad_() for p in ours]
+    sgd = Sgd(ours, momentum, weight_decay)
+    reference = torch.optim.SGD(theirs, lr=1.0, momentum=momentum, weight_decay=weight_decay)
+    for step in range(20):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        reference.param_groups[0]["lr"] = 0.1 / (step + 1)
+        sgd.step(0.1 / (step + 1))
+        reference.step()
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    parameters = [torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)]
+    sgd = Sgd(parameters, 0.9, 0.1)
+    parameters[1].grad = torch.ones(2)
+    sgd.step(0.5)
+    assert torch.equal(parameters[0], torch.ones(2))
+    assert not torch.equal(parameters[1], torch.ones(2))
+    sgd.zero_grad()
+    assert parameters[1].grad is None
+
+
+def test_goes_on_where_it_stopped() -> None:
+    def stepped(sgd: Sgd, parameter: torch.Tensor, count: int) -> None:
+        for _ in range(count):
+            parameter.grad = parameter.detach() * 2
+            sgd.step(0.1)
+
+    whole = torch.ones(3, requires_grad=True)
+    stepped(Sgd([whole], 0.9, 0), whole, 6)
+    half = torch.ones(3, requires_grad=True)
+    first = Sgd([half], 0.9, 0)
+    stepped(first, half, 3)
+    second = Sgd([half], 0.9, 0)
+    second.load_state_dict(first.state_dict())
+    stepped(second, half, 3)
+    assert torch.equal(whole, half)
