@@ -42,6 +42,16 @@ class Activation(Enum):
     tanh = "tanh"
 
 
+class Inputs(Enum):
+    """How pixels are scaled: the data set's own way (`default`), or well or badly on purpose."""
+
+    default = "default"
+    standardized = "standardized"
+    raw = "raw"
+    shifted = "shifted"
+    uneven = "uneven"
+
+
 class Device(Enum):
     """Where tensors live; `auto` is CUDA where there is one."""
 
@@ -57,6 +67,7 @@ class Dataset:
     name: str = MISSING
     root: str = MISSING
     validation: int = MISSING
+    inputs: Inputs = Inputs.default
 
 
 @dataclass
@@ -261,6 +272,9 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "dataset.mirror")
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
+
+ADDED: Mapping[str, Any] = {"dataset.inputs": "default"}
+"""Settings younger than some runs, and the value at which a run is the one it was without them."""
 
 
 def parse(composed: DictConfig) -> Config:
@@ -481,7 +495,11 @@ def what_is_computed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, by dotted names, that make this run another run."""
     skipped = tuple(f"{name}." for name in NOT_THE_EXPERIMENT)
     settings = flat(values).items()
-    return {name: value for name, value in settings if not f"{name}.".startswith(skipped)}
+    return {
+        name: value
+        for name, value in settings
+        if not f"{name}.".startswith(skipped) and not (name in ADDED and value == ADDED[name])
+    }
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -90,6 +90,7 @@ def load(config: c.Config) -> Dataset:
         Path(d.root),
         validation=d.validation,
         binary=d.binary if isinstance(d, c.Mnist) else False,
+        inputs=d.inputs.value,
         mirror=d.mirror if isinstance(d, c.Mnist | c.Cifar10) else None,
     )
 

@@ -31,6 +31,7 @@ DEFAULT = launch.compose([]).config
         ("seed=-1", "seed"), ("seed=1.5", "Integer"), ("seed=on", "Integer"),
         ("threads=0", "threads"), ("device=gpu", "auto, cpu, cuda"),
         ("dataset.validation=0", "1 or more"), ("dataset.mirror=ftp://x", "http"),
+        ("dataset.inputs=grey", "default, standardized, raw, shifted, uneven"),
         ("dataset.root=", "dataset.root"), ("dataset.binary=maybe", "dataset.binary"),
         ("~seed", "seed="), ("~norm", "batch, none, torch"), ("train=1", "Train"),
         ("+foo.bar=1", "foo"), ("+train.foo=1", "train.foo"), ("optimizer=adamm", "'adam'"),
@@ -87,6 +88,19 @@ def test_differences_name_what_makes_another_run_and_nothing_else() -> None:
     assert 'norm.name: "batch" -> "none"' in found
     assert "seed: 0 -> 1" in found
     assert "norm.eps: 1e-05 -> not set" in found
+
+
+def test_settings_that_were_added_leave_older_runs_what_they_were() -> None:
+    now = c.to_dict(launch.compose([]).config)
+    assert {name: c.flat(now)[name] for name in c.ADDED} == c.ADDED
+    before = {group: dict(v) if isinstance(v, dict) else v for group, v in now.items()}
+    for name in c.ADDED:
+        group, _, key = name.rpartition(".")
+        del (before[group] if group else before)[key]
+    assert c.what_is_computed(now) == c.what_is_computed(before)
+    assert c.differences(now, before) == c.differences(before, now) == []
+    raw = c.to_dict(launch.compose(["dataset.inputs=raw"]).config)
+    assert c.differences(raw, before) == ['dataset.inputs: not set -> "raw"']
 
 
 def test_cfg_prints_what_would_run_and_runs_nothing(

@@ -6,9 +6,11 @@ functions that need them.
 
 from bnrepro.data.copies import Entry, fetch, import_copy, inventory, verify
 from bnrepro.data.dataset import Dataset, Split, load, permutation
+from bnrepro.data.inputs import INPUTS
 from bnrepro.data.known import NAMES
 
 __all__ = [
+    "INPUTS",
     "NAMES",
     "Dataset",
     "Entry",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnrepro.data import copies
+from bnrepro.data.inputs import require_inputs, rescaling
 from bnrepro.data.known import KNOWN, require_name
 from bnrepro.data.raw import Progress
 from bnrepro.errors import ConfigError
@@ -70,6 +71,7 @@ def load(
     root: Path | str,
     *,
     binary: bool = True,
+    inputs: str = "default",
     validation: int | None = None,
     mirror: str | None = None,
     progress: Progress | None = None,
@@ -79,6 +81,8 @@ def load(
     name: one of `NAMES`
     binary: MNIST only: pixels above 127 become 1, all others 0 (the paper's input is binary);
         otherwise grey values from 0 to 1
+    inputs: one of `INPUTS`: another scaling than the data set's own (binary pixels are 0 and 255
+        before it)
     validation: how many of the training images to hold out, 0 for none; by default 5,000
         (mnist, cifar10), 200 (digits), a tenth (folder)
     mirror: a URL that replaces the published one if there is something to download
@@ -93,6 +97,7 @@ def load(
     is missing and not to be had, damaged, or not the data set it should be.
     """
     require_name(name)
+    require_inputs(inputs)
     raw = copies.read(name, Path(root), mirror=mirror, progress=progress)
     known = KNOWN.get(name)
     if validation is None:
@@ -103,7 +108,7 @@ def load(
             f"(dataset.validation): choose 0 to {len(raw.train) - 1}"
         )
     # Only the images trained on may set a scale: the others are there to be predicted.
-    scale = _scaling(name, binary, raw.train.pixels[validation:])
+    scale = _scaling(name, binary, inputs, raw.train.pixels[validation:])
     train, test = (
         Split(scale(torch.from_numpy(images.pixels)), torch.from_numpy(images.labels))
         for images in (raw.train, raw.test)
@@ -119,11 +124,19 @@ def load(
     )
 
 
-def _scaling(name: str, binary: bool, trained: NDArray[np.uint8]) -> Callable[[Tensor], Tensor]:
+def _scaling(
+    name: str, binary: bool, inputs: str, trained: NDArray[np.uint8]
+) -> Callable[[Tensor], Tensor]:
     """How pixels, uint8 (N, C, H, W), become float32 of the same shape.
 
-    trained: the pixels of the training split, from which CIFAR-10's scale is taken
+    trained: the pixels of the training split, from which a scale is taken
     """
+    if inputs != "default":
+        two = name == "mnist" and binary
+        seen = np.where(trained > 127, np.uint8(255), np.uint8(0)) if two else trained
+        (mean,), (std,) = _moments(seen.reshape(len(seen), 1, -1))
+        scale = rescaling(inputs, mean, std, trained.shape[1:])
+        return (lambda pixels: scale((pixels > 127) * 255)) if two else scale
     if name == "mnist" and binary:
         return lambda pixels: torch.gt(
             pixels, 127, out=torch.empty_like(pixels, dtype=torch.float32)
