@@ -62,11 +62,15 @@ class Device(Enum):
 
 @dataclass
 class Dataset:
-    """Which images: `root` holds the files, `validation` images of training are held out."""
+    """Which images: `root` holds the files, `validation` images of training are held out.
+
+    Of the others the first `limit`, in an order that is as good as random, are trained on.
+    """
 
     name: str = MISSING
     root: str = MISSING
     validation: int = MISSING
+    limit: int | None = None
     inputs: Inputs = Inputs.default
 
 
@@ -273,7 +277,7 @@ NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "da
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
 
-ADDED: Mapping[str, Any] = {"dataset.inputs": "default"}
+ADDED: Mapping[str, Any] = {"dataset.inputs": "default", "dataset.limit": None}
 """Settings younger than some runs, and the value at which a run is the one it was without them."""
 
 
@@ -423,6 +427,7 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "dataset.root", repr(d.root), bool(d.root), "a folder's name"
     held_out = isinstance(d, Folder) and d.validation is None
     yield "dataset.validation", d.validation, held_out or d.validation >= 1, "1 or more"
+    yield "dataset.limit", d.limit, d.limit is None or d.limit >= 1, "1 or more, or null for all"
     if isinstance(d, Mnist | Cifar10) and d.mirror is not None:
         web = d.mirror.startswith(("https://", "http://"))
         yield "dataset.mirror", d.mirror, web, "an http(s) address"

@@ -89,6 +89,7 @@ def load(config: c.Config) -> Dataset:
         d.name,
         Path(d.root),
         validation=d.validation,
+        limit=d.limit,
         binary=d.binary if isinstance(d, c.Mnist) else False,
         inputs=d.inputs.value,
         mirror=d.mirror if isinstance(d, c.Mnist | c.Cifar10) else None,

@@ -32,6 +32,7 @@ DEFAULT = launch.compose([]).config
         ("threads=0", "threads"), ("device=gpu", "auto, cpu, cuda"),
         ("dataset.validation=0", "1 or more"), ("dataset.mirror=ftp://x", "http"),
         ("dataset.inputs=grey", "default, standardized, raw, shifted, uneven"),
+        ("dataset.limit=0", "1 or more, or null"), ("dataset.limit=1.5", "Integer"),
         ("dataset.root=", "dataset.root"), ("dataset.binary=maybe", "dataset.binary"),
         ("~seed", "seed="), ("~norm", "batch, none, torch"), ("train=1", "Train"),
         ("+foo.bar=1", "foo"), ("+train.foo=1", "train.foo"), ("optimizer=adamm", "'adam'"),

@@ -27,6 +27,7 @@ from PIL import Image
 from bnrepro.config import Inputs
 from bnrepro.data import (
     Dataset,
+    Split,
     fetch,
     folders,
     import_copy,
@@ -414,6 +415,33 @@ def test_size_of_the_validation_split(mini_mnist: Mini, tmp_path: Path) -> None:
     for v in (-1, 40):
         with pytest.raises(ConfigError, match=r"dataset\.validation.*0 to 39"):
             load("mnist", tmp_path, validation=v)
+
+
+def test_a_limit_trains_on_the_first_and_changes_nothing_else(
+    mini_mnist: Mini, tmp_path: Path
+) -> None:
+    write_all(tmp_path / "MNIST/raw", idx_files(mini_mnist))
+    whole = load("mnist", tmp_path, validation=7)
+    for limit in (1, 12, 33):
+        few = load("mnist", tmp_path, validation=7, limit=limit)
+        assert_same(few, dataclasses.replace(whole, train=Split(
+            whole.train.images[:limit], whole.train.labels[:limit]
+        )))  # fmt: skip
+        assert len(few.train) == limit
+    for limit in (0, -1, 34):
+        with pytest.raises(ConfigError, match=r"dataset\.limit\): choose 1 to 33"):
+            load("mnist", tmp_path, validation=7, limit=limit)
+
+
+def test_a_scale_is_of_the_images_within_the_limit(mini_cifar10: Mini, tmp_path: Path) -> None:
+    import_copy("cifar10", write_all(tmp_path / "png", mini_cifar10.files()), tmp_path)
+    train = np.stack([pixels for pixels, _ in mini_cifar10.in_order("train")[10:15]])
+    own = load("cifar10", tmp_path, limit=5)
+    mean, std = train.mean((0, 2, 3), keepdims=True), train.std((0, 2, 3), keepdims=True)
+    assert own.train.images.numpy() == pytest.approx((train - mean) / std, abs=1e-5)
+    pooled = load("cifar10", tmp_path, limit=5, inputs="standardized")
+    expected = (train - train.mean()) / train.std()
+    assert pooled.train.images.numpy() == pytest.approx(expected, abs=1e-5)
 
 
 def test_cifar10_is_scaled_by_what_is_trained_on(mini_cifar10: Mini, tmp_path: Path) -> None:

@@ -106,6 +106,18 @@ def test_a_finished_run_typed_again_says_so_and_changes_nothing(
     assert len(list(run.folder.glob("events.out.tfevents.*"))) == 1
 
 
+def test_the_images_trained_on_may_be_few_but_not_fewer_than_are_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = train(tmp_path / "few", "dataset.limit=100")
+    whole = train(tmp_path / "whole")
+    assert untimed(few) != untimed(whole)
+    for setting, told in (("dataset.limit=59", "batch_size"), ("dataset.limit=99", "probe.size"),
+                          ("dataset.limit=1298", "choose 1 to 1297")):  # fmt: skip
+        assert main(["train", *SHORT, f"run.dir={tmp_path / told}", setting]) == 2
+        assert told in capsys.readouterr().err
+
+
 def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ("norm=none", "model.activation=relu", "init=he", "optimizer.lr=1e12")
     run = train(tmp_path / "run", *overrides, "train.checkpoint_every=1")

@@ -73,6 +73,7 @@ def load(
     binary: bool = True,
     inputs: str = "default",
     validation: int | None = None,
+    limit: int | None = None,
     mirror: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -85,16 +86,18 @@ def load(
         before it)
     validation: how many of the training images to hold out, 0 for none; by default 5,000
         (mnist, cifar10), 200 (digits), a tenth (folder)
+    limit: how many of the others to train on, from the first; by default all
     mirror: a URL that replaces the published one if there is something to download
 
     What is read is checked against SHA-256 digests, put into the canonical order, and split:
-    the first `validation` training images are the validation split, the rest is trained on,
-    and the test split is the whole test set. No image is dropped: where the same picture is
-    in the data set twice, both stay, and they may fall into different splits. (MNIST and digits
-    have none; made binary, eight of MNIST's test images equal one of its training images.)
+    the first `validation` training images are the validation split, the rest, or of it the first
+    `limit`, is trained on, and the test split is the whole test set. But for a limit no image is
+    dropped: where the same picture is in the data set twice, both stay, and they may fall into
+    different splits. (MNIST and digits have none; made binary, eight of MNIST's test images equal
+    one of its training images.)
 
-    Raises ConfigError for a name or a `validation` that cannot be, and DataError when the data
-    is missing and not to be had, damaged, or not the data set it should be.
+    Raises ConfigError for a name, a `validation` or a `limit` that cannot be, and DataError when
+    the data is missing and not to be had, damaged, or not the data set it should be.
     """
     require_name(name)
     require_inputs(inputs)
@@ -107,17 +110,24 @@ def load(
             f"cannot hold out {validation} of {len(raw.train)} training images "
             f"(dataset.validation): choose 0 to {len(raw.train) - 1}"
         )
+    rest = len(raw.train) - validation
+    if limit is not None and not 1 <= limit <= rest:
+        raise ConfigError(
+            f"cannot train on {limit} of {rest} training images (dataset.limit): "
+            f"choose 1 to {rest}, or null for all"
+        )
+    trained = slice(validation, None if limit is None else validation + limit)
     # Only the images trained on may set a scale: the others are there to be predicted.
-    scale = _scaling(name, binary, inputs, raw.train.pixels[validation:])
+    scale = _scaling(name, binary, inputs, raw.train.pixels[trained])
     train, test = (
         Split(scale(torch.from_numpy(images.pixels)), torch.from_numpy(images.labels))
         for images in (raw.train, raw.test)
     )
-    # Validation is the head of an order by content hash: as good as a random draw, see `raw`.
+    # Each is a stretch of an order by content hash: as good as a random draw, see `raw`.
     return Dataset(
         name=name,
         classes=raw.classes,
-        train=Split(train.images[validation:], train.labels[validation:]),
+        train=Split(train.images[trained], train.labels[trained]),
         validation=Split(train.images[:validation], train.labels[:validation]),
         test=test,
         fingerprint=raw.fingerprint,
