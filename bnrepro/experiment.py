@@ -267,6 +267,7 @@ class Training:
         _, accuracies = stored.curve("test_accuracy")
         rows = stored.metrics()
         done = diverged is None
+        train_accuracy, train_loss = self._train_score() if done else (None, None)
         summary: dict[str, Any] = {
             "steps": position.step if done else diverged,
             "test_accuracy": rows[-1].get("test_accuracy") if done else None,
@@ -274,6 +275,8 @@ class Training:
             "validation_accuracy": rows[-1].get("validation_accuracy") if done else None,
             "population_test_accuracy": self._population_accuracy() if done else None,
             "train_loss": rows[-1].get("train_loss") if done else None,
+            "train_accuracy": train_accuracy,
+            "train_loss_inference": train_loss,
             "diverged_at": diverged,
         }
         if self._tracker:
@@ -287,6 +290,12 @@ class Training:
         state = "done" if done else "diverged"
         self._writer.finish(state, summary["steps"], summary)
         return {"status": state, **summary}
+
+    def _train_score(self) -> tuple[float, float]:
+        """Accuracy and mean loss on the whole training split, in inference mode."""
+        self._model.eval()
+        with torch.no_grad():
+            return score(self._model, self._dataset.train)
 
     def _population_accuracy(self) -> float | None:
         """Test accuracy with the population statistics of Algorithm 2; None without any BN."""
