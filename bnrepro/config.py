@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnrepro.errors import ConfigError
 
@@ -121,18 +121,35 @@ class BatchNorm(Norm):
     """Batch normalization: `momentum` in PyTorch's sense, new = (1-m)·old + m·batch.
 
     `population_batches` is the number of training batches whose statistics are averaged at the
-    end of the run for inference as Algorithm 2 has it.
+    end of the run for inference as Algorithm 2 has it. `keep_bias` leaves the layer before its
+    bias, which β makes useless.
     """
 
     eps: float = MISSING
     momentum: float | None = MISSING
     placement: Placement = MISSING
     population_batches: int = MISSING
+    keep_bias: bool = False
 
 
 @dataclass
 class TorchNorm(BatchNorm):
     """`torch.nn.BatchNorm*`, for comparison."""
+
+
+@dataclass
+class DetachedNorm(Norm):
+    """Normalization outside the gradient step (§2), before the nonlinearity, without γ and β.
+
+    `scaling` divides by the deviation as well as taking the mean away. The bias of the layer before
+    is what §2 is about: it stays.
+    """
+
+    placement: ClassVar[Placement] = Placement.pre
+    keep_bias: ClassVar[bool] = True
+    scaling: bool = MISSING
+    eps: float = MISSING
+    momentum: float | None = MISSING
 
 
 @dataclass
@@ -261,7 +278,7 @@ class Config:
 
 OPTIONS: Mapping[str, Mapping[str, type]] = {
     "dataset": {"mnist": Mnist, "cifar10": Cifar10, "digits": Digits, "folder": Folder},
-    "norm": {"batch": BatchNorm, "none": NoNorm, "torch": TorchNorm},
+    "norm": {"batch": BatchNorm, "none": NoNorm, "torch": TorchNorm, "detached": DetachedNorm},
     "model": {"mlp": Mlp},
     "init": {"gaussian": Init, "xavier": Init, "he": Init},
     "optimizer": {"sgd": Sgd, "adam": Adam},
@@ -277,7 +294,11 @@ NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "da
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
 
-ADDED: Mapping[str, Any] = {"dataset.inputs": "default", "dataset.limit": None}
+ADDED: Mapping[str, Any] = {
+    "dataset.inputs": "default",
+    "dataset.limit": None,
+    "norm.keep_bias": False,
+}
 """Settings younger than some runs, and the value at which a run is the one it was without them."""
 
 
@@ -452,15 +473,16 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     if isinstance(c.schedule, DecaySchedule):
         final = c.schedule.final
         yield "schedule.final", final, 0 < final <= 1, "in (0, 1]"
-    if isinstance(c.norm, BatchNorm):
-        n = c.norm
+    n = c.norm
+    if isinstance(n, BatchNorm | DetachedNorm):
         yield "norm.eps", n.eps, finite(n.eps) and n.eps > 0, "a finite number above 0"
         rate = n.momentum is None or 0 <= n.momentum <= 1
         yield "norm.momentum", n.momentum, rate, "in [0, 1], or null for a cumulative average"
-        batches = n.population_batches
-        yield "norm.population_batches", batches, batches >= 1, "1 or more"
         enough = t.batch_size >= 2
         yield "train.batch_size", t.batch_size, enough, "2 or more with batch normalization"
+    if isinstance(n, BatchNorm):
+        batches = n.population_batches
+        yield "norm.population_batches", batches, batches >= 1, "1 or more"
 
 
 def to_dict(config: Config) -> dict[str, Any]:

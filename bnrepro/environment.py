@@ -22,6 +22,7 @@ RUN_MAKING = (
     "batchnorm",
     "config",
     "data",
+    "detached",
     "environment",
     "experiment",
     "models",

@@ -109,7 +109,7 @@ def fit(config: c.Config, images: int) -> None:
         raise ConfigError(
             f"bad value {config.probe.size} (probe.size): it must be {images} or less"
         )
-    if isinstance(config.norm, c.BatchNorm) and images % size == 1:
+    if isinstance(config.norm, c.BatchNorm | c.DetachedNorm) and images % size == 1:
         raise ConfigError(
             f"bad value {size} (train.batch_size): it leaves an epoch's last batch a single image, "
             "which batch normalization cannot train on: choose another"

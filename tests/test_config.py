@@ -22,6 +22,7 @@ DEFAULT = launch.compose([]).config
         ("optimizer.momentum=1", "[0, 1)"), ("optimizer.weight_decay=-1", "weight_decay"),
         ("norm.eps=0", "norm.eps"), ("norm.momentum=1.5", "norm.momentum"),
         ("norm.placement=mid", "pre, post"), ("norm.population_batches=0", "1 or more"),
+        ("norm.keep_bias=maybe", "norm.keep_bias"),
         ("train.steps=0", "1 or more"), ("train.steps=1e3", "Integer"),
         ("train.batch_size=1", "2 or more"), ("train.eval_every=0", "1 or more"),
         ("probe.every=-1", "0 (never)"), ("probe.size=1", "2 or more"),
@@ -45,6 +46,21 @@ DEFAULT = launch.compose([]).config
 def test_what_cannot_work_is_refused(override: str, told: str) -> None:
     with pytest.raises(ConfigError) as error:
         launch.compose([override])
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("norm.eps=0", "norm.eps"), ("norm.momentum=-1", "norm.momentum"),
+        ("norm.scaling=maybe", "norm.scaling"), ("train.batch_size=1", "2 or more"),
+        ("norm.placement=pre", "no setting 'norm.placement'"),
+        ("norm.population_batches=1", "no setting 'norm.population_batches'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_outside_the_gradient_is_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        launch.compose(["norm=detached", override])
     assert told in str(error.value)
 
 

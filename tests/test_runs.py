@@ -138,6 +138,15 @@ def test_the_images_trained_on_may_be_few_but_not_fewer_than_are_needed(
         assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("norm", ["batch", "torch", "detached"])
+def test_a_last_batch_of_one_image_is_refused_where_it_is_to_be_normalized(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], norm: str
+) -> None:
+    line = ["train", *SHORT, "dataset.limit=61", "probe.every=0", f"run.dir={tmp_path / norm}"]
+    assert main([*line, f"norm={norm}"]) == 2
+    assert "a single image" in capsys.readouterr().err
+
+
 def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ("norm=none", "model.activation=relu", "init=he", "optimizer.lr=1e12")
     run = train(tmp_path / "run", *overrides, "train.checkpoint_every=1")
