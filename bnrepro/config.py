@@ -229,10 +229,14 @@ class Train:
 
 @dataclass
 class Probe:
-    """How often (0: never) and on how many training images the activations are measured."""
+    """How often (0: never) and on how many training images the activations are measured.
+
+    `jacobian` measures the singular values of the Jacobians between hidden layers as well (§3.3).
+    """
 
     every: int = MISSING
     size: int = MISSING
+    jacobian: bool = False
 
 
 @dataclass
@@ -298,6 +302,7 @@ ADDED: Mapping[str, Any] = {
     "dataset.inputs": "default",
     "dataset.limit": None,
     "norm.keep_bias": False,
+    "probe.jacobian": False,
 }
 """Settings younger than some runs, and the value at which a run is the one it was without them."""
 
@@ -480,9 +485,17 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
         yield "norm.momentum", n.momentum, rate, "in [0, 1], or null for a cumulative average"
         enough = t.batch_size >= 2
         yield "train.batch_size", t.batch_size, enough, "2 or more with batch normalization"
+    between = isinstance(m, Mlp) and len(m.hidden) >= 2 and not _after(n)
+    allowed = "false without two hidden layers, or with a norm after the nonlinearity"
+    yield "probe.jacobian", p.jacobian, between or not p.jacobian, allowed
     if isinstance(n, BatchNorm):
         batches = n.population_batches
         yield "norm.population_batches", batches, batches >= 1, "1 or more"
+
+
+def _after(norm: Norm) -> bool:
+    """Whether there is a normalization after the nonlinearity."""
+    return isinstance(norm, BatchNorm) and norm.placement is Placement.post
 
 
 def to_dict(config: Config) -> dict[str, Any]:

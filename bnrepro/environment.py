@@ -25,6 +25,7 @@ RUN_MAKING = (
     "detached",
     "environment",
     "experiment",
+    "jacobian",
     "models",
     "optimizers",
     "probes",

@@ -17,6 +17,7 @@ from bnrepro.batchnorm import population_statistics
 from bnrepro.data import Dataset
 from bnrepro.display import Display
 from bnrepro.errors import CheckpointError, ConfigError, Interrupted
+from bnrepro.jacobian import singular_values
 from bnrepro.probes import Probe
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun, to_bytes
@@ -144,7 +145,8 @@ class Training:
         self._config, self._writer, self._display = config, writer, display
         self._dataset, self._model, self._stop = dataset, model, stop
         self._optimizer = optimizers.build(config.optimizer, model.parameters())
-        self._probe = Probe(model, dataset.train.images[: config.probe.size])
+        self._probed = dataset.train.images[: config.probe.size]
+        self._probe = Probe(model, self._probed)
         self._layers = [name for name, _ in models.nonlinearities(model)]
         self._tracker: Tracker | None = None
 
@@ -227,6 +229,8 @@ class Training:
     def probe(self, step: int) -> None:
         """Measure the activations."""
         arrays = self._probe.measure()
+        if self._config.probe.jacobian:
+            arrays |= singular_values(self._model, self._probed)
         self._writer.probe(step, arrays)
         if self._tracker:
             self._tracker.probe(step, arrays)

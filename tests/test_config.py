@@ -64,6 +64,14 @@ def test_what_cannot_work_outside_the_gradient_is_refused(override: str, told: s
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize("other", ["model.hidden=[9]", "norm.placement=post"])
+def test_jacobians_between_layers_need_layers_with_the_norm_between(other: str) -> None:
+    launch.compose([other])
+    assert launch.compose(["probe.jacobian=true"]).config.probe.jacobian
+    with pytest.raises(ConfigError, match=r"\(probe\.jacobian\): it must be false without two"):
+        launch.compose(["probe.jacobian=true", other])
+
+
 def test_a_setting_of_another_option_is_told_apart_from_an_unknown_one() -> None:
     with pytest.raises(ConfigError, match=r"chosen norm has no setting 'norm\.eps'"):
         launch.compose(["norm=none", "norm.eps=1"])

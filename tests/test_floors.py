@@ -40,6 +40,7 @@ FLOORS = {
     "environment": 2,
     "tracking": 2,
     "probes": 3,  # measures what `models` builds: it asks there for the nonlinearities
+    "jacobian": 3,
     "train": 3,
     "experiment": 4,
     "report": 4,
@@ -52,8 +53,8 @@ FLOORS = {
 }
 """The floor of every module or sub-package directly below `bnrepro`."""
 
-MAKES = {"batchnorm", "data", "detached", "models", "probes", "tracking", "train", "experiment",
-         "bench"}  # fmt: skip
+MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "tracking", "train",
+         "experiment", "bench"}  # fmt: skip
 READS = {"report", "claims", "claim", "stats"}
 LIGHT = {"store", "config", *READS}
 """Loaded without torch and without Hydra."""
