@@ -277,6 +277,7 @@ class Config:
     device: Device = MISSING
     threads: int = MISSING
     tensorboard: bool = MISSING
+    studies: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
 
 
@@ -294,6 +295,9 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 }
 """The closed table: the options of every group and the dataclass of each."""
 
+STUDIES = ("identity-transform", "scale-invariance", "inference")
+"""What can be measured of the network a run ends with, see `bnrepro.studies`."""
+
 NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "dataset.mirror")
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
@@ -303,6 +307,7 @@ ADDED: Mapping[str, Any] = {
     "dataset.limit": None,
     "norm.keep_bias": False,
     "probe.jacobian": False,
+    "studies": [],
 }
 """Settings younger than some runs, and the value at which a run is the one it was without them."""
 
@@ -431,6 +436,9 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: naming the setting, its value and what it may be.
     """
+    for name in config.studies:
+        if name not in STUDIES:
+            raise ConfigError(unknown("study", name, STUDIES))
     for name, value, good, allowed in _limits(config):
         if not good:
             raise ConfigError(f"bad value {value} ({name}): it must be {allowed}")
@@ -491,6 +499,26 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     if isinstance(n, BatchNorm):
         batches = n.population_batches
         yield "norm.population_batches", batches, batches >= 1, "1 or more"
+    yield from _studies(c)
+
+
+def _studies(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
+    """The same of the studies: what network each needs."""
+    plain, batch = isinstance(c.norm, NoNorm), isinstance(c.norm, BatchNorm)
+    suits = {
+        "identity-transform": (plain, "norm=none"),
+        "scale-invariance": (
+            plain or (batch and not _after(c.norm)),
+            "norm=none, or norm=batch with norm.placement=pre",
+        ),
+        "inference": (batch, "norm=batch"),
+    }
+    for name in c.studies:
+        good, needs = suits[name]
+        yield "studies", name, good, f"left out, or measured with {needs}"
+        yield "model", c.model.name, isinstance(c.model, Mlp), f"mlp for studies=[{name}]"
+        size = c.train.batch_size
+        yield "train.batch_size", size, size >= 2, f"2 or more for studies=[{name}]"
 
 
 def _after(norm: Norm) -> bool:

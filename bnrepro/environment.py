@@ -29,6 +29,7 @@ RUN_MAKING = (
     "models",
     "optimizers",
     "probes",
+    "studies",
     "train",
 )
 """The modules and sub-packages whose code decides what numbers a run has."""

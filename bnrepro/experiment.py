@@ -7,7 +7,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from bnrepro.jacobian import singular_values
 from bnrepro.probes import Probe
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun, to_bytes
+from bnrepro.studies import measure
 from bnrepro.tracking import Tracker
 from bnrepro.train import DivergedError, Position, score, train
 
@@ -272,6 +272,7 @@ class Training:
         rows = stored.metrics()
         done = diverged is None
         train_accuracy, train_loss = self._train_score() if done else (None, None)
+        studied = measure(self._model, self._dataset, self._config) if done else None
         summary: dict[str, Any] = {
             "steps": position.step if done else diverged,
             "test_accuracy": rows[-1].get("test_accuracy") if done else None,
@@ -282,6 +283,7 @@ class Training:
             "train_accuracy": train_accuracy,
             "train_loss_inference": train_loss,
             "diverged_at": diverged,
+            "studies": studied,
         }
         if self._tracker:
             if self._config.probe.every:
@@ -313,15 +315,9 @@ class Training:
 
     def _population_batches(self, count: int) -> list[Tensor]:
         """Whole training batches of an order that no epoch had."""
-        split, size = self._dataset.train, self._config.train.batch_size
-        batches: list[Tensor] = []
-        epoch = np.iinfo(np.int64).max
-        while len(batches) < count:
-            order = data.permutation(self._config.seed, epoch, len(split.labels))
-            rows = order.to(split.labels.device).split(size)
-            batches += [split.images[row] for row in rows if len(row) == size]
-            epoch -= 1
-        return batches[:count]
+        images, size = self._dataset.train.images, self._config.train.batch_size
+        rows = data.unseen_batches(self._config.seed, len(images), size, count)
+        return [images[row] for row in rows]
 
     def close(self) -> None:
         """Close what is open, however the run ended."""

@@ -57,6 +57,8 @@ def plausible(chance: random.Random) -> list[str]:
         "train.checkpoint_every": COUNTS,
         "probe.every": COUNTS,
         "probe.size": COUNTS,
+        "probe.jacobian": ("true", "false"),
+        "studies": ("[]", "[inference]", "[scale-invariance]", "[identity-transform]"),
         "seed": ("0", "1", "9223372036854775807", "-1"),
         "tensorboard": ("true", "false"),
         "dataset.validation": ("1", "100", "1436", "2000"),

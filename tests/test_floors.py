@@ -41,6 +41,7 @@ FLOORS = {
     "tracking": 2,
     "probes": 3,  # measures what `models` builds: it asks there for the nonlinearities
     "jacobian": 3,
+    "studies": 3,
     "train": 3,
     "experiment": 4,
     "report": 4,
@@ -53,8 +54,8 @@ FLOORS = {
 }
 """The floor of every module or sub-package directly below `bnrepro`."""
 
-MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "tracking", "train",
-         "experiment", "bench"}  # fmt: skip
+MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "studies",
+         "tracking", "train", "experiment", "bench"}  # fmt: skip
 READS = {"report", "claims", "claim", "stats"}
 LIGHT = {"store", "config", *READS}
 """Loaded without torch and without Hydra."""

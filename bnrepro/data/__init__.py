@@ -5,7 +5,7 @@ functions that need them.
 """
 
 from bnrepro.data.copies import Entry, fetch, import_copy, inventory, verify
-from bnrepro.data.dataset import Dataset, Split, load, permutation
+from bnrepro.data.dataset import Dataset, Split, load, permutation, unseen_batches
 from bnrepro.data.inputs import INPUTS
 from bnrepro.data.known import NAMES
 
@@ -20,5 +20,6 @@ __all__ = [
     "inventory",
     "load",
     "permutation",
+    "unseen_batches",
     "verify",
 ]

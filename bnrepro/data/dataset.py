@@ -186,3 +186,17 @@ def permutation(seed: int, epoch: int, n: int) -> Tensor:
     # the entropy instead, a seed of more than 32 bits could collide with another (seed, epoch).
     bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
     return torch.from_numpy(np.argsort(bits.random_raw(n), kind="stable"))
+
+
+def unseen_batches(seed: int, n: int, size: int, count: int) -> list[Tensor]:
+    """`count` whole batches of `size` of n images, in orders that no epoch of training has.
+
+    int64 (size,) each; `size` is at most n.
+    """
+    batches: list[Tensor] = []
+    epoch = np.iinfo(np.int64).max
+    while len(batches) < count:
+        rows = permutation(seed, epoch, n).split(size)
+        batches += [row for row in rows if len(row) == size]
+        epoch -= 1
+    return batches[:count]
