@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnrepro.errors import ConfigError
 
@@ -42,6 +42,16 @@ class Activation(Enum):
     tanh = "tanh"
 
 
+class Inputs(Enum):
+    """How pixels are scaled: the data set's own way (`default`), or well or badly on purpose."""
+
+    default = "default"
+    standardized = "standardized"
+    raw = "raw"
+    shifted = "shifted"
+    uneven = "uneven"
+
+
 class Device(Enum):
     """Where tensors live; `auto` is CUDA where there is one."""
 
@@ -52,11 +62,16 @@ class Device(Enum):
 
 @dataclass
 class Dataset:
-    """Which images: `root` holds the files, `validation` images of training are held out."""
+    """Which images: `root` holds the files, `validation` images of training are held out.
+
+    Of the others the first `limit`, in an order that is as good as random, are trained on.
+    """
 
     name: str = MISSING
     root: str = MISSING
     validation: int = MISSING
+    limit: int | None = None
+    inputs: Inputs = Inputs.default
 
 
 @dataclass
@@ -106,18 +121,35 @@ class BatchNorm(Norm):
     """Batch normalization: `momentum` in PyTorch's sense, new = (1-m)·old + m·batch.
 
     `population_batches` is the number of training batches whose statistics are averaged at the
-    end of the run for inference as Algorithm 2 has it.
+    end of the run for inference as Algorithm 2 has it. `keep_bias` leaves the layer before its
+    bias, which β makes useless.
     """
 
     eps: float = MISSING
     momentum: float | None = MISSING
     placement: Placement = MISSING
     population_batches: int = MISSING
+    keep_bias: bool = False
 
 
 @dataclass
 class TorchNorm(BatchNorm):
     """`torch.nn.BatchNorm*`, for comparison."""
+
+
+@dataclass
+class DetachedNorm(Norm):
+    """Normalization outside the gradient step (§2), before the nonlinearity, without γ and β.
+
+    `scaling` divides by the deviation as well as taking the mean away. The bias of the layer before
+    is what §2 is about: it stays.
+    """
+
+    placement: ClassVar[Placement] = Placement.pre
+    keep_bias: ClassVar[bool] = True
+    scaling: bool = MISSING
+    eps: float = MISSING
+    momentum: float | None = MISSING
 
 
 @dataclass
@@ -202,10 +234,14 @@ class Train:
 
 @dataclass
 class Probe:
-    """How often (0: never) and on how many training images the activations are measured."""
+    """How often (0: never) and on how many training images the activations are measured.
+
+    `jacobian` measures the singular values of the Jacobians between hidden layers as well (§3.3).
+    """
 
     every: int = MISSING
     size: int = MISSING
+    jacobian: bool = False
 
 
 @dataclass
@@ -246,12 +282,13 @@ class Config:
     device: Device = MISSING
     threads: int = MISSING
     tensorboard: bool = MISSING
+    studies: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
 
 
 OPTIONS: Mapping[str, Mapping[str, type]] = {
     "dataset": {"mnist": Mnist, "cifar10": Cifar10, "digits": Digits, "folder": Folder},
-    "norm": {"batch": BatchNorm, "none": NoNorm, "torch": TorchNorm},
+    "norm": {"batch": BatchNorm, "none": NoNorm, "torch": TorchNorm, "detached": DetachedNorm},
     "model": {"mlp": Mlp},
     "init": {"gaussian": Init, "xavier": Init, "he": Init},
     "optimizer": {"sgd": Sgd, "adam": Adam},
@@ -263,9 +300,21 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 }
 """The closed table: the options of every group and the dataclass of each."""
 
+STUDIES = ("identity-transform", "scale-invariance", "inference")
+"""What can be measured of the network a run ends with, see `bnrepro.studies`."""
+
 NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "dataset.mirror")
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
+
+ADDED: Mapping[str, Any] = {
+    "dataset.inputs": "default",
+    "dataset.limit": None,
+    "norm.keep_bias": False,
+    "probe.jacobian": False,
+    "studies": [],
+}
+"""Settings younger than some runs, and the value at which a run is the one it was without them."""
 
 
 def parse(composed: DictConfig) -> Config:
@@ -392,6 +441,9 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: naming the setting, its value and what it may be.
     """
+    for name in config.studies:
+        if name not in STUDIES:
+            raise ConfigError(unknown("study", name, STUDIES))
     for name, value, good, allowed in _limits(config):
         if not good:
             raise ConfigError(f"bad value {value} ({name}): it must be {allowed}")
@@ -414,6 +466,7 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "dataset.root", repr(d.root), bool(d.root), "a folder's name"
     held_out = isinstance(d, Folder) and d.validation is None
     yield "dataset.validation", d.validation, held_out or d.validation >= 1, "1 or more"
+    yield "dataset.limit", d.limit, d.limit is None or d.limit >= 1, "1 or more, or null for all"
     if isinstance(d, Mnist | Cifar10) and d.mirror is not None:
         web = d.mirror.startswith(("https://", "http://"))
         yield "dataset.mirror", d.mirror, web, "an http(s) address"
@@ -438,15 +491,44 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     if isinstance(c.schedule, DecaySchedule):
         final = c.schedule.final
         yield "schedule.final", final, 0 < final <= 1, "in (0, 1]"
-    if isinstance(c.norm, BatchNorm):
-        n = c.norm
+    n = c.norm
+    if isinstance(n, BatchNorm | DetachedNorm):
         yield "norm.eps", n.eps, finite(n.eps) and n.eps > 0, "a finite number above 0"
         rate = n.momentum is None or 0 <= n.momentum <= 1
         yield "norm.momentum", n.momentum, rate, "in [0, 1], or null for a cumulative average"
-        batches = n.population_batches
-        yield "norm.population_batches", batches, batches >= 1, "1 or more"
         enough = t.batch_size >= 2
         yield "train.batch_size", t.batch_size, enough, "2 or more with batch normalization"
+    between = isinstance(m, Mlp) and len(m.hidden) >= 2 and not _after(n)
+    allowed = "false without two hidden layers, or with a norm after the nonlinearity"
+    yield "probe.jacobian", p.jacobian, between or not p.jacobian, allowed
+    if isinstance(n, BatchNorm):
+        batches = n.population_batches
+        yield "norm.population_batches", batches, batches >= 1, "1 or more"
+    yield from _studies(c)
+
+
+def _studies(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
+    """The same of the studies: what network each needs."""
+    plain, batch = isinstance(c.norm, NoNorm), isinstance(c.norm, BatchNorm)
+    suits = {
+        "identity-transform": (plain, "norm=none"),
+        "scale-invariance": (
+            plain or (batch and not _after(c.norm)),
+            "norm=none, or norm=batch with norm.placement=pre",
+        ),
+        "inference": (batch, "norm=batch"),
+    }
+    for name in c.studies:
+        good, needs = suits[name]
+        yield "studies", name, good, f"left out, or measured with {needs}"
+        yield "model", c.model.name, isinstance(c.model, Mlp), f"mlp for studies=[{name}]"
+        size = c.train.batch_size
+        yield "train.batch_size", size, size >= 2, f"2 or more for studies=[{name}]"
+
+
+def _after(norm: Norm) -> bool:
+    """Whether there is a normalization after the nonlinearity."""
+    return isinstance(norm, BatchNorm) and norm.placement is Placement.post
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -486,7 +568,11 @@ def what_is_computed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, by dotted names, that make this run another run."""
     skipped = tuple(f"{name}." for name in NOT_THE_EXPERIMENT)
     settings = flat(values).items()
-    return {name: value for name, value in settings if not f"{name}.".startswith(skipped)}
+    return {
+        name: value
+        for name, value in settings
+        if not f"{name}.".startswith(skipped) and not (name in ADDED and value == ADDED[name])
+    }
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +16,11 @@ from bnrepro.batchnorm import population_statistics
 from bnrepro.data import Dataset
 from bnrepro.display import Display
 from bnrepro.errors import CheckpointError, ConfigError, Interrupted
+from bnrepro.jacobian import singular_values
 from bnrepro.probes import Probe
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun, to_bytes
+from bnrepro.studies import measure
 from bnrepro.tracking import Tracker
 from bnrepro.train import DivergedError, Position, score, train
 
@@ -80,7 +81,7 @@ def history(facts: dict[str, Any], config: c.Config, writer: RunWriter) -> dict[
             "run.allow_drift=true goes on all the same, run.overwrite=true begins anew"
         )
     drift += c.differences(c.to_dict(config), stored.config())
-    again = {"began": facts["began"], "argv": facts["argv"], "git": facts["git"], "drift": drift}
+    again = {name: facts[name] for name in ("began", "argv", "git", "code")} | {"drift": drift}
     return {**began, "resumes": [*began.get("resumes", []), again]}
 
 
@@ -91,7 +92,9 @@ def load(config: c.Config) -> Dataset:
         d.name,
         Path(d.root),
         validation=d.validation,
+        limit=d.limit,
         binary=d.binary if isinstance(d, c.Mnist) else False,
+        inputs=d.inputs.value,
         mirror=d.mirror if isinstance(d, c.Mnist | c.Cifar10) else None,
     )
 
@@ -109,7 +112,7 @@ def fit(config: c.Config, images: int) -> None:
         raise ConfigError(
             f"bad value {config.probe.size} (probe.size): it must be {images} or less"
         )
-    if isinstance(config.norm, c.BatchNorm) and images % size == 1:
+    if isinstance(config.norm, c.BatchNorm | c.DetachedNorm) and images % size == 1:
         raise ConfigError(
             f"bad value {size} (train.batch_size): it leaves an epoch's last batch a single image, "
             "which batch normalization cannot train on: choose another"
@@ -144,7 +147,8 @@ class Training:
         self._config, self._writer, self._display = config, writer, display
         self._dataset, self._model, self._stop = dataset, model, stop
         self._optimizer = optimizers.build(config.optimizer, model.parameters())
-        self._probe = Probe(model, dataset.train.images[: config.probe.size])
+        self._probed = dataset.train.images[: config.probe.size]
+        self._probe = Probe(model, self._probed)
         self._layers = [name for name, _ in models.nonlinearities(model)]
         self._tracker: Tracker | None = None
 
@@ -231,6 +235,8 @@ class Training:
     def probe(self, step: int) -> None:
         """Measure the activations."""
         arrays = self._probe.measure()
+        if self._config.probe.jacobian:
+            arrays |= singular_values(self._model, self._probed)
         self._writer.probe(step, arrays)
         if self._tracker:
             self._tracker.probe(step, arrays)
@@ -271,6 +277,8 @@ class Training:
         _, accuracies = stored.curve("test_accuracy")
         rows = stored.metrics()
         done = diverged is None
+        train_accuracy, train_loss = self._train_score() if done else (None, None)
+        studied = measure(self._model, self._dataset, self._config) if done else None
         summary: dict[str, Any] = {
             "steps": position.step if done else diverged,
             "test_accuracy": rows[-1].get("test_accuracy") if done else None,
@@ -278,7 +286,10 @@ class Training:
             "validation_accuracy": rows[-1].get("validation_accuracy") if done else None,
             "population_test_accuracy": self._population_accuracy() if done else None,
             "train_loss": rows[-1].get("train_loss") if done else None,
+            "train_accuracy": train_accuracy,
+            "train_loss_inference": train_loss,
             "diverged_at": diverged,
+            "studies": studied,
         }
         if self._tracker:
             if self._config.probe.every:
@@ -292,6 +303,12 @@ class Training:
         self._writer.finish(state, summary["steps"], summary)
         return {"status": state, **summary}
 
+    def _train_score(self) -> tuple[float, float]:
+        """Accuracy and mean loss on the whole training split, in inference mode."""
+        self._model.eval()
+        with torch.no_grad():
+            return score(self._model, self._dataset.train)
+
     def _population_accuracy(self) -> float | None:
         """Test accuracy with the population statistics of Algorithm 2; None without any BN."""
         norm = self._config.norm
@@ -304,15 +321,9 @@ class Training:
 
     def _population_batches(self, count: int) -> list[Tensor]:
         """Whole training batches of an order that no epoch had."""
-        split, size = self._dataset.train, self._config.train.batch_size
-        batches: list[Tensor] = []
-        epoch = np.iinfo(np.int64).max
-        while len(batches) < count:
-            order = data.permutation(self._config.seed, epoch, len(split.labels))
-            rows = order.to(split.labels.device).split(size)
-            batches += [split.images[row] for row in rows if len(row) == size]
-            epoch -= 1
-        return batches[:count]
+        images, size = self._dataset.train.images, self._config.train.batch_size
+        rows = data.unseen_batches(self._config.seed, len(images), size, count)
+        return [images[row] for row in rows]
 
     def close(self) -> None:
         """Close what is open, however the run ended."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bnrepro import config as c
 from bnrepro.batchnorm import BatchNorm1d
+from bnrepro.detached import DetachedNorm
 
 ACTIVATIONS: dict[c.Activation, Callable[[], nn.Module]] = {
     c.Activation.sigmoid: nn.Sigmoid,
@@ -45,15 +46,18 @@ class Mlp(nn.Sequential):
         linear -> [norm, if pre] -> nonlinearity -> [norm, if post] -> [dropout]
 
     Where the norm stands directly behind the linear layer, that layer has no bias: the
-    normalization subtracts it and β takes its place (§3.2).
+    normalization subtracts it and β takes its place (§3.2). With `keep_bias`, or a norm outside
+    the gradient step, it has one all the same.
     """
 
     def __init__(self, inputs: int, classes: int, model: c.Mlp, norm: c.Norm) -> None:
         super().__init__()
         self.add_module("flatten", nn.Flatten())
-        placement = norm.placement if isinstance(norm, c.BatchNorm) else None
+        placement, bias = None, True
+        if isinstance(norm, c.BatchNorm | c.DetachedNorm):
+            placement = norm.placement
+            bias = norm.keep_bias or placement is not c.Placement.pre
         for depth, (fan_in, width) in enumerate(pairwise([inputs, *model.hidden]), start=1):
-            bias = placement is not c.Placement.pre
             self.add_module(f"linear{depth}", nn.Linear(fan_in, width, bias=bias))
             if placement is c.Placement.pre:
                 self.add_module(f"norm{depth}", normalization(norm, width))
@@ -67,6 +71,8 @@ class Mlp(nn.Sequential):
 
 def normalization(norm: c.Norm, features: int) -> nn.Module:
     """The normalization layer a configuration names, for (N, features) activations."""
+    if isinstance(norm, c.DetachedNorm):
+        return DetachedNorm(features, norm.eps, norm.momentum, norm.scaling)
     assert isinstance(norm, c.BatchNorm)
     layer = nn.BatchNorm1d if isinstance(norm, c.TorchNorm) else BatchNorm1d
     return layer(features, eps=norm.eps, momentum=norm.momentum)
@@ -107,3 +113,10 @@ def weighted(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             yield name, module.weight
+
+
+def biased(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name and bias of every layer that multiplies and has one, from the input to the output."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+            yield name, module.bias

@@ -6,7 +6,8 @@ is the same to the last bit whether it is probed or not.
 
 Of every unit of every layer it keeps the 15th, 50th and 85th percentile (Fig. 1b, c), mean,
 standard deviation, how often it is saturated, and how far its distribution has moved; of every
-layer a histogram; of every weight matrix its norm and that of its gradient in the last step.
+layer a histogram; of every weight matrix its norm and that of its gradient in the last step; of
+every bias its norm.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bnrepro.batchnorm import batch_statistics
-from bnrepro.models import nonlinearities, weighted
+from bnrepro.models import biased, nonlinearities, weighted
 
 PERCENTILES = (15, 50, 85)
 """The percentiles of Fig. 1b and c."""
@@ -70,7 +71,8 @@ class Probe:
 
         For every nonlinearity with U units: `percentiles` (U, 3), `mean`, `std`, `saturated`,
         `moved`, `moved_total` (U,), `counts` (B,), `edges` (B + 1,). For every layer with weights:
-        `weight_norm` and, after a first step, `gradient_norm`, both ().
+        `weight_norm` and, after a first step, `gradient_norm`, both (); `bias_norm` () where it has
+        a bias.
         """
         found: dict[str, np.ndarray] = {}
         for name, inputs in self._inputs().items():
@@ -80,6 +82,8 @@ class Probe:
             found[f"{name}/weight_norm"] = np.array(weight.detach().norm().item(), np.float32)
             if weight.grad is not None:
                 found[f"{name}/gradient_norm"] = np.array(weight.grad.norm().item(), np.float32)
+        for name, bias in biased(self._model):
+            found[f"{name}/bias_norm"] = np.array(bias.detach().norm().item(), np.float32)
         return found
 
     @torch.no_grad()

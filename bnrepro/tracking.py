@@ -92,7 +92,7 @@ class Tracker:
                 self._writer.add_scalar(f"{what}/{layer}", float(values.mean()), step)
                 if what == "saturated":
                     self._writer.add_scalar(f"dead/{layer}", float((values == 1).mean()), step)
-            elif what in ("weight_norm", "gradient_norm"):
+            elif what in ("weight_norm", "gradient_norm", "bias_norm"):
                 self._writer.add_scalar(f"{what}/{layer}", float(values), step)
 
     def _histogram(self, step: int, layer: str, counts: np.ndarray, edges: np.ndarray) -> None:

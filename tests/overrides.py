@@ -40,7 +40,7 @@ COUNTS = ("0", "1", "2", "3", "7", "60", "1000", "1292", "5000")
 
 def plausible(chance: random.Random) -> list[str]:
     """Some settings of one run on digits, each of the right type and many at their limits."""
-    norm = chance.choice(["batch", "none", "torch"])
+    norm = chance.choice(["batch", "none", "torch", "detached"])
     optimizer = chance.choice(["sgd", "adam"])
     choices = {
         "model.hidden": ("[1]", "[3]", "[30,20]", "[5,1,5]", "[]", "[0]"),
@@ -57,17 +57,24 @@ def plausible(chance: random.Random) -> list[str]:
         "train.checkpoint_every": COUNTS,
         "probe.every": COUNTS,
         "probe.size": COUNTS,
+        "probe.jacobian": ("true", "false"),
+        "studies": ("[]", "[inference]", "[scale-invariance]", "[identity-transform]"),
         "seed": ("0", "1", "9223372036854775807", "-1"),
         "tensorboard": ("true", "false"),
         "dataset.validation": ("1", "100", "1436", "2000"),
+        "dataset.inputs": ("default", "standardized", "raw", "shifted", "uneven"),
+        "dataset.limit": ("null", *COUNTS),
         "tags": ("[]", "[a]", "['b c',ä]"),
     }
     if norm != "none":
+        choices |= {"norm.eps": NUMBERS, "norm.momentum": ("null", *NUMBERS)}
+    if norm == "detached":
+        choices["norm.scaling"] = ("true", "false")
+    if norm in ("batch", "torch"):
         choices |= {
-            "norm.eps": NUMBERS,
-            "norm.momentum": ("null", *NUMBERS),
             "norm.placement": ("pre", "post"),
             "norm.population_batches": COUNTS,
+            "norm.keep_bias": ("true", "false"),
         }
     if optimizer == "sgd":
         choices["optimizer.momentum"] = ("0", "0.9", "0.999999", "1")

@@ -31,7 +31,7 @@ def ask(shell: str, words: list[str]) -> list[str]:
     ("words", "answers"),
     [
         (["tr"], ["train"]),
-        (["train", "norm="], ["norm=batch", "norm=none", "norm=torch"]),
+        (["train", "norm="], ["norm=batch", "norm=detached", "norm=none", "norm=torch"]),
         (["train", "norm=to"], ["norm=torch"]),
         (["train", "norm=none", "experiment=f"], ["experiment=fig1"]),
         (["train", "optimizer.l"], ["optimizer.lr="]),

@@ -22,6 +22,7 @@ DEFAULT = launch.compose([]).config
         ("optimizer.momentum=1", "[0, 1)"), ("optimizer.weight_decay=-1", "weight_decay"),
         ("norm.eps=0", "norm.eps"), ("norm.momentum=1.5", "norm.momentum"),
         ("norm.placement=mid", "pre, post"), ("norm.population_batches=0", "1 or more"),
+        ("norm.keep_bias=maybe", "norm.keep_bias"),
         ("train.steps=0", "1 or more"), ("train.steps=1e3", "Integer"),
         ("train.batch_size=1", "2 or more"), ("train.eval_every=0", "1 or more"),
         ("probe.every=-1", "0 (never)"), ("probe.size=1", "2 or more"),
@@ -31,6 +32,8 @@ DEFAULT = launch.compose([]).config
         ("seed=-1", "seed"), ("seed=1.5", "Integer"), ("seed=on", "Integer"),
         ("threads=0", "threads"), ("device=gpu", "auto, cpu, cuda"),
         ("dataset.validation=0", "1 or more"), ("dataset.mirror=ftp://x", "http"),
+        ("dataset.inputs=grey", "default, standardized, raw, shifted, uneven"),
+        ("dataset.limit=0", "1 or more, or null"), ("dataset.limit=1.5", "Integer"),
         ("dataset.root=", "dataset.root"), ("dataset.binary=maybe", "dataset.binary"),
         ("~seed", "seed="), ("~norm", "batch, none, torch"), ("train=1", "Train"),
         ("+foo.bar=1", "foo"), ("+train.foo=1", "train.foo"), ("optimizer=adamm", "'adam'"),
@@ -44,6 +47,29 @@ def test_what_cannot_work_is_refused(override: str, told: str) -> None:
     with pytest.raises(ConfigError) as error:
         launch.compose([override])
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("norm.eps=0", "norm.eps"), ("norm.momentum=-1", "norm.momentum"),
+        ("norm.scaling=maybe", "norm.scaling"), ("train.batch_size=1", "2 or more"),
+        ("norm.placement=pre", "no setting 'norm.placement'"),
+        ("norm.population_batches=1", "no setting 'norm.population_batches'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_outside_the_gradient_is_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        launch.compose(["norm=detached", override])
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize("other", ["model.hidden=[9]", "norm.placement=post"])
+def test_jacobians_between_layers_need_layers_with_the_norm_between(other: str) -> None:
+    launch.compose([other])
+    assert launch.compose(["probe.jacobian=true"]).config.probe.jacobian
+    with pytest.raises(ConfigError, match=r"\(probe\.jacobian\): it must be false without two"):
+        launch.compose(["probe.jacobian=true", other])
 
 
 def test_a_setting_of_another_option_is_told_apart_from_an_unknown_one() -> None:
@@ -87,6 +113,19 @@ def test_differences_name_what_makes_another_run_and_nothing_else() -> None:
     assert 'norm.name: "batch" -> "none"' in found
     assert "seed: 0 -> 1" in found
     assert "norm.eps: 1e-05 -> not set" in found
+
+
+def test_settings_that_were_added_leave_older_runs_what_they_were() -> None:
+    now = c.to_dict(launch.compose([]).config)
+    assert {name: c.flat(now)[name] for name in c.ADDED} == c.ADDED
+    before = {group: dict(v) if isinstance(v, dict) else v for group, v in now.items()}
+    for name in c.ADDED:
+        group, _, key = name.rpartition(".")
+        del (before[group] if group else before)[key]
+    assert c.what_is_computed(now) == c.what_is_computed(before)
+    assert c.differences(now, before) == c.differences(before, now) == []
+    raw = c.to_dict(launch.compose(["dataset.inputs=raw"]).config)
+    assert c.differences(raw, before) == ['dataset.inputs: not set -> "raw"']
 
 
 def test_cfg_prints_what_would_run_and_runs_nothing(

@@ -24,11 +24,14 @@ import pytest
 import torch
 from PIL import Image
 
+from bnrepro.config import Inputs
 from bnrepro.data import (
     Dataset,
+    Split,
     fetch,
     folders,
     import_copy,
+    inputs,
     inventory,
     known,
     load,
@@ -414,6 +417,33 @@ def test_size_of_the_validation_split(mini_mnist: Mini, tmp_path: Path) -> None:
             load("mnist", tmp_path, validation=v)
 
 
+def test_a_limit_trains_on_the_first_and_changes_nothing_else(
+    mini_mnist: Mini, tmp_path: Path
+) -> None:
+    write_all(tmp_path / "MNIST/raw", idx_files(mini_mnist))
+    whole = load("mnist", tmp_path, validation=7)
+    for limit in (1, 12, 33):
+        few = load("mnist", tmp_path, validation=7, limit=limit)
+        assert_same(few, dataclasses.replace(whole, train=Split(
+            whole.train.images[:limit], whole.train.labels[:limit]
+        )))  # fmt: skip
+        assert len(few.train) == limit
+    for limit in (0, -1, 34):
+        with pytest.raises(ConfigError, match=r"dataset\.limit\): choose 1 to 33"):
+            load("mnist", tmp_path, validation=7, limit=limit)
+
+
+def test_a_scale_is_of_the_images_within_the_limit(mini_cifar10: Mini, tmp_path: Path) -> None:
+    import_copy("cifar10", write_all(tmp_path / "png", mini_cifar10.files()), tmp_path)
+    train = np.stack([pixels for pixels, _ in mini_cifar10.in_order("train")[10:15]])
+    own = load("cifar10", tmp_path, limit=5)
+    mean, std = train.mean((0, 2, 3), keepdims=True), train.std((0, 2, 3), keepdims=True)
+    assert own.train.images.numpy() == pytest.approx((train - mean) / std, abs=1e-5)
+    pooled = load("cifar10", tmp_path, limit=5, inputs="standardized")
+    expected = (train - train.mean()) / train.std()
+    assert pooled.train.images.numpy() == pytest.approx(expected, abs=1e-5)
+
+
 def test_cifar10_is_scaled_by_what_is_trained_on(mini_cifar10: Mini, tmp_path: Path) -> None:
     import_copy("cifar10", write_all(tmp_path / "png", mini_cifar10.files()), tmp_path)
     data = load("cifar10", tmp_path)
@@ -425,6 +455,86 @@ def test_cifar10_is_scaled_by_what_is_trained_on(mini_cifar10: Mini, tmp_path: P
     std = train.std((0, 2, 3), keepdims=True)
     assert data.train.images.numpy() == pytest.approx((train - mean) / std, abs=1e-5)
     assert data.test.images.numpy() == pytest.approx((test - mean) / std, abs=1e-5)
+
+
+# --- inputs scaled well and badly
+
+
+def place(name: str, request: pytest.FixtureRequest, folder: Path) -> Path:
+    """A miniature of a data set below a folder."""
+    if name in ("mnist", "cifar10"):
+        made = request.getfixturevalue(f"mini_{name}")
+        import_copy(name, write_all(folder / "png", made.files()), folder / "root")
+    if name == "folder":
+        write_all(folder / "root", own_images())
+    return folder / "root"
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "digits", "folder"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_inputs_are_rescaled_by_all_pixels_that_are_trained_on(
+    name: str, binary: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    root = place(name, request, tmp_path)
+    splits = "train", "validation", "test"
+
+    def loaded(inputs: str) -> list[np.ndarray]:
+        data = load(name, root, binary=binary, inputs=inputs, validation=3)
+        assert data.fingerprint == plain.fingerprint
+        for split in splits:
+            assert getattr(data, split).images.dtype == torch.float32
+            assert torch.equal(getattr(data, split).labels, getattr(plain, split).labels)
+        return [getattr(data, split).images.double().numpy() for split in splits]
+
+    plain = load(name, root, binary=binary, validation=3)
+    raw = loaded("raw")
+    if name != "cifar10":  # the others' own scaling is a division
+        top = {"digits": 16}.get(name, 1 if name == "mnist" and binary else 255)
+        for ours, split in zip(raw, splits, strict=True):
+            shown = getattr(plain, split).images.double().numpy() * top
+            stored = shown * 255 if name == "mnist" and binary else shown
+            assert ours == pytest.approx(stored, abs=1e-4)
+    assert all(np.array_equal(values, values.round()) for values in raw)
+    assert max(values.max() for values in raw) == (16 if name == "digits" else 255)
+    mean, std = raw[0].mean(), raw[0].std()
+    standardized = loaded("standardized")
+    factors = None
+    shifted, uneven = loaded("shifted"), loaded("uneven")
+    for i in range(len(splits)):
+        assert standardized[i] == pytest.approx((raw[i] - mean) / std, abs=1e-5)
+        assert shifted[i] == pytest.approx(standardized[i] + 3, abs=1e-5)
+        found = uneven[i] / np.where(standardized[i] == 0, np.nan, standardized[i])
+        factors = np.nanmean(found, axis=0) if factors is None else factors
+        assert uneven[i] == pytest.approx(standardized[i] * factors, abs=1e-4)
+    assert factors is not None
+    assert factors.shape == plain.image_shape
+    assert len(np.unique(factors.round(9))) == factors.size
+
+
+def test_uneven_factors_are_log_uniform_and_stay_what_they_are() -> None:
+    found = inputs.factors((3, 32, 32)).double().numpy()
+    assert found.shape == (3, 32, 32)
+    assert 0.03 <= found.min() < 0.0301
+    assert 29.9 < found.max() <= 30
+    share = np.log(found / 0.03) / np.log(1000)
+    assert np.histogram(share, 8, (0, 1))[0] == pytest.approx(384, abs=4 * np.sqrt(384))
+    pinned = [2.4434662, 0.1934111, 0.0398146]
+    assert inputs.factors((1, 2, 2)).flatten()[:3].tolist() == pytest.approx(pinned, rel=1e-5)
+
+
+def test_what_cannot_be_standardized_is_told(tmp_path: Path) -> None:
+    flat = {f"{part}/a/{i}.png": png(np.full((1, 2, 2), 7, np.uint8))
+            for part in ("train", "test") for i in range(12)}  # fmt: skip
+    write_all(tmp_path, flat)
+    assert load("folder", tmp_path, inputs="raw").train.images.unique().tolist() == [7]
+    with pytest.raises(ConfigError, match=r"dataset\.inputs=uneven.*use dataset\.inputs=raw"):
+        load("folder", tmp_path, inputs="uneven")
+    with pytest.raises(ConfigError, match=r"dataset\.inputs\): choose one of default, stand"):
+        load("folder", tmp_path, inputs="whitened")
+
+
+def test_the_configuration_knows_the_same_inputs() -> None:
+    assert tuple(choice.value for choice in Inputs) == inputs.INPUTS
 
 
 def test_moving_to_a_device_moves_everything(tmp_path: Path) -> None:

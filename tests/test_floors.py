@@ -23,10 +23,11 @@ FLOORS = {
     "": 0,  # bnrepro/__init__.py: the version, and nothing else
     "errors": 0,
     "atomic": 0,
+    "batchnorm": 0,  # torch alone: `detached` is a layer of its kind
     "figures": 1,  # arrays in, a figure out: knows nothing of a run
     "display": 1,
     "signals": 1,
-    "batchnorm": 1,
+    "detached": 1,
     "data": 1,
     "config": 1,
     "store": 1,
@@ -39,6 +40,8 @@ FLOORS = {
     "environment": 2,
     "tracking": 2,
     "probes": 3,  # measures what `models` builds: it asks there for the nonlinearities
+    "jacobian": 3,
+    "studies": 3,
     "train": 3,
     "experiment": 4,
     "report": 4,
@@ -51,7 +54,8 @@ FLOORS = {
 }
 """The floor of every module or sub-package directly below `bnrepro`."""
 
-MAKES = {"batchnorm", "data", "models", "probes", "tracking", "train", "experiment", "bench"}
+MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "studies",
+         "tracking", "train", "experiment", "bench"}  # fmt: skip
 READS = {"report", "claims", "claim", "stats"}
 LIGHT = {"store", "config", *READS}
 """Loaded without torch and without Hydra."""

@@ -1,5 +1,6 @@
 """The networks: which layers stand where, what their first weights are, what a gradient reaches."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,7 +9,8 @@ from torch import nn
 
 from bnrepro import config as c
 from bnrepro.batchnorm import BatchNorm1d
-from bnrepro.models import build, nonlinearities, weighted
+from bnrepro.detached import DetachedNorm
+from bnrepro.models import biased, build, nonlinearities, weighted
 
 PRE, POST = c.Placement.pre, c.Placement.post
 KINDS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -17,6 +19,14 @@ KINDS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 def batch(placement: c.Placement = PRE, kind: type[c.BatchNorm] = c.BatchNorm) -> c.BatchNorm:
     name = "torch" if kind is c.TorchNorm else "batch"
     return kind(name, eps=1e-3, momentum=0.25, placement=placement, population_batches=1)
+
+
+def detached(scaling: bool = False) -> c.DetachedNorm:
+    return c.DetachedNorm("detached", scaling, 1e-3, 0.25)
+
+
+def keeping(placement: c.Placement = PRE) -> c.BatchNorm:
+    return dataclasses.replace(batch(placement), keep_bias=True)
 
 
 def network(
@@ -48,6 +58,7 @@ def order(model: nn.Module) -> list[str]:
         (None, 0.0, "linear1 sigmoid1 linear2 sigmoid2"),
         (batch(PRE), 0.0, "linear1 norm1 sigmoid1 linear2 norm2 sigmoid2"),
         (batch(POST), 0.0, "linear1 sigmoid1 norm1 linear2 sigmoid2 norm2"),
+        (detached(), 0.0, "linear1 norm1 sigmoid1 linear2 norm2 sigmoid2"),
         (None, 0.5, "linear1 sigmoid1 dropout1 linear2 sigmoid2 dropout2"),
         (batch(PRE), 0.5, "linear1 norm1 sigmoid1 dropout1 linear2 norm2 sigmoid2 dropout2"),
         (batch(POST), 0.5, "linear1 sigmoid1 norm1 dropout1 linear2 sigmoid2 norm2 dropout2"),
@@ -64,8 +75,12 @@ def test_dropout_has_the_probability_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("norm", "has_bias"), [(None, True), (batch(PRE), False), (batch(POST), True)]
-)
+    ("norm", "has_bias"),
+    [
+        (None, True), (batch(PRE), False), (batch(POST), True), (keeping(PRE), True),
+        (keeping(POST), True), (detached(), True),
+    ],
+)  # fmt: skip
 def test_a_bias_is_left_out_only_where_the_norm_behind_it_would_cancel_it(
     norm: c.Norm | None, has_bias: bool
 ) -> None:
@@ -73,6 +88,9 @@ def test_a_bias_is_left_out_only_where_the_norm_behind_it_would_cancel_it(
     assert (model.linear1.bias is not None) == has_bias
     assert (model.linear2.bias is not None) == has_bias
     assert model.output.bias is not None
+    layers = ["linear1", "linear2", "output"] if has_bias else ["output"]
+    assert [name for name, _ in biased(model)] == layers
+    assert all(bias is model.get_submodule(name).bias for name, bias in biased(model))
 
 
 def test_a_bias_before_a_norm_would_indeed_have_been_cancelled() -> None:
@@ -90,6 +108,15 @@ def test_the_norm_is_ours_or_torchs_with_the_configured_numbers(kind: type[c.Bat
     for layer, width in ((model.norm1, 7), (model.norm2, 5)):
         assert type(layer) is expected
         assert (layer.num_features, layer.eps, layer.momentum) == (width, 1e-3, 0.25)
+
+
+@pytest.mark.parametrize("scaling", [False, True])
+def test_the_norm_outside_the_gradient_has_the_configured_numbers(scaling: bool) -> None:
+    model = network(detached(scaling))
+    for layer, width in ((model.norm1, 7), (model.norm2, 5)):
+        assert type(layer) is DetachedNorm
+        assert (layer.num_features, layer.eps, layer.momentum) == (width, 1e-3, 0.25)
+        assert layer.scaling is scaling
 
 
 @pytest.mark.parametrize("activation", KINDS)
@@ -119,7 +146,9 @@ def test_the_layers_with_weights_in_order() -> None:
 
 @pytest.mark.parametrize("name", ["gaussian", "xavier", "he"])
 @pytest.mark.parametrize(
-    "norm", [batch(PRE), batch(POST), batch(PRE, c.TorchNorm)], ids=["pre", "post", "torch"]
+    "norm",
+    [batch(PRE), batch(POST), batch(PRE, c.TorchNorm), keeping(), detached()],
+    ids=["pre", "post", "torch", "keeping", "detached"],
 )
 def test_the_same_seed_gives_the_same_weights_whatever_the_norm(norm: c.Norm, name: str) -> None:
     init = c.Init(name, 0.7)

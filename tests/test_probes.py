@@ -283,6 +283,21 @@ def test_the_norms_of_weights_and_gradients() -> None:
             assert found[f"{name}/{what}_norm"].shape == ()
 
 
+def test_the_norm_of_every_bias_there_is() -> None:
+    for norm, names in (("batch", ["output"]), ("none", ["linear1", "linear2", "output"])):
+        model = network(norm)
+        step(model, 2)
+        found = Probe(model, images()).measure()
+        assert [key for key in found if key.endswith("bias_norm")] == [
+            f"{name}/bias_norm" for name in names
+        ]
+        for name in names:
+            bias = getattr(model, name).bias.detach().double().numpy()
+            assert np.abs(bias).max() > 0
+            assert found[f"{name}/bias_norm"] == pytest.approx(np.sqrt((bias**2).sum()), rel=1e-5)
+            assert found[f"{name}/bias_norm"].shape == ()
+
+
 def test_convolutions_are_measured_over_all_places() -> None:
     model = nn.Sequential()
     model.add_module("conv", nn.Conv2d(1, 3, 2))

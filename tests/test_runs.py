@@ -11,7 +11,9 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, Command
+from torch import nn
 
+from bnrepro import data, launch, models
 from bnrepro.cli import main
 from bnrepro.store import StoredRun
 
@@ -106,6 +108,45 @@ def test_a_finished_run_typed_again_says_so_and_changes_nothing(
     assert len(list(run.folder.glob("events.out.tfevents.*"))) == 1
 
 
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_network_is_scored_on_what_it_was_trained_on(tmp_path: Path, norm: str) -> None:
+    run = train(tmp_path / "run", f"norm={norm}", "dataset.limit=500", "model.dropout=0.5")
+    summary, config = run.summary(), launch.compose([*SHORT, f"norm={norm}"]).config
+    assert summary is not None
+    digits = data.load("digits", "unused", limit=500)
+    model = models.build(config, digits.image_shape, 10)
+    model.load_state_dict(last_weights(run))
+    model.eval()  # by the moving averages: a checkpoint is older than those of Algorithm 2
+    with torch.no_grad():
+        logits = model(digits.train.images)
+    right = (logits.argmax(1) == digits.train.labels).sum().item()
+    assert summary["train_accuracy"] == right / 500
+    loss = nn.functional.cross_entropy(logits, digits.train.labels).item()
+    assert summary["train_loss_inference"] == pytest.approx(loss, rel=1e-5)
+    assert summary["train_loss"] != pytest.approx(loss, rel=1e-3)
+
+
+def test_the_images_trained_on_may_be_few_but_not_fewer_than_are_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = train(tmp_path / "few", "dataset.limit=100")
+    whole = train(tmp_path / "whole")
+    assert untimed(few) != untimed(whole)
+    for setting, told in (("dataset.limit=59", "batch_size"), ("dataset.limit=99", "probe.size"),
+                          ("dataset.limit=1298", "choose 1 to 1297")):  # fmt: skip
+        assert main(["train", *SHORT, f"run.dir={tmp_path / told}", setting]) == 2
+        assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("norm", ["batch", "torch", "detached"])
+def test_a_last_batch_of_one_image_is_refused_where_it_is_to_be_normalized(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], norm: str
+) -> None:
+    line = ["train", *SHORT, "dataset.limit=61", "probe.every=0", f"run.dir={tmp_path / norm}"]
+    assert main([*line, f"norm={norm}"]) == 2
+    assert "a single image" in capsys.readouterr().err
+
+
 def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ("norm=none", "model.activation=relu", "init=he", "optimizer.lr=1e12")
     run = train(tmp_path / "run", *overrides, "train.checkpoint_every=1")
@@ -113,6 +154,7 @@ def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert summary is not None
     assert run.status()["state"] == summary["status"] == "diverged"
     assert summary["test_accuracy"] is None
+    assert summary["train_accuracy"] is summary["train_loss_inference"] is None
     assert 1 <= summary["diverged_at"] <= 60
     assert f"not finite at step {summary['diverged_at']}" in capsys.readouterr().out
     assert all(row["step"] < summary["diverged_at"] for row in run.metrics())

@@ -116,6 +116,8 @@ def test_a_layers_mean_and_dead_share_are_shown(run: StoredRun, events: EventAcc
     norms = events.Scalars("gradient_norm/linear1")
     assert [p.step for p in norms] == [20, 40, 60]  # before a first step there is no gradient
     assert all(p.value > 0 for p in norms)
+    _, biases = run.probed("output/bias_norm")
+    assert [p.value for p in events.Scalars("bias_norm/output")] == biases.tolist()
 
 
 @pytest.mark.parametrize("rate", ["30", "1e6", "1e37"])

@@ -5,10 +5,12 @@ functions that need them.
 """
 
 from bnrepro.data.copies import Entry, fetch, import_copy, inventory, verify
-from bnrepro.data.dataset import Dataset, Split, load, permutation
+from bnrepro.data.dataset import Dataset, Split, load, permutation, unseen_batches
+from bnrepro.data.inputs import INPUTS
 from bnrepro.data.known import NAMES
 
 __all__ = [
+    "INPUTS",
     "NAMES",
     "Dataset",
     "Entry",
@@ -18,5 +20,6 @@ __all__ = [
     "inventory",
     "load",
     "permutation",
+    "unseen_batches",
     "verify",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnrepro.data import copies
+from bnrepro.data.inputs import require_inputs, rescaling
 from bnrepro.data.known import KNOWN, require_name
 from bnrepro.data.raw import Progress
 from bnrepro.errors import ConfigError
@@ -70,7 +71,9 @@ def load(
     root: Path | str,
     *,
     binary: bool = True,
+    inputs: str = "default",
     validation: int | None = None,
+    limit: int | None = None,
     mirror: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -79,20 +82,25 @@ def load(
     name: one of `NAMES`
     binary: MNIST only: pixels above 127 become 1, all others 0 (the paper's input is binary);
         otherwise grey values from 0 to 1
+    inputs: one of `INPUTS`: another scaling than the data set's own (binary pixels are 0 and 255
+        before it)
     validation: how many of the training images to hold out, 0 for none; by default 5,000
         (mnist, cifar10), 200 (digits), a tenth (folder)
+    limit: how many of the others to train on, from the first; by default all
     mirror: a URL that replaces the published one if there is something to download
 
     What is read is checked against SHA-256 digests, put into the canonical order, and split:
-    the first `validation` training images are the validation split, the rest is trained on,
-    and the test split is the whole test set. No image is dropped: where the same picture is
-    in the data set twice, both stay, and they may fall into different splits. (MNIST and digits
-    have none; made binary, eight of MNIST's test images equal one of its training images.)
+    the first `validation` training images are the validation split, the rest, or of it the first
+    `limit`, is trained on, and the test split is the whole test set. But for a limit no image is
+    dropped: where the same picture is in the data set twice, both stay, and they may fall into
+    different splits. (MNIST and digits have none; made binary, eight of MNIST's test images equal
+    one of its training images.)
 
-    Raises ConfigError for a name or a `validation` that cannot be, and DataError when the data
-    is missing and not to be had, damaged, or not the data set it should be.
+    Raises ConfigError for a name, a `validation` or a `limit` that cannot be, and DataError when
+    the data is missing and not to be had, damaged, or not the data set it should be.
     """
     require_name(name)
+    require_inputs(inputs)
     raw = copies.read(name, Path(root), mirror=mirror, progress=progress)
     known = KNOWN.get(name)
     if validation is None:
@@ -102,28 +110,43 @@ def load(
             f"cannot hold out {validation} of {len(raw.train)} training images "
             f"(dataset.validation): choose 0 to {len(raw.train) - 1}"
         )
+    rest = len(raw.train) - validation
+    if limit is not None and not 1 <= limit <= rest:
+        raise ConfigError(
+            f"cannot train on {limit} of {rest} training images (dataset.limit): "
+            f"choose 1 to {rest}, or null for all"
+        )
+    trained = slice(validation, None if limit is None else validation + limit)
     # Only the images trained on may set a scale: the others are there to be predicted.
-    scale = _scaling(name, binary, raw.train.pixels[validation:])
+    scale = _scaling(name, binary, inputs, raw.train.pixels[trained])
     train, test = (
         Split(scale(torch.from_numpy(images.pixels)), torch.from_numpy(images.labels))
         for images in (raw.train, raw.test)
     )
-    # Validation is the head of an order by content hash: as good as a random draw, see `raw`.
+    # Each is a stretch of an order by content hash: as good as a random draw, see `raw`.
     return Dataset(
         name=name,
         classes=raw.classes,
-        train=Split(train.images[validation:], train.labels[validation:]),
+        train=Split(train.images[trained], train.labels[trained]),
         validation=Split(train.images[:validation], train.labels[:validation]),
         test=test,
         fingerprint=raw.fingerprint,
     )
 
 
-def _scaling(name: str, binary: bool, trained: NDArray[np.uint8]) -> Callable[[Tensor], Tensor]:
+def _scaling(
+    name: str, binary: bool, inputs: str, trained: NDArray[np.uint8]
+) -> Callable[[Tensor], Tensor]:
     """How pixels, uint8 (N, C, H, W), become float32 of the same shape.
 
-    trained: the pixels of the training split, from which CIFAR-10's scale is taken
+    trained: the pixels of the training split, from which a scale is taken
     """
+    if inputs != "default":
+        two = name == "mnist" and binary
+        seen = np.where(trained > 127, np.uint8(255), np.uint8(0)) if two else trained
+        (mean,), (std,) = _moments(seen.reshape(len(seen), 1, -1))
+        scale = rescaling(inputs, mean, std, trained.shape[1:])
+        return (lambda pixels: scale((pixels > 127) * 255)) if two else scale
     if name == "mnist" and binary:
         return lambda pixels: torch.gt(
             pixels, 127, out=torch.empty_like(pixels, dtype=torch.float32)
@@ -163,3 +186,17 @@ def permutation(seed: int, epoch: int, n: int) -> Tensor:
     # the entropy instead, a seed of more than 32 bits could collide with another (seed, epoch).
     bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
     return torch.from_numpy(np.argsort(bits.random_raw(n), kind="stable"))
+
+
+def unseen_batches(seed: int, n: int, size: int, count: int) -> list[Tensor]:
+    """`count` whole batches of `size` of n images, in orders that no epoch of training has.
+
+    int64 (size,) each; `size` is at most n.
+    """
+    batches: list[Tensor] = []
+    epoch = np.iinfo(np.int64).max
+    while len(batches) < count:
+        rows = permutation(seed, epoch, n).split(size)
+        batches += [row for row in rows if len(row) == size]
+        epoch -= 1
+    return batches[:count]
