@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import json
@@ -136,6 +135,34 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
     )
 
 
+def configurations(
+    requests: Sequence[Sequence[str]], told: Callable[[int], None] = lambda done: None
+) -> list[dict[str, Any]]:
+    """The checked configuration of every list of overrides; `told` how many are done.
+
+    What chooses options of groups is composed once for all that choose alike.
+
+    Raises:
+        ConfigError: naming the overrides that cannot work.
+    """
+    found: list[dict[str, Any]] = []
+    bases: dict[tuple[str, ...], DictConfig] = {}
+    parsed: dict[str, Override] = {}
+    with hydra_context("compose"):
+        for words in requests:
+            try:
+                parsed |= {word: _parsed([word])[0] for word in words if word not in parsed}
+                structure = tuple(word for word in words if _chooses(parsed[word]))
+                if structure not in bases:
+                    bases[structure] = compose_here(list(structure))
+                values = [parsed[word] for word in words if not _chooses(parsed[word])]
+                found.append(_with(bases[structure], values))
+            except ConfigError as error:
+                raise ConfigError(f"{' '.join(words)}: {error}") from error
+            told(len(found))
+    return found
+
+
 def _text(base: DictConfig) -> str:
     """A composed configuration as text, but for where things lie."""
     from omegaconf import OmegaConf
@@ -176,8 +203,9 @@ def _chooses(override: Override) -> bool:
 def _with(base: DictConfig, values: list[Override]) -> dict[str, Any]:
     """A checked configuration: a composed one with some values set, as Hydra itself sets them."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from omegaconf import OmegaConf
 
     with explaining():
-        changed = copy.deepcopy(base)
+        changed = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
         ConfigLoaderImpl._apply_overrides_to_config(values, changed)
     return c.to_dict(c.parse(changed))

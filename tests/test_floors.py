@@ -30,6 +30,14 @@ FLOORS = {
     "data": 1,
     "config": 1,
     "store": 1,
+    "stats": 1,
+    "paper": 1,  # its curves as numbers
+    "exhibits": 1,  # tables and figures as data
+    "arms": 1,  # overrides that several claims share
+    "evidence": 2,
+    "claim": 3,
+    "fair": 4,
+    "claims": 5,
     "dashboard": 2,
     "launch": 2,
     "sweepfolder": 2,
@@ -41,7 +49,7 @@ FLOORS = {
     "probes": 3,  # measures what `models` builds: it asks there for the nonlinearities
     "train": 3,
     "experiment": 4,
-    "report": 4,
+    "report": 6,
     "members": 5,
     "bench": 5,
     "engines": 6,
@@ -52,7 +60,7 @@ FLOORS = {
 """The floor of every module or sub-package directly below `bnrepro`."""
 
 MAKES = {"batchnorm", "data", "models", "probes", "tracking", "train", "experiment", "bench"}
-READS = {"report", "claims", "claim", "stats"}
+READS = {"report", "claims", "claim", "fair", "evidence", "arms", "stats", "exhibits", "paper"}
 LIGHT = {"store", "config", *READS}
 """Loaded without torch and without Hydra."""
 
