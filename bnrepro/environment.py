@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -16,6 +17,19 @@ import torch
 import bnrepro
 from bnrepro.config import Device
 from bnrepro.errors import ConfigError
+
+RUN_MAKING = (
+    "batchnorm",
+    "config",
+    "data",
+    "environment",
+    "experiment",
+    "models",
+    "optimizers",
+    "probes",
+    "train",
+)
+"""The modules and sub-packages whose code decides what numbers a run has."""
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard", "typer")
 
@@ -53,6 +67,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "argv": sys.argv,
         "bnrepro": bnrepro.__version__,
         "git": revision(),
+        "code": code(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -81,6 +96,20 @@ def revision() -> dict[str, Any] | None:
         return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def code() -> str:
+    """SHA-256 (hex) over the sources of `RUN_MAKING`: runs of one value are made by the same code.
+
+    Of names and lines alone, so it is the same wherever the package is installed.
+    """
+    package = Path(bnrepro.__file__).parent
+    digest = hashlib.sha256()
+    for module in RUN_MAKING:
+        for path in sorted((package / module).rglob("*.py")) or [package / f"{module}.py"]:
+            lines = path.read_text(encoding="utf-8")  # whichever line ends a checkout gave them
+            digest.update(f"{path.relative_to(package).as_posix()}\0{lines}\0".encode())
+    return digest.hexdigest()
 
 
 def _version(name: str) -> str | None:

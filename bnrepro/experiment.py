@@ -78,7 +78,7 @@ def history(facts: dict[str, Any], config: c.Config, writer: RunWriter) -> dict[
             "run.allow_drift=true goes on all the same, run.overwrite=true begins anew"
         )
     drift += c.differences(c.to_dict(config), stored.config())
-    again = {"began": facts["began"], "argv": facts["argv"], "git": facts["git"], "drift": drift}
+    again = {name: facts[name] for name in ("began", "argv", "git", "code")} | {"drift": drift}
     return {**began, "resumes": [*began.get("resumes", []), again]}
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from alike import assert_same_run
 
+from bnrepro import environment
 from bnrepro.cli import main
 from bnrepro.store import StoredRun
 
@@ -152,6 +153,7 @@ def test_what_differs_is_told_and_drift_is_recorded(
     path = run.folder / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["versions"]["torch"] = "1.0"
+    manifest["code"] = "0" * 64  # told, but no drift: as with another commit
     path.write_text(json.dumps(manifest))
     assert again(run.folder, "threads=2") == 2
     assert "threads: 1 -> 2" in capsys.readouterr().err
@@ -161,6 +163,8 @@ def test_what_differs_is_told_and_drift_is_recorded(
     [resumed] = run.manifest()["resumes"]
     assert "optimizer.lr: 0.07 -> 0.01" in resumed["drift"]
     assert any(line.startswith("versions.torch") for line in resumed["drift"])
+    assert not any("code" in line for line in resumed["drift"])
+    assert (run.manifest()["code"], resumed["code"]) == ("0" * 64, environment.code())
     assert run.status()["state"] == "done"
 
 

@@ -1,0 +1,73 @@
+"""What is told of the code that made a run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_floors import IMPORTS, own, part
+
+import bnrepro
+from bnrepro import environment
+
+PACKAGE = Path(bnrepro.__file__).parent
+ONLY_KEEP_AND_SHOW = {
+    "", "atomic", "display", "errors", "figures", "signals", "store", "tracking",
+}  # fmt: skip
+"""What a run needs and no number depends on."""
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package, installed somewhere else."""
+    package = tmp_path / "elsewhere" / "bnrepro"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, package, ignore=ignored)
+    monkeypatch.setattr(bnrepro, "__file__", str(package / "__init__.py"))
+    return package
+
+
+def sources(package: Path, module: str) -> list[Path]:
+    return sorted((package / module).rglob("*.py")) or [package / f"{module}.py"]
+
+
+def test_the_code_is_the_same_wherever_it_lies(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = environment.code()
+    assert len(there) == 64
+    for path in copy.rglob("*.py"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    (copy / "data" / "__pycache__").mkdir()
+    (copy / "data" / "__pycache__" / "raw.pyc").write_bytes(b"compiled")
+    assert environment.code() == there
+    monkeypatch.undo()
+    assert environment.code() == there
+
+
+def test_another_code_is_told_apart_in_every_file_a_run_is_made_by(copy: Path) -> None:
+    seen = {environment.code()}
+    files = [path for module in environment.RUN_MAKING for path in sources(copy, module)]
+    assert len(files) > len(environment.RUN_MAKING)
+    for count, path in enumerate(files, start=2):
+        path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        seen.add(environment.code())
+        assert len(seen) == count, path
+    (copy / "data" / "raw.py").rename(copy / "data" / "rare.py")
+    seen.add(environment.code())
+    assert len(seen) == len(files) + 2
+    (copy / "cli.py").write_text("# changed\n")
+    assert environment.code() in seen
+
+
+def test_every_module_that_a_run_needs_is_told_of_or_named_as_of_no_consequence() -> None:
+    reached, pending = {"experiment"}, ["experiment"]
+    while pending:
+        module = pending.pop()
+        below = {part(i.of) for i in IMPORTS if own(i) and part(i.by) == module} - reached
+        reached |= below
+        pending += below
+    assert reached == {*environment.RUN_MAKING} | ONLY_KEEP_AND_SHOW
+    assert not {*environment.RUN_MAKING} & ONLY_KEEP_AND_SHOW
+
+
+def test_the_facts_name_the_code() -> None:
+    assert environment.facts(torch.device("cpu"))["code"] == environment.code()
