@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,15 +69,26 @@ class Grid:
         settings = c.flat(config)
         chosen = dict(word.split("=", 1) for word in overrides)
         values = {axis: settings.get(axis, chosen[axis]) for axis in self.axes}
-        computed = json.dumps(c.what_is_computed(config), sort_keys=True)
-        digest = hashlib.sha256(computed.encode()).hexdigest()[:10]
-        # No comma: typed as run.dir=…, the name must not be taken for several.
-        said = "_".join(f"{short}={chosen[axis]}" for axis, short in _short(self.axes).items())
-        name = re.sub(r"[^\w.=+-]", "-", said, flags=re.ASCII)[:NAME_LENGTH].strip(".-")
-        return digest, Member(f"{name}_{digest}" if name else digest, overrides, values, config)
+        name = folder_name({axis: chosen[axis] for axis in self.axes}, config)
+        return computed_digest(config), Member(name, overrides, values, config)
 
 
-def _short(axes: Sequence[str] | dict[str, Any]) -> dict[str, str]:
+def computed_digest(config: Mapping[str, Any]) -> str:
+    """What tells one run from another, in ten characters."""
+    computed = json.dumps(c.what_is_computed(config), sort_keys=True)
+    return hashlib.sha256(computed.encode()).hexdigest()[:10]
+
+
+def folder_name(chosen: Mapping[str, str], config: Mapping[str, Any]) -> str:
+    """A run's folder, named by the settings that were chosen for it and by all it computes."""
+    # No comma: typed as run.dir=…, the name must not be taken for several.
+    said = "_".join(f"{short}={chosen[axis]}" for axis, short in _short(chosen).items())
+    name = re.sub(r"[^\w.=+-]", "-", said, flags=re.ASCII)[:NAME_LENGTH].strip(".-")
+    digest = computed_digest(config)
+    return f"{name}_{digest}" if name else digest
+
+
+def _short(axes: Iterable[str]) -> dict[str, str]:
     """Each axis by the last part of its name, where that tells it apart."""
     last = [axis.rpartition(".")[2] for axis in axes]
     return {

@@ -41,6 +41,8 @@ FLOORS = {
     "dashboard": 2,
     "launch": 2,
     "sweepfolder": 2,
+    "reproduction": 2,  # a folder of claims put to the test, on disk
+    "monitor": 3,
     "grid": 3,  # hands over to Hydra as `launch` does
     "models": 2,
     "optimizers": 2,
@@ -54,6 +56,7 @@ FLOORS = {
     "bench": 5,
     "engines": 6,
     "sweep": 7,
+    "reproduce": 7,
     "cli": 8,
     "__main__": 9,  # `python -m bnrepro`
 }
