@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -97,15 +97,15 @@ def is_result(run: StoredRun) -> bool:
     return summary is not None and summary.get("status") in FINISHED
 
 
-def log_ratio(a: np.ndarray, b: np.ndarray, base: float = 2.0) -> np.ndarray:
-    """How many times `base` fits into a ÷ b, elementwise, positive where a is greater.
+def log_ratio(a: np.ndarray, b: np.ndarray, base: Literal[2, 10] = 2) -> np.ndarray:
+    """The logarithm of a ÷ b, elementwise, positive where a is greater.
 
     One infinite side makes the result infinite; two, or two zeros, say nothing: 0, no difference.
     """
-    equal = a == b
+    logarithm = {2: np.log2, 10: np.log10}[base]  # exact for their own powers
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.log(np.asarray(a, float)) - np.log(np.asarray(b, float))
-    result: np.ndarray = np.where(equal, 0.0, ratio / np.log(base))
+        ratio = logarithm(np.asarray(a, float) / np.asarray(b, float))
+    result: np.ndarray = np.where(a == b, 0.0, ratio)
     return result
 
 
