@@ -86,7 +86,10 @@ Panel = Curves | HeatMap | Bars
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side under one caption; `name` is its file's, unique within the claim."""
+    """Panels under one caption, side by side where there is room.
+
+    `name` is that of its files, unique within the claim.
+    """
 
     name: str
     caption: str

@@ -42,10 +42,11 @@ def at_best_rates(
             for name, (arm, rate) in zip(names, best.items(), strict=True)
         ],
     )
+    steps = evidence.runs[names[0]][0].config()["train"]["steps"]
     choice = ", ".join(f"{arms[arm]} at {rate:g}" for arm, rate in best.items())
     return Check(
         "Each arm at the learning rate of its highest mean validation accuracy, among "
-        f"{', '.join(f'{rate:g}' for rate in rates)}.",
+        f"{', '.join(f'{rate:g}' for rate in rates)}, after {steps:,} steps.",
         (Variation(choice, effects(evidence, *names)),),
         (table, accuracy_over_rates(evidence, arms, rates)) if drawn else (table,),
     )

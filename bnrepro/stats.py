@@ -10,7 +10,7 @@ median 15 times in 16.
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ import numpy as np
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 SEED = 1502_03167
+ROUNDING = 1e-9  # of effects, below which they are taken for equal
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def _interval(values: np.ndarray) -> tuple[float, float] | None:
 def _size(values: np.ndarray) -> float | None:
     from scipy.stats import ttest_1samp
 
-    if len(values) < 2 or not np.isfinite(values).all() or np.ptp(values) == 0:
+    if len(values) < 2 or not np.isfinite(values).all():
         return None
-    with warnings.catch_warnings():  # nearly equal effects: a large size, told all the same
-        warnings.simplefilter("ignore", RuntimeWarning)
-        size = float(ttest_1samp(values, 0.0).statistic) / len(values) ** 0.5
-    return size if np.isfinite(size) else None
+    if np.ptp(values) <= ROUNDING * np.abs(values).max():
+        return None
+    statistic = float(ttest_1samp(values, 0.0).statistic)
+    return statistic / math.sqrt(len(values))

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnrepro.arms import BATCH, NAMES, NONE
-from bnrepro.exhibits import Bars, Curves, Figure, HeatMap, Panel
+from bnrepro.exhibits import Bars, Curves, HeatMap, Panel
 from bnrepro.figures import BLACK, BLUE, GREY, ORANGE, PALETTE, STYLES, heat_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-ACROSS = 2  # panels side by side: more would not be read on a phone
+WIDTH, HEIGHT = 5.2, 3.6
+FEW = 12  # points that are told apart
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 MARKS = ("o", "^", "s", "D", "v", "P")
 
@@ -27,40 +28,39 @@ OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
 """Colour and line of the two arms of most claims."""
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
+def png(panel: Panel) -> bytes:
+    """A panel as a PNG file."""
     buffer = io.BytesIO()
-    draw(figure).savefig(buffer, format="png", metadata={"Software": None})
+    draw(panel).savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def draw(figure: Figure) -> Drawing:
-    """A figure with its panels, two side by side."""
+def draw(panel: Panel) -> Drawing:
+    """A panel as a figure of its own, whose text can be read on a phone."""
     from matplotlib.figure import Figure as Drawing
 
-    across = min(ACROSS, len(figure.panels))
-    down = -(-len(figure.panels) // across)
-    size = (6.4 if across == 1 else 4.7 * across, 3.9 * down)
-    drawing = Drawing(figsize=size, layout="constrained", dpi=120)
-    every_axes = drawing.subplots(down, across, squeeze=False).ravel()
-    for axes, panel in zip(every_axes, figure.panels, strict=False):
-        _panel(axes, panel)
-    for axes in every_axes[len(figure.panels) :]:
-        axes.set_axis_off()
-    return drawing
-
-
-def _panel(axes: Axes, panel: Panel) -> None:
+    drawing = Drawing(figsize=_size(panel), layout="constrained", dpi=150)
+    axes = drawing.subplots()
     if isinstance(panel, Curves):
         _curves(axes, panel)
     elif isinstance(panel, HeatMap):
-        _heat_map(axes, panel)
+        _heat_map(drawing, axes, panel)
     else:
         _bars(axes, panel)
     axes.set_title(panel.title, fontsize=10)
     axes.xaxis.label.set_fontsize(9)
     axes.yaxis.label.set_fontsize(9)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
+    return drawing
+
+
+def _size(panel: Panel) -> tuple[float, float]:
+    """Width and height in inches: room for a heat map's numbers."""
+    if isinstance(panel, HeatMap):
+        return max(WIDTH, 1.5 + 0.5 * len(panel.xs)), max(2.4, 1.2 + 0.36 * len(panel.ys))
+    if isinstance(panel, Bars):
+        return max(WIDTH, 1.0 + 0.2 * len(panel.groups) * len(panel.heights)), HEIGHT
+    return WIDTH, HEIGHT
 
 
 def looks(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -87,7 +87,7 @@ def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
 def _curves(axes: Axes, panel: Curves) -> None:
     looked = looks([line.like or line.label for line in panel.lines])
     marks = {label: MARKS[number % len(MARKS)] for number, label in enumerate(looked)}
-    few = all(len(line.x) <= 12 for line in panel.lines)
+    few = all(len(line.x) <= FEW for line in panel.lines)
     for line in panel.lines:
         own = line.like or line.label
         color, style = looked[own]
@@ -105,6 +105,10 @@ def _curves(axes: Axes, panel: Curves) -> None:
         axes.axhline(level, color=GREY, linewidth=0.6, linestyle=":")
     if panel.log_x:
         axes.set_xscale("log")
+        if few:  # the values themselves, and no powers of ten
+            places = sorted({float(x) for line in panel.lines for x in line.x})
+            axes.set_xticks(places, [f"{place:g}" for place in places])
+            axes.set_xticks([], minor=True)
     if panel.log_y:
         axes.set_yscale("log")
     if panel.limits:
@@ -114,7 +118,7 @@ def _curves(axes: Axes, panel: Curves) -> None:
         axes.legend(fontsize=8)
 
 
-def _heat_map(axes: Axes, panel: HeatMap) -> None:
+def _heat_map(drawing: Drawing, axes: Axes, panel: HeatMap) -> None:
     values = _finite(np.asarray(panel.values, dtype=np.float64))
     there = values[np.isfinite(values)]
     limits = panel.limits or ((there.min(), there.max()) if len(there) else (0.0, 1.0))
@@ -124,7 +128,7 @@ def _heat_map(axes: Axes, panel: HeatMap) -> None:
     )
     image = heat_map(axes, values, said, xs, ys, limits)
     axes.set(xlabel=panel.x, ylabel=panel.y)
-    bar = axes.get_figure(root=True).colorbar(image, ax=axes, shrink=0.9)  # type: ignore[union-attr]
+    bar = drawing.colorbar(image, ax=axes, shrink=0.9)
     bar.ax.tick_params(labelsize=8)
 
 

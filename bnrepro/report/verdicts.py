@@ -54,7 +54,7 @@ class Shown:
     commit: Commit | None
     command: str
     made: list[str]
-    images: dict[str, bytes]  # by the figure's name
+    images: dict[str, dict[str, bytes]]  # of every figure by its name: its panels' files
 
 
 def render(folder: Path, out: Path) -> dict[str, Judgement]:
@@ -69,7 +69,12 @@ def render(folder: Path, out: Path) -> dict[str, Judgement]:
     shown = [_show(folder, asked, name) for name in asked.claims]
     judgements = {one.id: one.judgement for one in shown}
     atomic.make_folder(out / FIGURES)
-    images = {_file(one.id, name): data for one in shown for name, data in one.images.items()}
+    images = {
+        path: data
+        for one in shown
+        for panels in one.images.values()
+        for path, data in panels.items()
+    }
     for left in set((out / FIGURES).glob("*.png")) - {out / path for path in images}:
         left.unlink()  # of a figure that there is no more
     for path, data in images.items():
@@ -90,8 +95,13 @@ def _write(path: Path, content: bytes) -> None:
     atomic.write(path, lambda file: file.write(content), durable=False)
 
 
-def _file(claim: str, figure: str) -> str:
-    return f"{FIGURES}/{claim}-{figure}.png"
+def _images(claim: str, figure: Figure) -> dict[str, bytes]:
+    """The figure's panels by the files they are written to."""
+    name, many = f"{FIGURES}/{claim}-{figure.name}", len(figure.panels) > 1
+    return {
+        f"{name}-{number}.png" if many else f"{name}.png": png(panel)
+        for number, panel in enumerate(figure.panels, start=1)
+    }
 
 
 def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
@@ -111,7 +121,7 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
         commit(path),
         f"bnrepro reproduce {name} --scale {asked.scale}{count}",
         _made(evidence, asked.code),
-        {figure.name: png(figure) for figure in _figures(judgement)},
+        {figure.name: _images(name, figure) for figure in _figures(judgement)},
     )
 
 
@@ -210,6 +220,7 @@ def said(value: float | str | None, unit: str = "") -> str:
 
 def signed(value: float, unit: str) -> str:
     """A number with its sign."""
+    unit = "" if math.isinf(value) else unit  # infinitely more, not "never"
     return f"+{said(value, unit)}" if value > 0 else said(value, unit)
 
 
@@ -305,7 +316,7 @@ def _templates(html: bool) -> Any:
             f"data:image/png;base64,{base64.b64encode(image).decode()}"
         )
     else:
-        environment.globals["file"] = lambda *names: Markup(_file(*names))
+        environment.filters["path"] = Markup
         environment.globals["code"] = lambda text: Markup(f"`{re.sub(r'[`|]', ' ', text)}`")
     return environment
 
