@@ -168,6 +168,8 @@ def _run(
         index for index, member in enumerate(made)
         if member.config["run"]["overwrite"] or not sweepfolder.finished(folder, member.name)
     ]  # fmt: skip
+    # The longest first: at the end no core waits for a long one that began last.
+    pending.sort(key=lambda index: -int(made[index].config["train"]["steps"]))
     text = json.dumps([member.config for member in made], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     path = sweepfolder.members_path(folder, digest)

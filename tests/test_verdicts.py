@@ -30,7 +30,7 @@ from bnrepro.claim import (
 from bnrepro.cli import main
 from bnrepro.evidence import seeds
 from bnrepro.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
-from bnrepro.report import draw, verdicts
+from bnrepro.report import draw, verdicts, words
 from bnrepro.reproduction import AskedArm, Reproduction
 
 CODE = "c" * 64
@@ -302,7 +302,7 @@ def test_an_arm_asked_for_otherwise_counts_as_missing(
     ],
 )  # fmt: skip
 def test_numbers_in_words(value: float | str | None, unit: str, text: str) -> None:
-    assert verdicts.said(value, unit) == text
+    assert words.said(value, unit) == text
 
 
 def test_a_commit_is_the_last_that_touched_the_file(tmp_path: Path) -> None:

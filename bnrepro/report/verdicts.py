@@ -21,16 +21,15 @@ import numpy as np
 
 from bnrepro import atomic, claims, reproduction
 from bnrepro.claim import Check, Claim, Judged, Judgement, Verdict, judge
-from bnrepro.evidence import TEST, Evidence, median_range, seeds
+from bnrepro.evidence import TEST, Evidence, seeds
 from bnrepro.exhibits import Exhibit, Figure, Table
 from bnrepro.report.draw import png
+from bnrepro.report.words import effect, interval, said, signed, spread
 from bnrepro.reproduction import RUNS, AskedArm, Reproduction
 from bnrepro.stats import CONFIDENCE
 from bnrepro.store import StoredRun
 
 MARKDOWN, HTML, RESULTS, FIGURES = "report.md", "report.html", "results.json", "figures"
-FACTORS = {"doublings": 2.0, "decades": 10.0}
-"""Units of effects that are logarithms of a ratio, which is told as well."""
 
 
 @dataclass(frozen=True)
@@ -196,57 +195,6 @@ def _figures(judgement: Judgement) -> list[Figure]:
     checks = [check.exhibits for check in (finding.fair, finding.left_open) if check]
     exhibits = [exhibit for group in (finding.exhibits, *checks) for exhibit in group]
     return [exhibit for exhibit in exhibits if isinstance(exhibit, Figure)]
-
-
-# Numbers in words
-
-
-def said(value: float | str | None, unit: str = "") -> str:
-    """A number as it is shown, by its unit."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if math.isinf(value):
-        return "never" if unit == "steps" and value > 0 else "∞" if value > 0 else "−∞"
-    if unit == "steps":
-        text = f"{value:,.0f}"
-    elif unit == "accuracy":
-        text = f"{value:.4f}"
-    elif isinstance(value, int):
-        text = str(value)
-    else:
-        text = f"{value:.4g}"
-    return text.replace("-", "−")
-
-
-def signed(value: float, unit: str) -> str:
-    """A number with its sign."""
-    unit = "" if math.isinf(value) else unit  # infinitely more, not "never"
-    return f"+{said(value, unit)}" if value > 0 else said(value, unit)
-
-
-def effect(judged: Judged) -> str:
-    """An effect in its unit; a logarithm also as the ratio it stands for."""
-    unit, median = judged.criterion.unit, judged.summary.median
-    ratio = ""
-    if unit in FACTORS and math.isfinite(median):
-        ratio = f" (×{FACTORS[unit] ** median:.3g})"
-    return f"{signed(median, unit)}{f' {unit}' if unit != 'accuracy' else ''}{ratio}"
-
-
-def interval(judged: Judged) -> str:
-    """The interval of an effect."""
-    if judged.summary.interval is None:
-        return "none of one seed"
-    low, high = (signed(end, judged.criterion.unit) for end in judged.summary.interval)
-    return f"{low} to {high}"
-
-
-def spread(values: Sequence[float] | np.ndarray, unit: str) -> str:
-    """Median, least and greatest of the seeds."""
-    if not len(values):
-        return ""
-    middle, low, high = (said(value, unit) for value in median_range(values))
-    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def rows(judgements: Mapping[str, Judgement]) -> list[list[str]]:
