@@ -16,6 +16,7 @@ import bnrepro
 from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
 
 if TYPE_CHECKING:
+    from bnrepro.claim import Judgement
     from bnrepro.config import Config
     from bnrepro.signals import StopSignals
     from bnrepro.store import RunWriter, StoredRun
@@ -68,6 +69,20 @@ def _complete_dataset(incomplete: str) -> list[str]:
     ]
 
 
+def _complete_claim(incomplete: str) -> list[str]:
+    from bnrepro import claims
+
+    return [name for name in claims.ids() if name.startswith(incomplete)]
+
+
+class Scale(StrEnum):
+    """How long the runs of a claim are, and how many."""
+
+    smoke = "smoke"
+    short = "short"
+    paper = "paper"
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -87,6 +102,15 @@ ShowConfig = Annotated[
     typer.Option("--cfg", help="Print the composed configuration and run nothing."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Claims = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CLAIM]...",
+        help="Claims, as 'bnrepro claims' lists them; by default every one.",
+        autocompletion=_complete_claim,
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[
     str, typer.Argument(help="mnist, cifar10, digits or folder.", autocompletion=_complete_dataset)
@@ -185,6 +209,94 @@ def sweep(
         )
 
 
+@app.command("claims")
+def list_claims(as_json: Json = False, debug: Debug = False) -> None:
+    """List the paper's claims and what is compared for each."""
+    from bnrepro import claims
+
+    rows = [_claim(name) for name in claims.ids()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    lines = [
+        [row["claim"], row["section"], "; ".join(c["compared"] for c in row["criteria"])]
+        for row in rows
+    ]
+    _table(("claim", "section", "what is compared"), lines)
+
+
+def _claim(name: str) -> dict[str, Any]:
+    from bnrepro import claims
+
+    claim = claims.load(name)
+    return {
+        "claim": name,
+        "section": claim.section,
+        "statement": claim.statement,
+        "criteria": [dataclasses.asdict(criterion) for criterion in claim.criteria],
+        "scales": {
+            scale: {"arms": len(plan.arms), "seeds": plan.seeds}
+            for scale, plan in claim.scales.items()
+        },
+    }
+
+
+@app.command()
+def reproduce(
+    names: Claims = None,
+    scale: Annotated[
+        Scale, typer.Option(help="smoke: minutes, judged by nobody; short; or the paper's own.")
+    ] = Scale.smoke,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to; by default outputs/reproduce-SCALE.", metavar="DIR"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds of every arm, instead of each claim's own.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once; by default one a core.")
+    ] = None,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Take runs that other code has made as they are.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Put claims to the test: make the runs that are missing, judge, write the report.
+
+    Typed again, it goes on where it was.
+    """
+    from rich.console import Console
+
+    from bnrepro import reproduce as reproducing
+
+    outcome = reproducing.run(
+        names or [],
+        scale.value,
+        out or OUTPUTS / f"reproduce-{scale.value}",
+        Console(),
+        count=seeds,
+        jobs=jobs,
+        any_code=any_code,
+    )
+    _verdicts(outcome.judgements)
+    typer.echo(f"report: {outcome.folder / 'report.html'}")
+    if outcome.failures:
+        for name, reason in outcome.failures.items():
+            typer.echo(f"failed: {name}: {reason}", err=True)
+        raise MembersFailedError(
+            f"{len(outcome.failures)} of {outcome.runs} runs are no result ({outcome.folder}): "
+            "what each printed is in runs/.sweep/output; the same command runs them again"
+        )
+
+
+def _verdicts(judgements: dict[str, Judgement]) -> None:
+    from bnrepro.report import verdicts
+
+    columns = ("claim", "verdict", "effect", "interval", "margin", "runs")
+    _table(columns, verdicts.rows(judgements))
+
+
 @app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="A folder of runs.")] = OUTPUTS,
@@ -266,12 +378,16 @@ def report(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Draw a sweep, or else Fig. 1 beside the paper's points, from runs on disk."""
-    from bnrepro import sweepfolder
-    from bnrepro.report import fig1
+    """Report on claims, draw a sweep, or else Fig. 1 beside the paper's, from runs on disk."""
+    from bnrepro import reproduction, sweepfolder
+    from bnrepro.report import fig1, verdicts
     from bnrepro.report import sweep as report_sweep
 
     target = out or folder
+    if reproduction.is_reproduction(folder):
+        _verdicts(verdicts.render(folder, target))
+        typer.echo(f"written: {target / verdicts.MARKDOWN}")
+        return
     if sweepfolder.is_sweep(folder):
         typer.echo(report_sweep.render(sweepfolder.read(folder), target))
         typer.echo(f"written: {target / 'sweep.md'}")
@@ -385,8 +501,8 @@ def main(arguments: list[str] | None = None) -> int:
             return int(code)
         message = "interrupted"
     except Interrupted as error:
-        key = "sweep.dir" if arguments[:1] == ["sweep"] else "run.dir"
-        message = f"{error} ({error.folder}): the same command with {key}={error.folder} goes on"
+        key = {"sweep": "sweep.dir=", "reproduce": "--out "}.get(arguments[0], "run.dir=")
+        message = f"{error} ({error.folder}): the same command with {key}{error.folder} goes on"
         code = error.exit_code
     except BnreproError as error:
         message, code, trace = str(error), error.exit_code, error

@@ -10,13 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnrepro import members
 from bnrepro.errors import ConfigError, Interrupted
-from bnrepro.grid import Grid
 from bnrepro.launch import explaining, hydra_context, quoted
 from bnrepro.signals import StopSignals
 from bnrepro.sweepfolder import OWN
@@ -30,23 +30,34 @@ HERE = "basic"
 BATCH = 1000  # members a launcher gets at once: what it returns for each is held until the last
 
 
-def run(asked: Grid, sweep: Path, pending: Sequence[int], stop: StopSignals) -> None:
-    """Run these members, by the launcher that was asked for.
+@dataclass(frozen=True)
+class Engine:
+    """One of Hydra's launchers by name, its settings as overrides, the threads of each member."""
+
+    launcher: str = HERE
+    words: tuple[str, ...] = ()
+    threads: int = 1
+
+
+def run(
+    engine: Engine, sweep: Path, digest: str, pending: Sequence[int], stop: StopSignals
+) -> None:
+    """Run these members of a request, by their numbers.
 
     Raises:
         Interrupted: a signal came; members that ran were asked to stop.
     """
-    if asked.launcher == HERE:
-        _here(asked, sweep, pending, stop)
+    if engine.launcher == HERE:
+        _here(sweep, digest, pending, stop)
         return
     for first in range(0, len(pending), BATCH):
-        _launch(asked, sweep, pending[first : first + BATCH])
+        _launch(engine, sweep, digest, pending[first : first + BATCH])
 
 
-def _here(asked: Grid, sweep: Path, pending: Sequence[int], stop: StopSignals) -> None:
+def _here(sweep: Path, digest: str, pending: Sequence[int], stop: StopSignals) -> None:
     with stop.deferred():
         for index in pending:
-            members.supervise(sweep, asked.digest, index, lambda: stop.received is not None)
+            members.supervise(sweep, digest, index, lambda: stop.received is not None)
             if stop.received is not None:
                 raise Interrupted(stop.received)
 
@@ -80,7 +91,7 @@ def _end_with_launcher() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:
+def _launch(engine: Engine, sweep: Path, digest: str, indices: Sequence[int]) -> None:
     from hydra._internal.callbacks import Callbacks
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext, RunMode
@@ -89,7 +100,7 @@ def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:
     # member, whose own configuration was composed before.
     own = sweep / OWN
     overrides = [
-        *asked.launcher_words,
+        *engine.words,
         "hydra.mode=MULTIRUN",
         f"hydra.sweep.dir={quoted(str(own))}",
         "hydra.sweep.subdir=jobs",
@@ -98,24 +109,22 @@ def _launch(asked: Grid, sweep: Path, indices: Sequence[int]) -> None:
     with hydra_context("sweep") as hydra, explaining():
         config = hydra.compose_config("config", overrides, RunMode.MULTIRUN)
         context = HydraContext(hydra.config_loader, Callbacks(config))
-        launcher = Plugins.instance().instantiate_launcher(
-            context, Task(sweep, asked.digest), config
-        )
-    _limit_threads(asked, config)
+        launcher = Plugins.instance().instantiate_launcher(context, Task(sweep, digest), config)
+    _limit_threads(engine, config)
     with hydra_context("sweep"):
         for job in launcher.launch([[f"+member={index}"] for index in indices], 0):
             _ = job.return_value  # raises what supervising raised: a bug, not a member's failure
 
 
-def _limit_threads(asked: Grid, config: Any) -> None:
+def _limit_threads(engine: Engine, config: Any) -> None:
     """Refuse more threads at once on this machine than it has cores."""
     jobs = config.hydra.launcher.get("n_jobs")
     cores = os.cpu_count() or 1
     if not isinstance(jobs, int):
         return
     at_once = cores + 1 + jobs if jobs < 0 else jobs
-    if asked.threads > 1 and at_once * asked.threads > cores:
+    if engine.threads > 1 and at_once * engine.threads > cores:
         raise ConfigError(
-            f"{at_once} jobs of {asked.threads} threads on {cores} cores would slow each other "
+            f"{at_once} jobs of {engine.threads} threads on {cores} cores would slow each other "
             "down (threads): use threads=1 or fewer hydra.launcher.n_jobs"
         )

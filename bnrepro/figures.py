@@ -6,6 +6,7 @@ figure can be read in grey.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 BLUE, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#777777"
 PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -52,6 +54,37 @@ def band(axes: Axes, steps: np.ndarray, percentiles: np.ndarray, color: str, lab
     axes.plot(steps, middle, color=color, linewidth=1.5, label=label)
     axes.plot(steps, low, color=color, linewidth=0.8)
     axes.plot(steps, high, color=color, linewidth=0.8)
+
+
+def heat_map(
+    axes: Axes,
+    values: np.ndarray,
+    said: Sequence[Sequence[str]],
+    xs: Sequence[str],
+    ys: Sequence[str],
+    limits: tuple[float, float],
+) -> AxesImage:
+    """A value in every cell, written into it; grey where it is no number.
+
+    Args:
+        axes: where to draw.
+        values: (Y, X), the first row at the bottom.
+        said: what is written into each cell.
+        xs: under the columns, X of them.
+        ys: beside the rows, Y of them.
+        limits: of the colours.
+    """
+    low, high = limits
+    image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto")
+    for i, line in enumerate(said):
+        for j, text in enumerate(line):
+            pale = not values[i, j] < low + 0.55 * (high - low)  # no number is drawn on pale grey
+            axes.text(j, i, text, ha="center", va="center", fontsize=7,
+                      color=BLACK if pale else "white")  # fmt: skip
+    axes.set_facecolor("#dddddd")
+    axes.set_xticks(range(len(xs)), xs, fontsize=8)
+    axes.set_yticks(range(len(ys)), ys, fontsize=8)
+    return image
 
 
 def activation_bands(steps: np.ndarray, layers: dict[str, np.ndarray], title: str) -> Figure:

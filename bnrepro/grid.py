@@ -6,12 +6,11 @@ nothing.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,15 +69,26 @@ class Grid:
         settings = c.flat(config)
         chosen = dict(word.split("=", 1) for word in overrides)
         values = {axis: settings.get(axis, chosen[axis]) for axis in self.axes}
-        computed = json.dumps(c.what_is_computed(config), sort_keys=True)
-        digest = hashlib.sha256(computed.encode()).hexdigest()[:10]
-        # No comma: typed as run.dir=…, the name must not be taken for several.
-        said = "_".join(f"{short}={chosen[axis]}" for axis, short in _short(self.axes).items())
-        name = re.sub(r"[^\w.=+-]", "-", said, flags=re.ASCII)[:NAME_LENGTH].strip(".-")
-        return digest, Member(f"{name}_{digest}" if name else digest, overrides, values, config)
+        name = folder_name({axis: chosen[axis] for axis in self.axes}, config)
+        return computed_digest(config), Member(name, overrides, values, config)
 
 
-def _short(axes: Sequence[str] | dict[str, Any]) -> dict[str, str]:
+def computed_digest(config: Mapping[str, Any]) -> str:
+    """What tells one run from another, in ten characters."""
+    computed = json.dumps(c.what_is_computed(config), sort_keys=True)
+    return hashlib.sha256(computed.encode()).hexdigest()[:10]
+
+
+def folder_name(chosen: Mapping[str, str], config: Mapping[str, Any]) -> str:
+    """A run's folder, named by the settings that were chosen for it and by all it computes."""
+    # No comma: typed as run.dir=…, the name must not be taken for several.
+    said = "_".join(f"{short}={chosen[axis]}" for axis, short in _short(chosen).items())
+    name = re.sub(r"[^\w.=+-]", "-", said, flags=re.ASCII)[:NAME_LENGTH].strip(".-")
+    digest = computed_digest(config)
+    return f"{name}_{digest}" if name else digest
+
+
+def _short(axes: Iterable[str]) -> dict[str, str]:
     """Each axis by the last part of its name, where that tells it apart."""
     last = [axis.rpartition(".")[2] for axis in axes]
     return {
@@ -136,6 +146,34 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
     )
 
 
+def configurations(
+    requests: Sequence[Sequence[str]], told: Callable[[int], None] = lambda done: None
+) -> list[dict[str, Any]]:
+    """The checked configuration of every list of overrides; `told` how many are done.
+
+    What chooses options of groups is composed once for all that choose alike.
+
+    Raises:
+        ConfigError: naming the overrides that cannot work.
+    """
+    found: list[dict[str, Any]] = []
+    bases: dict[tuple[str, ...], DictConfig] = {}
+    parsed: dict[str, Override] = {}
+    with hydra_context("compose"):
+        for words in requests:
+            try:
+                parsed |= {word: _parsed([word])[0] for word in words if word not in parsed}
+                structure = tuple(word for word in words if _chooses(parsed[word]))
+                if structure not in bases:
+                    bases[structure] = compose_here(list(structure))
+                values = [parsed[word] for word in words if not _chooses(parsed[word])]
+                found.append(_with(bases[structure], values))
+            except ConfigError as error:
+                raise ConfigError(f"{' '.join(words)}: {error}") from error
+            told(len(found))
+    return found
+
+
 def _text(base: DictConfig) -> str:
     """A composed configuration as text, but for where things lie."""
     from omegaconf import OmegaConf
@@ -176,8 +214,9 @@ def _chooses(override: Override) -> bool:
 def _with(base: DictConfig, values: list[Override]) -> dict[str, Any]:
     """A checked configuration: a composed one with some values set, as Hydra itself sets them."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from omegaconf import OmegaConf
 
     with explaining():
-        changed = copy.deepcopy(base)
+        changed = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
         ConfigLoaderImpl._apply_overrides_to_config(values, changed)
     return c.to_dict(c.parse(changed))

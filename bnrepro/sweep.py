@@ -7,11 +7,7 @@ became of it) and `.sweep/` (the members' configurations, composed once, and wha
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import threading
-import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,17 +16,15 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bnrepro import atomic, engines, sweepfolder
+from bnrepro.engines import Engine
 from bnrepro.errors import ConfigError, Interrupted, StorageError
 from bnrepro.grid import Grid, grid
+from bnrepro.monitor import Monitor, composing
 from bnrepro.signals import StopSignals
-from bnrepro.store import FINISHED, StoredRun
+from bnrepro.store import FINISHED
 from bnrepro.sweepfolder import SWEEP, Member, Results
-
-SECONDS_BETWEEN_LINES = 15.0  # where there is no terminal to draw a bar on
-POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,9 +55,10 @@ def run(words: Sequence[str], config_dir: Path | None, outputs: Path, console: C
             index for index, member in enumerate(found)
             if asked.overwrites or not sweepfolder.finished(folder, member.name)
         ]  # fmt: skip
-        with StopSignals() as stop, Monitor(folder, found, pending, console):
+        engine = Engine(asked.launcher, asked.launcher_words, asked.threads)
+        with StopSignals() as stop, Monitor("sweep", folder, found, pending, console):
             try:
-                engines.run(asked, folder, pending, stop)
+                engines.run(engine, folder, asked.digest, pending, stop)
             finally:
                 table = sweepfolder.read(folder)
                 sweepfolder.write(table)
@@ -93,7 +88,8 @@ def _prepare(asked: Grid, folder: Path, console: Console) -> list[Member]:
         return sweepfolder.read_members(path)
     if folder.is_dir() and any(folder.iterdir()) and not path.parent.is_dir():
         raise ConfigError(f"not empty and not a sweep ({folder}): choose another sweep.dir")
-    found = _composed(asked, console)
+    with composing(len(asked), console) as told:
+        found = asked.members(told)
     atomic.make_folder(path.parent)
     sweepfolder.write_members(path, found)
     record = {
@@ -114,118 +110,14 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _composed(asked: Grid, console: Console) -> list[Member]:
-    columns = (TextColumn("composing"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    silent = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
-        task = bar.add_task("", total=len(asked))
-        return asked.members(lambda done: bar.update(task, completed=done))
-
-
 def _failures(folder: Path, table: Results) -> dict[str, str]:
     """Of each member that is no result: what ended it."""
     found = {}
     for row in table.rows:
         if row["state"] in FINISHED:
             continue
-        run, name = StoredRun(folder / row["member"]), row["member"]
-        error = run.status().get("error") if run.exists() else None
-        found[name] = f"{row['state']}: {error or _last_line(folder, name)}"
+        found[row["member"]] = sweepfolder.what_ended(folder, row["member"])
     return found
-
-
-def _last_line(folder: Path, name: str) -> str:
-    path = sweepfolder.output(folder, name)
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
-    return lines[-1] if lines else "it never began"
-
-
-class Monitor:
-    """Shows how far a sweep is, by looking at its members' folders: it works for every engine."""
-
-    def __init__(
-        self, folder: Path, found: Sequence[Member], pending: Sequence[int], console: Console
-    ) -> None:
-        self._folder, self._console = folder, console
-        self._left = {found[i].name: int(found[i].config["train"]["steps"]) for i in pending}
-        self._total, self._members = sum(self._left.values()), len(found)
-        self._counts: Counter[str] = Counter({"done before": len(found) - len(pending)})
-        self._ended = 0  # steps of members that came to an end
-        self._began, self._spoke = time.monotonic(), time.monotonic()
-        self._at_start = {name: self._step(name) for name in self._left}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._bar = Progress(
-            TextColumn("sweep"), BarColumn(), TextColumn("{task.fields[said]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(),
-            console=console, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("sweep", total=max(1, self._total), said="")
-
-    def __enter__(self) -> Monitor:
-        self._bar.start()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
-        self._bar.stop()
-        if not self._console.is_terminal and self._total:
-            self._console.print(self._said(0), soft_wrap=True, highlight=False)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            self._look()
-
-    def _look(self) -> None:
-        running, steps = 0, 0
-        for name, length in list(self._left.items()):
-            if not (self._folder / name).is_dir():
-                continue
-            run = StoredRun(self._folder / name)
-            try:
-                state = run.status()["state"] if run.exists() else "missing"
-            except StorageError:
-                state = "failed"
-            if state in FINISHED or (state == "failed" and self._stop.is_set()):
-                self._counts[state] += 1
-                self._ended += length - self._at_start.get(name, 0)
-                del self._left[name]
-            elif state == "running":
-                running += 1
-                steps += max(0, self._step(name) - self._at_start.get(name, 0))
-        done = self._ended + steps
-        said = self._said(running, done)
-        self._bar.update(self._task, completed=done, said=said)
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._spoke > SECONDS_BETWEEN_LINES:
-            self._spoke = now
-            self._console.print(said, soft_wrap=True, highlight=False)
-
-    def _step(self, name: str) -> int:
-        """The last step of a member, from the end of its metrics."""
-        try:
-            with open(self._folder / name / "metrics.jsonl", "rb") as file:
-                file.seek(max(0, file.seek(0, 2) - 1000))
-                lines = file.read().split(b"\n")
-            return int(json.loads(lines[-2])["step"]) if len(lines) > 1 else 0
-        except (OSError, ValueError, KeyError):
-            return 0
-
-    def _said(self, running: int, done: int = 0) -> str:
-        counts = self._counts
-        ended = counts["done before"] + counts["done"] + counts["diverged"]
-        parts = [f"{ended}/{self._members} done"]
-        parts += [f"{counts['done before']} of them before"] if counts["done before"] else []
-        parts += [f"{running} running"] if running else []
-        parts += [f"{counts[s]} {s}" for s in ("diverged", "failed") if counts[s]]
-        seconds = time.monotonic() - self._began
-        if done and seconds > 1:
-            parts.append(f"{done / seconds:,.0f} steps/s")
-            parts.append(f"{(self._total - done) * seconds / done:,.0f} s left")
-        return "  ".join(parts)
 
 
 def cells(table: Results, limit: int) -> tuple[tuple[str, ...], list[list[str]]]:

@@ -88,6 +88,16 @@ def finished(sweep: Path, name: str) -> bool:
     return (sweep / name / SUMMARY).is_file()
 
 
+def what_ended(sweep: Path, name: str) -> str:
+    """Why a member is no result: its state, and what was said last."""
+    run = StoredRun(sweep / name)
+    status = run.status() if run.exists() else {"state": "missing"}
+    path = output(sweep, name)
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+    last = lines[-1] if lines else "it never began"
+    return f"{status['state']}: {status.get('error') or last}"
+
+
 @dataclass(frozen=True)
 class Results:
     """The members of a sweep: `axes` by name with their values in order, and a row for each."""

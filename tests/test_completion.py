@@ -37,6 +37,8 @@ def ask(shell: str, words: list[str]) -> list[str]:
         (["train", "optimizer.l"], ["optimizer.lr="]),
         (["train", "optimizer=adam", "optimizer.lr="], ["optimizer.lr=0.001"]),
         (["data", "verify", "mn"], ["mnist"]),
+        (["reproduce", "faster"], ["faster-training"]),
+        (["reproduce", "--scale", "sm"], ["smoke"]),
     ],
 )
 def test_fish_is_answered(words: list[str], answers: list[str]) -> None:

@@ -31,9 +31,19 @@ FLOORS = {
     "data": 1,
     "config": 1,
     "store": 1,
+    "stats": 1,
+    "paper": 1,  # its curves as numbers
+    "exhibits": 1,  # tables and figures as data
+    "arms": 1,  # overrides that several claims share
+    "evidence": 2,
+    "claim": 3,
+    "fair": 4,
+    "claims": 5,
     "dashboard": 2,
     "launch": 2,
     "sweepfolder": 2,
+    "reproduction": 2,  # a folder of claims put to the test, on disk
+    "monitor": 3,
     "grid": 3,  # hands over to Hydra as `launch` does
     "models": 2,
     "optimizers": 2,
@@ -44,11 +54,12 @@ FLOORS = {
     "studies": 3,
     "train": 3,
     "experiment": 4,
-    "report": 4,
+    "report": 6,
     "members": 5,
     "bench": 5,
     "engines": 6,
     "sweep": 7,
+    "reproduce": 7,
     "cli": 8,
     "__main__": 9,  # `python -m bnrepro`
 }
@@ -56,7 +67,7 @@ FLOORS = {
 
 MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "studies",
          "tracking", "train", "experiment", "bench"}  # fmt: skip
-READS = {"report", "claims", "claim", "stats"}
+READS = {"report", "claims", "claim", "fair", "evidence", "arms", "stats", "exhibits", "paper"}
 LIGHT = {"store", "config", *READS}
 """Loaded without torch and without Hydra."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnrepro import config, launch
+from bnrepro import config, launch, paper
 from bnrepro.cli import main
 from bnrepro.errors import StorageError
 from bnrepro.report import fig1
@@ -30,34 +30,34 @@ def write_run(
 
 
 def like_the_paper(norm: str, shift: float = 0.0) -> np.ndarray:
-    steps, accuracies = fig1.paper_accuracy(norm)
+    steps, accuracies = paper.accuracy(norm)
     return np.interp(np.arange(0, 50001, 500), steps, accuracies) + shift
 
 
 def test_the_papers_curves_are_the_papers() -> None:
-    assert fig1.first_step(*fig1.paper_accuracy("batch")) == pytest.approx(15_000, abs=100)
-    assert fig1.first_step(*fig1.paper_accuracy("none")) == pytest.approx(41_600, abs=100)
-    steps, accuracies = fig1.paper_accuracy("none")
+    assert paper.first_step(*paper.accuracy("batch")) == pytest.approx(15_000, abs=100)
+    assert paper.first_step(*paper.accuracy("none")) == pytest.approx(41_600, abs=100)
+    steps, accuracies = paper.accuracy("none")
     assert np.interp(10_000, steps, accuracies) == pytest.approx(0.926, abs=0.001)
-    panel = fig1.paper_percentiles("none")
+    panel = paper.percentiles("none")
     assert [round(float(panel[p][1][-1]), 2) for p in (15, 50, 85)] == pytest.approx(
         [-1.86, -0.02, 1.69], abs=0.05
     )
 
 
 def test_distance_is_the_root_mean_square_at_the_papers_steps() -> None:
-    steps, accuracies = fig1.paper_accuracy("none")
-    assert fig1.distance(steps, accuracies, "none") == 0
-    assert fig1.distance(steps, accuracies + 0.01, "none") == pytest.approx(0.01)
+    steps, accuracies = paper.accuracy("none")
+    assert paper.distance(steps, accuracies, "none") == 0
+    assert paper.distance(steps, accuracies + 0.01, "none") == pytest.approx(0.01)
     half = accuracies + np.where(np.arange(len(steps)) % 2, 0.02, 0.0)
     share = (np.arange(len(steps)) % 2).mean()
-    assert fig1.distance(steps, half, "none") == pytest.approx(0.02 * share**0.5)
+    assert paper.distance(steps, half, "none") == pytest.approx(0.02 * share**0.5)
 
 
 def test_first_step_is_the_first_at_or_above() -> None:
     steps = np.array([0, 500, 1000, 1500])
-    assert fig1.first_step(steps, np.array([0.1, 0.972, 0.9, 0.98])) == 500
-    assert fig1.first_step(steps, np.array([0.1, 0.2, 0.3, 0.9719])) is None
+    assert paper.first_step(steps, np.array([0.1, 0.972, 0.9, 0.98])) == 500
+    assert paper.first_step(steps, np.array([0.1, 0.2, 0.3, 0.9719])) is None
 
 
 def test_seeds_are_one_arm_and_both_arms_are_drawn_at_one_setting(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_table_tells_what_the_runs_did(
     # .1 + .88·k/100 is at or above .972 from k = 100 on; the paper's curve from 41.6k on.
     assert cells[3:6] == ["2", "0.9700 (0.9600 to 0.9800)", "50,000, never"]
     assert int(cells[6].replace(",", "")) == pytest.approx(41_600, abs=100)
-    at, expected = fig1.paper_accuracy("none")
+    at, expected = paper.accuracy("none")
     mean = np.interp(at, np.arange(0, 50001, 500), (quick + slow) / 2)
     assert float(cells[7]) == pytest.approx(np.sqrt(np.mean((mean - expected) ** 2)), abs=5e-5)
 

@@ -7,19 +7,17 @@ arm without batch normalization is drawn, so both arms are drawn at the same set
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnrepro import paper
 from bnrepro.config import differences
 from bnrepro.errors import StorageError
 from bnrepro.figures import BLACK, BLUE, ORANGE, band, typical_unit
@@ -29,55 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TARGET = 0.972
-"""The accuracy that the paper's network without batch normalization ends with (Fig. 1a)."""
-
-PAPER = {"none": ("without_bn", "b_without_bn"), "batch": ("with_bn", "c_with_bn")}
-"""The names of the arms in the paper's curves: of Fig. 1a, and of Fig. 1b or c."""
-
 NAMES = {"none": "without BN", "batch": "with BN"}
 COLORS = {"none": ORANGE, "batch": BLUE}
-
-
-@cache
-def paper_accuracy(norm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and test accuracies of one curve of Fig. 1a."""
-    rows = [row for row in _rows("fig1a.csv") if row["curve"] == PAPER[norm][0]]
-    steps = np.array([float(row["step"]) for row in rows])
-    return steps, np.array([float(row["test_acc"]) for row in rows])
-
-
-@cache
-def paper_percentiles(norm: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Steps and values of the 15th, 50th and 85th percentile of Fig. 1b or c."""
-    curves: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for row in _rows("fig1bc.csv"):
-        if row["panel"] == PAPER[norm][1]:
-            point = float(row["step_if_axis_is_0_50000"]), float(row["value"])
-            curves[int(row["percentile"])].append(point)
-    return {
-        percentile: (np.array(points)[:, 0], np.array(points)[:, 1])
-        for percentile, points in curves.items()
-    }
-
-
-def _rows(name: str) -> list[dict[str, str]]:
-    text = files("bnrepro.report").joinpath("paper", name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
-
-
-def distance(steps: np.ndarray, accuracies: np.ndarray, norm: str) -> float:
-    """Root mean square distance of a curve to the points of Fig. 1a, at their steps."""
-    at, expected = paper_accuracy(norm)
-    covered = at <= steps[-1]
-    found = np.interp(at[covered], steps, accuracies)
-    return float(np.sqrt(np.mean((found - expected[covered]) ** 2)))
-
-
-def first_step(steps: np.ndarray, accuracies: np.ndarray, target: float = TARGET) -> int | None:
-    """The first step at or above an accuracy; None where it is never reached."""
-    reached = np.flatnonzero(accuracies >= target)
-    return int(steps[reached[0]]) if len(reached) else None
 
 
 @dataclass(frozen=True)
@@ -99,12 +50,12 @@ class Arm:
     @property
     def distance(self) -> float:
         """Of the mean curve to the paper's."""
-        return distance(self.steps, self.mean, self.norm)
+        return paper.distance(self.steps, self.mean, self.norm)
 
     @property
     def first_steps(self) -> list[int | None]:
-        """Of every seed, the first step at or above `TARGET`."""
-        return [first_step(self.steps, row) for row in self.accuracies]
+        """Of every seed, the first step at or above `paper.TARGET`."""
+        return [paper.first_step(self.steps, row) for row in self.accuracies]
 
     @property
     def setting(self) -> tuple[float, float]:
@@ -120,7 +71,7 @@ def arms(runs: Iterable[StoredRun]) -> list[Arm]:
         config = run.config()
         named = config.get("norm", {}).get("name"), config.get("dataset", {}).get("name")
         summary = run.summary()
-        if named[0] not in PAPER or named[1] != "mnist" or not summary:
+        if named[0] not in paper.CURVES or named[1] != "mnist" or not summary:
             continue
         if summary["status"] != "done":
             continue
@@ -182,20 +133,20 @@ def _markdown(found: list[Arm], drawn: list[Arm]) -> str:
         "",
         "![Fig. 1a](fig1a.png)",
         "",
-        f"| arm | lr | init std | seeds | final test accuracy | first step at ≥ {TARGET} "
+        f"| arm | lr | init std | seeds | final test accuracy | first step at ≥ {paper.TARGET} "
         "| paper's | RMS distance to the paper's curve |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for arm in found:
         mark = "**" if arm in drawn else ""
         final = arm.accuracies[:, -1]
-        paper = first_step(*paper_accuracy(arm.norm))
+        theirs = paper.first_step(*paper.accuracy(arm.norm))
         first = ", ".join("never" if step is None else f"{step:,}" for step in arm.first_steps)
         lr, scale = arm.setting
         lines.append(
             f"| {mark}{NAMES[arm.norm]}{mark} | {lr} | {scale} | {len(arm.runs)} "
             f"| {final.mean():.4f} ({final.min():.4f} to {final.max():.4f}) "
-            f"| {first} | {paper:,} | {arm.distance:.4f} |"
+            f"| {first} | {theirs:,} | {arm.distance:.4f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -212,13 +163,13 @@ def accuracy_figure(drawn: list[Arm]) -> Figure:
         axes.fill_between(arm.steps, low, high, color=color, alpha=0.25, linewidth=0)
         label = f"{NAMES[arm.norm]}, ours ({len(arm.runs)} seeds)"
         axes.plot(arm.steps, arm.mean, style, color=color, linewidth=1.4, label=label)
-        at, accuracy = paper_accuracy(arm.norm)
+        at, accuracy = paper.accuracy(arm.norm)
         marker = "o" if arm.norm == "batch" else "^"
         label = f"{NAMES[arm.norm]}, paper"
         axes.plot(at, accuracy, marker, color=color, markersize=3, markerfacecolor="none",
                   markeredgewidth=0.7, label=label)  # fmt: skip
     axes.set(ylim=(0.7, 1.0), xlabel="step", ylabel="test accuracy")
-    axes.axhline(TARGET, color=BLACK, linewidth=0.5, linestyle=":")
+    axes.axhline(paper.TARGET, color=BLACK, linewidth=0.5, linestyle=":")
     axes.legend(loc="lower right", fontsize=9)
     lr, scale = drawn[0].setting
     axes.set_title(f"Fig. 1a on MNIST: SGD, lr {lr}, initial weights N(0, {scale}²)", fontsize=10)
@@ -232,10 +183,10 @@ def band_figure(drawn: list[Arm]) -> Figure:
     figure = Figure(figsize=(7.2, 2.8 * len(drawn)), layout="constrained", dpi=120)
     every_axes = figure.subplots(len(drawn), 2, sharex=True, sharey="row", squeeze=False)
     for (left, right), arm in zip(every_axes, drawn, strict=True):
-        curves = paper_percentiles(arm.norm)
+        curves = paper.percentiles(arm.norm)
         steps = curves[50][0]
-        paper = np.stack([np.interp(steps, *curves[p]) for p in (15, 50, 85)], axis=1)
-        band(left, steps, paper, COLORS[arm.norm], "")
+        theirs = np.stack([np.interp(steps, *curves[p]) for p in (15, 50, 85)], axis=1)
+        band(left, steps, theirs, COLORS[arm.norm], "")
         _title(left, f"{NAMES[arm.norm]}, paper")
         run = next(run for run in arm.runs if run.probe_steps())
         names = [name for name in run.probe(0) if name.endswith("/percentiles")]

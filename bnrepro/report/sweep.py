@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnrepro.figures import BLACK, PALETTE, STYLES
+from bnrepro.figures import PALETTE, STYLES, heat_map
 from bnrepro.store import FINISHED, StoredRun
 from bnrepro.sweepfolder import RESULTS, Results, write
 
@@ -94,16 +94,11 @@ def _heat_maps(results: Results, x: str, y: str, side: str | None) -> Figure:
         rows = _at(results.rows, **{side: panel}) if side else results.rows
         cells = [[_at(rows, **{x: a, y: b}) for a in xs] for b in ys]
         means = np.array([[_mean(_accuracies(cell)) for cell in line] for line in cells])
-        image = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, origin="lower", aspect="auto")
-        for i, line in enumerate(cells):
-            for j, cell in enumerate(line):
-                pale = not means[i, j] < 0.55  # no number is drawn on pale grey
-                color = BLACK if pale else "white"
-                text = _said(cell, means[i, j])
-                axes.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
-        axes.set_facecolor("#dddddd")
-        axes.set_xticks(range(len(xs)), [f"{value:g}" for value in xs], fontsize=8)
-        axes.set_yticks(range(len(ys)), [f"{value:g}" for value in ys], fontsize=8)
+        said = [
+            [_said(cell, mean) for cell, mean in zip(line, row, strict=True)]
+            for line, row in zip(cells, means, strict=True)
+        ]
+        image = heat_map(axes, means, said, [f"{v:g}" for v in xs], [f"{v:g}" for v in ys], (0, 1))
         axes.set_xlabel(x, fontsize=9)
         if side:
             axes.set_title(f"{side} = {panel}", fontsize=10)

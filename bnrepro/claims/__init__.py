@@ -1,0 +1,32 @@
+"""The claims, a file each: its name is the claim's id, with `-` for `_`.
+
+A file whose name begins with `_` is none. Nothing lists them: they are found in this folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from bnrepro.claim import Claim
+from bnrepro.config import unknown
+from bnrepro.errors import ConfigError
+
+
+def ids() -> list[str]:
+    """The ids of all claims, sorted."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+
+
+def load(claim: str) -> Claim:
+    """A claim by its id.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if claim not in ids():
+        raise ConfigError(f"{unknown('claim', claim, ids())}; 'bnrepro claims' lists them")
+    found = importlib.import_module(f"{__name__}.{claim.replace('-', '_')}").CLAIM
+    assert isinstance(found, Claim)
+    return found

@@ -1,0 +1,120 @@
+"""What a claim's measure reads: the stored runs of its arms, and what many measures ask of them.
+
+Every array has one row a seed, in the order of `seeds`, so that arms are paired by seed. Accuracies
+of a run that diverged are those of guessing from there on; its steps to any target are infinite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from bnrepro.store import FINISHED, StoredRun
+
+CHANCE = 0.1
+"""The accuracy of guessing: MNIST, CIFAR-10 and the digits have ten classes."""
+
+TEST, VALIDATION = "test_accuracy", "validation_accuracy"
+"""Verdicts read the test set once, at the final step; all that is chosen, or watched over training
+for a verdict, is read off the validation images. Test curves are for drawing."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The stored runs of a claim at one scale: of every arm one for each seed."""
+
+    scale: str
+    seeds: tuple[int, ...]
+    runs: Mapping[str, tuple[StoredRun, ...]]
+
+    @property
+    def present(self) -> int:
+        """How many of the runs are a result."""
+        return sum(is_result(run) for runs in self.runs.values() for run in runs)
+
+    @property
+    def asked(self) -> int:
+        """How many runs there should be."""
+        return sum(len(runs) for runs in self.runs.values())
+
+    def summaries(self, arm: str) -> list[dict[str, Any]]:
+        """What stands in `summary.json`, of every seed."""
+        found = [run.summary() for run in self.runs[arm]]
+        return [summary for summary in found if summary is not None]
+
+    def diverged(self, arm: str) -> np.ndarray:
+        """Whether the loss was not finite at some step: (S,) bool."""
+        return np.array([summary["status"] == "diverged" for summary in self.summaries(arm)])
+
+    def final(self, arm: str, name: str = TEST, *, diverged: float = CHANCE) -> np.ndarray:
+        """A number of the summary, at the last step: (S,); that of a diverged run as stated."""
+        values = [summary.get(name) for summary in self.summaries(arm)]
+        return np.array([diverged if value is None else float(value) for value in values])
+
+    def curves(
+        self, arm: str, name: str = TEST, *, diverged: float = CHANCE
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A metric over training: steps (P,) and values (S, P).
+
+        Where a diverged run has no more values, they are `diverged`.
+        """
+        found = [run.curve(name) for run in self.runs[arm]]
+        steps = max((steps for steps, _ in found), key=len)
+        values = np.full((len(found), len(steps)), diverged)
+        for row, (own, curve) in zip(values, found, strict=True):
+            assert np.array_equal(own, steps[: len(own)]), "runs of one arm are recorded alike"
+            row[: len(own)] = curve
+        return steps, values
+
+    def steps_to(self, arm: str, target: float | np.ndarray, name: str = VALIDATION) -> np.ndarray:
+        """The first step at or above a target, one for all seeds or (S,): (S,).
+
+        Infinite where it is never reached; also where a run reached it and diverged later.
+        """
+        steps, values = self.curves(arm, name)
+        reached = values >= np.broadcast_to(target, len(values))[:, None]
+        first = np.where(reached.any(1), steps[reached.argmax(1)], np.inf)
+        return np.where(self.diverged(arm), np.inf, first)
+
+    def best(self, arms: Iterable[str], name: str = VALIDATION) -> str:
+        """The arm of the highest final validation accuracy, the mean over seeds.
+
+        Of equals, the first one asked about.
+        """
+        return max(arms, key=lambda arm: float(self.final(arm, name).mean()))
+
+    def probed(self, arm: str, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of every seed, the steps (P,) and values (P, …) of one measurement of the probes."""
+        return [run.probed(name) for run in self.runs[arm]]
+
+
+def is_result(run: StoredRun) -> bool:
+    """Whether a run came to its end; divergence is one."""
+    summary = run.summary()
+    return summary is not None and summary.get("status") in FINISHED
+
+
+def log_ratio(a: np.ndarray, b: np.ndarray, base: Literal[2, 10] = 2) -> np.ndarray:
+    """The logarithm of a ÷ b, elementwise, positive where a is greater.
+
+    One infinite side makes the result infinite; two, or two zeros, say nothing: 0, no difference.
+    """
+    logarithm = {2: np.log2, 10: np.log10}[base]  # exact for their own powers
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = logarithm(np.asarray(a, float) / np.asarray(b, float))
+    result: np.ndarray = np.where(a == b, 0.0, ratio)
+    return result
+
+
+def seeds(count: int) -> tuple[int, ...]:
+    """The seeds of a claim: the first `count` numbers, the same ones for every arm and claim."""
+    return tuple(range(count))
+
+
+def median_range(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """Median, least and greatest, of values that may be infinite."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    return float(ordered[(len(ordered) - 1) // 2]), float(ordered[0]), float(ordered[-1])

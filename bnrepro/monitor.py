@@ -1,0 +1,131 @@
+"""How far many runs are, for the person who waits: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bnrepro.errors import StorageError
+from bnrepro.store import FINISHED, StoredRun
+from bnrepro.sweepfolder import Member
+
+SECONDS_BETWEEN_LINES = 15.0  # where there is no terminal to draw a bar on
+POLL_SECONDS = 0.5
+
+
+@contextmanager
+def composing(total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """A bar for so many configurations on a terminal; called with how many are done."""
+    columns = (TextColumn("composing"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    silent = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+class Monitor:
+    """Shows how far they are, by looking at their folders: it works for every engine."""
+
+    def __init__(
+        self,
+        title: str,
+        folder: Path,
+        found: Sequence[Member],
+        pending: Sequence[int],
+        console: Console,
+    ) -> None:
+        self._folder, self._console = folder, console
+        self._left = {found[i].name: int(found[i].config["train"]["steps"]) for i in pending}
+        self._total, self._members = sum(self._left.values()), len(found)
+        self._counts: Counter[str] = Counter({"done before": len(found) - len(pending)})
+        self._ended = 0  # steps of members that came to an end
+        self._began, self._spoke = time.monotonic(), time.monotonic()
+        anew = {found[i].name for i in pending if found[i].config["run"]["overwrite"]}
+        self._at_start = {name: self._step(name) for name in self._left if name not in anew}
+        self._before = {name: self._status(name) for name in self._left}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._bar = Progress(
+            TextColumn(title), BarColumn(), TextColumn("{task.fields[said]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task(title, total=max(1, self._total), said="")
+
+    def __enter__(self) -> Monitor:
+        self._bar.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        self._bar.stop()
+        if not self._console.is_terminal and self._total:
+            self._console.print(self._said(0), soft_wrap=True, highlight=False)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        running, steps = 0, 0
+        for name, length in list(self._left.items()):
+            status = self._status(name)
+            if status == self._before[name]:  # not begun yet, whatever became of it another time
+                continue
+            state = status["state"]
+            if state in FINISHED or (state == "failed" and self._stop.is_set()):
+                self._counts[state] += 1
+                self._ended += length - self._at_start.get(name, 0)
+                del self._left[name]
+            elif state == "running":
+                running += 1
+                steps += max(0, self._step(name) - self._at_start.get(name, 0))
+        done = self._ended + steps
+        said = self._said(running, done)
+        self._bar.update(self._task, completed=done, said=said)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._spoke > SECONDS_BETWEEN_LINES:
+            self._spoke = now
+            self._console.print(said, soft_wrap=True, highlight=False)
+
+    def _status(self, name: str) -> dict[str, Any]:
+        run = StoredRun(self._folder / name)
+        try:
+            return run.status() if run.exists() else {"state": "missing"}
+        except StorageError:
+            return {"state": "failed"}
+
+    def _step(self, name: str) -> int:
+        """The last step of a member, from the end of its metrics."""
+        try:
+            with open(self._folder / name / "metrics.jsonl", "rb") as file:
+                file.seek(max(0, file.seek(0, 2) - 1000))
+                lines = file.read().split(b"\n")
+            return int(json.loads(lines[-2])["step"]) if len(lines) > 1 else 0
+        except (OSError, ValueError, KeyError):
+            return 0
+
+    def _said(self, running: int, done: int = 0) -> str:
+        counts = self._counts
+        ended = counts["done before"] + counts["done"] + counts["diverged"]
+        parts = [f"{ended}/{self._members} done"]
+        parts += [f"{counts['done before']} of them before"] if counts["done before"] else []
+        parts += [f"{running} running"] if running else []
+        parts += [f"{counts[s]} {s}" for s in ("diverged", "failed") if counts[s]]
+        seconds = time.monotonic() - self._began
+        if done and seconds > 1:
+            parts.append(f"{done / seconds:,.0f} steps/s")
+            parts.append(f"{(self._total - done) * seconds / done:,.0f} s left")
+        return "  ".join(parts)

@@ -1,0 +1,351 @@
+"""The report of a reproduction: verdicts, figures and every number, from run folders alone.
+
+Writes `report.md`, `report.html` (self-contained), `figures/` and `results.json`. All of it is a
+function of the run folders, of the claims, and of the commits their files have; made twice it is
+the same to the last byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnrepro import atomic, claims, reproduction
+from bnrepro.claim import Check, Claim, Judged, Judgement, Verdict, judge
+from bnrepro.evidence import TEST, Evidence, seeds
+from bnrepro.exhibits import Exhibit, Figure, Table
+from bnrepro.report.draw import png
+from bnrepro.report.words import effect, interval, said, signed, spread
+from bnrepro.reproduction import RUNS, AskedArm, Reproduction
+from bnrepro.stats import CONFIDENCE
+from bnrepro.store import StoredRun
+
+MARKDOWN, HTML, RESULTS, FIGURES = "report.md", "report.html", "results.json", "figures"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The last commit that touched a file, and whether the file was changed since."""
+
+    sha: str
+    date: str
+    modified: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A claim, all that is told of it."""
+
+    id: str
+    claim: Claim
+    judgement: Judgement
+    evidence: Evidence
+    file: str
+    commit: Commit | None
+    command: str
+    made: list[str]
+    images: dict[str, dict[str, bytes]]  # of every figure by its name: its panels' files
+
+
+def render(folder: Path, out: Path) -> dict[str, Judgement]:
+    """Judge every claim of a reproduction and write the report into `out`.
+
+    Raises:
+        StorageError: what was reproduced there, or one of its runs, cannot be read.
+        ConfigError: a claim is not there any more.
+        OSError: the report cannot be written.
+    """
+    asked = reproduction.read(folder)
+    shown = [_show(folder, asked, name) for name in asked.claims]
+    judgements = {one.id: one.judgement for one in shown}
+    atomic.make_folder(out / FIGURES)
+    images = {
+        path: data
+        for one in shown
+        for panels in one.images.values()
+        for path, data in panels.items()
+    }
+    for left in set((out / FIGURES).glob("*.png")) - {out / path for path in images}:
+        left.unlink()  # of a figure that there is no more
+    for path, data in images.items():
+        _write(out / path, data)
+    view = {
+        "scale": asked.scale,
+        "claims": shown,
+        "confidence": CONFIDENCE,
+        "smoke": any(j.verdict == Verdict.NOT_JUDGED for j in judgements.values()),
+    }
+    _write(out / RESULTS, _results(asked, shown).encode())
+    _write(out / MARKDOWN, _templates(False).get_template(f"{MARKDOWN}.j2").render(view).encode())
+    _write(out / HTML, _templates(True).get_template(f"{HTML}.j2").render(view).encode())
+    return judgements
+
+
+def _write(path: Path, content: bytes) -> None:
+    atomic.write(path, lambda file: file.write(content), durable=False)
+
+
+def _images(claim: str, figure: Figure) -> dict[str, bytes]:
+    """The figure's panels by the files they are written to."""
+    name, many = f"{FIGURES}/{claim}-{figure.name}", len(figure.panels) > 1
+    return {
+        f"{name}-{number}.png" if many else f"{name}.png": png(panel)
+        for number, panel in enumerate(figure.panels, start=1)
+    }
+
+
+def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
+    claim = claims.load(name)
+    arms = asked.claims[name]
+    evidence = evidence_of(folder, asked.scale, claim, arms)
+    judgement = judge(claim, evidence)
+    path = Path(claims.__path__[0]) / f"{name.replace('-', '_')}.py"
+    wanted = claim.scales[asked.scale].seeds
+    count = f" --seeds {len(evidence.seeds)}" if len(evidence.seeds) != wanted else ""
+    return Shown(
+        name,
+        claim,
+        judgement,
+        evidence,
+        f"bnrepro/claims/{path.name}",
+        commit(path),
+        f"bnrepro reproduce {name} --scale {asked.scale}{count}",
+        _made(evidence, asked.code),
+        {figure.name: _images(name, figure) for figure in _figures(judgement)},
+    )
+
+
+def evidence_of(folder: Path, scale: str, claim: Claim, arms: Mapping[str, AskedArm]) -> Evidence:
+    """The runs of a claim; those of an arm that was asked for otherwise than now count as none."""
+    plan = claim.scales[scale]
+    count = max((len(asked.runs) for asked in arms.values()), default=0)
+    runs = {
+        arm: tuple(StoredRun(folder / RUNS / run) for run in arms[arm].runs)
+        for arm in plan.arms
+        if arm in arms and arms[arm].words == plan.words(arm)
+    }
+    return Evidence(scale, seeds(count), runs)
+
+
+def commit(path: Path) -> Commit | None:
+    """The last commit that touched a file; None outside of a checkout, or where there is none."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(path.parent), *arguments, "--", path.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        found = git("log", "-1", "--format=%H %cs")
+        if not found:
+            return None
+        sha, date = found.split()
+        return Commit(sha, date, bool(git("status", "--porcelain")))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _made(evidence: Evidence, code: str) -> list[str]:
+    """What there is to say of the runs themselves, a sentence each."""
+    runs = dict.fromkeys(run for arm in evidence.runs.values() for run in arm)
+    summaries = [summary for run in runs if (summary := run.summary())]
+    manifests = [manifest for run in runs if (manifest := run.manifest())]
+    diverged = sum(summary["status"] == "diverged" for summary in summaries)
+    steps = sum(int(summary.get("steps") or 0) for summary in summaries)
+    hours = sum(float(summary.get("wall_seconds") or 0) for summary in summaries) / 3600
+    said = [
+        f"{len(evidence.runs)} arms × {len(evidence.seeds)} seeds: {len(summaries)} runs, of which "
+        f"{diverged} diverged; {steps:,} steps, {hours:.1f} hours of computing."
+    ]
+    began = sorted(str(manifest["began"]) for manifest in manifests if "began" in manifest)
+    if began:
+        said.append(f"The first began {began[0]}.")
+    for what, values in (
+        ("torch", [m.get("versions", {}).get("torch") for m in manifests]),
+        ("Processor", [m.get("gpu") or m.get("cpu") for m in manifests]),
+        ("Commit", [_revision(m.get("git")) for m in manifests]),
+    ):
+        names = sorted({str(value) for value in values if value})
+        said += [f"{what}: {', '.join(names)}."] if names else []
+    others = sum(manifest.get("code") != code for manifest in manifests)
+    if others:
+        said.append(
+            f"{others} of these runs were made by other code than the reproduction asked for "
+            "(--any-code took them all the same)."
+        )
+    return said
+
+
+def _revision(git: Mapping[str, Any] | None) -> str | None:
+    return f"{git['sha'][:12]}{' with changes' if git['dirty'] else ''}" if git else None
+
+
+def _figures(judgement: Judgement) -> list[Figure]:
+    finding = judgement.finding
+    if finding is None:
+        return []
+    checks = [check.exhibits for check in (finding.fair, finding.left_open) if check]
+    exhibits = [exhibit for group in (finding.exhibits, *checks) for exhibit in group]
+    return [exhibit for exhibit in exhibits if isinstance(exhibit, Figure)]
+
+
+def rows(judgements: Mapping[str, Judgement]) -> list[list[str]]:
+    """Claim, verdict, effect, interval, margin and runs of each, for a terminal."""
+    found = []
+    for name, judgement in judgements.items():
+        numbers = ["", "", ""]
+        if judgement.criteria:
+            first = judgement.criteria[0]
+            margin = signed(first.criterion.margin, first.criterion.unit)
+            numbers = [effect(first), interval(first), margin]
+        there = f"{judgement.present} of {judgement.asked}"
+        found.append([name, judgement.verdict.value, *numbers, there])
+    return found
+
+
+def table(exhibit: Exhibit) -> Table | None:
+    """An exhibit that is a table."""
+    return exhibit if isinstance(exhibit, Table) else None
+
+
+def checks(judgement: Judgement) -> list[tuple[str, Check, Mapping[str, tuple[Judged, ...]]]]:
+    """What else was asked: a heading, the check, and its variations judged."""
+    finding = judgement.finding
+    if finding is None:
+        return []
+    all_ = (
+        ("Both arms at their best", finding.fair, judgement.fair),
+        ("What the paper leaves open, gone over", finding.left_open, judgement.left_open),
+    )
+    return [(heading, check, judged) for heading, check, judged in all_ if check is not None]
+
+
+def arms(one: Shown) -> Table:
+    """Every arm: how it is typed, and what became of it."""
+    rows = []
+    plan = one.claim.scales[one.evidence.scale]
+    for arm, runs in one.evidence.runs.items():
+        summaries = [summary for run in runs if (summary := run.summary())]
+        finals = [s[TEST] for s in summaries if s.get(TEST) is not None]
+        states = [s["status"] for s in summaries]
+        rows.append(
+            (arm, " ".join(plan.words(arm)), f"{len(summaries)} of {len(runs)}",
+             states.count("diverged"), spread(finals, "accuracy"))
+        )  # fmt: skip
+    return Table("", ("arm", "overrides", "runs", "diverged", "test accuracy"), rows)
+
+
+def _templates(html: bool) -> Any:
+    """Both kinds of template escape every value."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("bnrepro.report"),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=None if html else _markdown,
+    )
+    own = (said, signed, effect, interval, spread, table, arms, checks)
+    environment.globals.update({function.__name__: function for function in own})
+    if html:
+        environment.globals["data_uri"] = lambda image: (
+            f"data:image/png;base64,{base64.b64encode(image).decode()}"
+        )
+    else:
+        environment.filters["path"] = Markup
+        environment.globals["code"] = lambda text: Markup(f"`{re.sub(r'[`|]', ' ', text)}`")
+    return environment
+
+
+def _markdown(value: Any) -> Any:
+    """Text with nothing in it that Markdown would take for its own; markup of a template stays."""
+    from markupsafe import Markup
+
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return re.sub(r"([\\`*_<>\[\]|#~])", r"\\\1", " ".join(value.split()))
+
+
+# Numbers for scripts
+
+
+def _results(asked: Reproduction, shown: Sequence[Shown]) -> str:
+    found = {"scale": asked.scale, "claims": {one.id: _numbers(one) for one in shown}}
+    return json.dumps(_plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _numbers(one: Shown) -> dict[str, Any]:
+    judgement, finding = one.judgement, one.judgement.finding
+    first = judgement.criteria[0] if judgement.criteria else None
+    numbers: dict[str, Any] = {
+        "verdict": judgement.verdict.value,
+        "statement": one.claim.statement,
+        "section": one.claim.section,
+        "effect": first.summary.median if first else None,
+        "interval": first.summary.interval if first else None,
+        "unit": one.claim.criteria[0].unit,
+        "seeds": len(one.evidence.seeds),
+        "runs": judgement.present,
+        "asked": judgement.asked,
+        "criterion_commit": one.commit.sha if one.commit and not one.commit.modified else None,
+        "criteria": {judged.criterion.name: _judged(judged) for judged in judgement.criteria},
+    }
+    if finding is None:
+        return numbers
+    numbers["paper"] = [
+        {"what": c.what, "unit": c.unit, "paper": c.paper, "ours": c.ours, "distance": c.off}
+        for c in finding.comparisons
+    ]
+    for name, check, variations in (
+        ("fair", finding.fair, judgement.fair),
+        ("left_open", finding.left_open, judgement.left_open),
+    ):
+        numbers[name] = {
+            choice: {judged.criterion.name: _judged(judged) for judged in criteria}
+            for choice, criteria in variations.items()
+        }
+        numbers[f"{name}_tables"] = _tables(check.exhibits if check else ())
+    numbers["tables"] = _tables(finding.exhibits)
+    return numbers
+
+
+def _tables(exhibits: Sequence[Exhibit]) -> list[dict[str, Any]]:
+    found = [exhibit for exhibit in exhibits if isinstance(exhibit, Table)]
+    return [{"caption": t.caption, "columns": t.columns, "rows": t.rows} for t in found]
+
+
+def _judged(judged: Judged) -> dict[str, Any]:
+    criterion, summary = judged.criterion, judged.summary
+    return {
+        "verdict": judged.verdict.value,
+        "compared": criterion.compared,
+        "unit": criterion.unit,
+        "margin": criterion.margin,
+        "effect": summary.median,
+        "interval": summary.interval,
+        "effect_size": summary.size,
+        "effects": summary.effects,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Containers and numbers as JSON has them; what is not finite by its name, such as "inf"."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)

@@ -1,0 +1,208 @@
+"""Claims put to the test: which runs they need, those that are missing, the verdicts, the report.
+
+Runs are shared: what two claims ask for in the same configuration is one run. A run that is there,
+of this configuration, by this code and on this data, is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bnrepro import atomic, claims, engines, environment, reproduction, sweepfolder
+from bnrepro import config as c
+from bnrepro.claim import Claim, Judgement
+from bnrepro.data.known import KNOWN
+from bnrepro.engines import Engine
+from bnrepro.errors import ConfigError, Interrupted, StorageError
+from bnrepro.evidence import is_result, seeds
+from bnrepro.grid import configurations, folder_name
+from bnrepro.launch import options
+from bnrepro.monitor import Monitor, composing
+from bnrepro.report import verdicts
+from bnrepro.reproduction import RUNS, AskedArm, Reproduction
+from bnrepro.signals import StopSignals
+from bnrepro.store import StoredRun
+from bnrepro.sweepfolder import Member
+
+NOT_SAID = ("train.log_every", "train.eval_every", "train.checkpoint_every", "probe.")
+"""Settings that a run's folder is not named by, though they make it another run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of it: the claims judged, and what ended each run that failed."""
+
+    folder: Path
+    judgements: dict[str, Judgement]
+    runs: int
+    failures: dict[str, str]
+
+
+def run(
+    ids: Sequence[str],
+    scale: str,
+    out: Path,
+    console: Console,
+    *,
+    count: int | None = None,
+    jobs: int | None = None,
+    any_code: bool = False,
+) -> Outcome:
+    """Run what the claims lack, judge them, and write the report.
+
+    Args:
+        ids: of the claims; none means every one.
+        scale: one of `claim.SCALES`.
+        out: the folder, which keeps what was reproduced there before at the same scale.
+        console: to tell how far it is.
+        count: how many seeds, where not as many as each claim says.
+        jobs: how many runs at once; as many as there are cores where Hydra's joblib launcher is
+            installed.
+        any_code: take runs by other code, or on other data, for what they are.
+
+    Raises:
+        ConfigError: a claim is unknown, or the folder holds something else; nothing has run.
+        StorageError: the folder cannot be written.
+        Interrupted: SIGINT or SIGTERM came; every run's state is kept.
+    """
+    asked = {name: claims.load(name) for name in ids or claims.ids()}
+    out = out.absolute()
+    before = _before(out, scale)
+    try:
+        arms, members = _members(asked, scale, count, console)
+        code = environment.code()
+        kept = {name: before[name] for name in before if name not in arms and name in claims.ids()}
+        everything = Reproduction(scale, code, dict(sorted((kept | arms).items())))
+        reproduction.write(out, everything)
+        _run(out / RUNS, members, code, jobs, any_code, console)
+        judgements = verdicts.render(out, out)
+    except Interrupted as error:
+        error.folder = out
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot write or read: {error.strerror or error} ({error.filename or out}): "
+            "free space or choose another folder with --out"
+        ) from error
+    failures = {
+        member.name: sweepfolder.what_ended(out / RUNS, member.name)
+        for member in members
+        if not is_result(StoredRun(out / RUNS / member.name))
+    }
+    return Outcome(out, judgements, len(members), failures)
+
+
+def _before(out: Path, scale: str) -> Mapping[str, Mapping[str, AskedArm]]:
+    """What was asked for in this folder before."""
+    if not reproduction.is_reproduction(out):
+        if out.is_dir() and any(out.iterdir()):
+            raise ConfigError(f"not empty and no reproduction ({out}): choose another --out")
+        return {}
+    there = reproduction.read(out)
+    if there.scale != scale:
+        raise ConfigError(
+            f"reproduced at scale '{there.scale}' ({out}): choose another --out for '{scale}'"
+        )
+    return there.claims
+
+
+def _members(
+    asked: Mapping[str, Claim], scale: str, count: int | None, console: Console
+) -> tuple[dict[str, dict[str, AskedArm]], list[Member]]:
+    """The arms of every claim with their runs' folders, and all those runs, each once."""
+    plans = {name: claim.scales[scale] for name, claim in asked.items()}
+    words = list(dict.fromkeys(plan.words(arm) for plan in plans.values() for arm in plan.arms))
+    with composing(len(words), console) as told:
+        default, *found = configurations([(), *words], told)
+    plain, composed = c.what_is_computed(default), dict(zip(words, found, strict=True))
+    members: dict[str, Member] = {}
+    arms: dict[str, dict[str, AskedArm]] = {}
+    for name, plan in plans.items():
+        arms[name] = {}
+        for arm in plan.arms:
+            own = []
+            for seed in seeds(count or plan.seeds):
+                member = _member(plan.words(arm), composed[plan.words(arm)], seed, plain)
+                members.setdefault(member.name, member)
+                own.append(member.name)
+            arms[name][arm] = AskedArm(plan.words(arm), tuple(own))
+    return arms, list(members.values())
+
+
+def _member(
+    words: tuple[str, ...], config: Mapping[str, Any], seed: int, plain: Mapping[str, Any]
+) -> Member:
+    """A run of an arm, its folder named by what is not as it would be without any override."""
+    own = {**config, "seed": seed}
+    settings = c.what_is_computed(own)
+    said = {
+        name.removesuffix(".name"): str(value)
+        for name, value in settings.items()
+        if name == "seed" or (plain.get(name) != value and not name.startswith(NOT_SAID))
+    }
+    return Member(folder_name(said, own), (*words, f"seed={seed}"), {}, own)
+
+
+def _run(
+    folder: Path,
+    members: Sequence[Member],
+    code: str,
+    jobs: int | None,
+    any_code: bool,
+    console: Console,
+) -> None:
+    """Run those that are missing, and those that are not what would be made now."""
+    made = [
+        member if any_code or made_alike(StoredRun(folder / member.name), code) else _anew(member)
+        for member in members
+    ]
+    pending = [
+        index for index, member in enumerate(made)
+        if member.config["run"]["overwrite"] or not sweepfolder.finished(folder, member.name)
+    ]  # fmt: skip
+    # The longest first: at the end no core waits for a long one that began last.
+    pending.sort(key=lambda index: -int(made[index].config["train"]["steps"]))
+    text = json.dumps([member.config for member in made], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = sweepfolder.members_path(folder, digest)
+    atomic.make_folder(path.parent)
+    sweepfolder.write_members(path, made)
+    with StopSignals() as stop, Monitor("reproduce", folder, made, pending, console):
+        engines.run(_engine(jobs, len(pending)), folder, digest, pending, stop)
+
+
+def made_alike(run: StoredRun, code: str) -> bool:
+    """Whether what a folder holds was made by this code and on the data sets as we know them.
+
+    A folder that holds nothing yet has nothing to the contrary.
+    """
+    manifest = run.manifest()
+    if not manifest:
+        return run.summary() is None
+    codes = {manifest.get("code"), *(again.get("code") for again in manifest.get("resumes", ()))}
+    data = manifest.get("dataset") or {}
+    known = KNOWN.get(str(data.get("name")))
+    return codes == {code} and (known is None or data.get("fingerprint") == known.fingerprint)
+
+
+def _anew(member: Member) -> Member:
+    own = {**member.config, "run": {**member.config["run"], "overwrite": True}}
+    return replace(member, config=own)
+
+
+def _engine(jobs: int | None, pending: int) -> Engine:
+    """One run after another, or so many at once by Hydra's joblib launcher."""
+    if jobs is None:
+        jobs = (os.cpu_count() or 1) if "joblib" in options("hydra/launcher") else 1
+    jobs = min(jobs, max(1, pending))
+    if jobs == 1:
+        return Engine()
+    return Engine("joblib", ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"))

@@ -1,0 +1,77 @@
+"""A reproduction on disk: which claims were asked for at which scale, and which runs are theirs.
+
+Its folder holds `reproduce.json`, which is what stands here, the run folders of all claims in
+`runs/`, and the report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bnrepro import atomic
+from bnrepro.errors import StorageError
+
+FILE, RUNS = "reproduce.json", "runs"
+
+
+@dataclass(frozen=True)
+class AskedArm:
+    """An arm as it was asked for: its overrides, and its runs' folders in the order of seeds."""
+
+    words: tuple[str, ...]
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What was asked for.
+
+    Args:
+        scale: one of a claim's scales.
+        code: the digest of the code that was to make the runs.
+        claims: of each by its id, its arms by name.
+    """
+
+    scale: str
+    code: str
+    claims: Mapping[str, Mapping[str, AskedArm]]
+
+
+def is_reproduction(folder: Path) -> bool:
+    """Whether claims were reproduced into this folder."""
+    return (folder / FILE).is_file()
+
+
+def write(folder: Path, asked: Reproduction) -> None:
+    """Write down what was asked for.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    text = json.dumps(asdict(asked), indent=1, ensure_ascii=False) + "\n"
+    atomic.make_folder(folder)
+    atomic.write(folder / FILE, lambda file: file.write(text.encode()))
+
+
+def read(folder: Path) -> Reproduction:
+    """What was asked for.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        found = json.loads((folder / FILE).read_text("utf-8"))
+        claims = {
+            claim: {
+                arm: AskedArm(tuple(one["words"]), tuple(one["runs"])) for arm, one in arms.items()
+            }
+            for claim, arms in found["claims"].items()
+        }
+        return Reproduction(found["scale"], found["code"], claims)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"not readable: {error} ({folder / FILE}): type 'bnrepro reproduce' again"
+        ) from error

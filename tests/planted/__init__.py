@@ -1,0 +1,1 @@
+"""For every claim, runs in which it holds and runs in which it does not."""

@@ -1,0 +1,109 @@
+"""Runs that nobody trained: folders in which a claim plainly holds, or plainly does not.
+
+Of every claim `tests/planted/` has a file of its name with a function `plant`.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from bnrepro.claim import Claim
+from bnrepro.evidence import CHANCE, Evidence, seeds
+from bnrepro.grid import configurations
+from bnrepro.store import StoredRun
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A run's content: curves of metrics as (steps, values), probes by step, state.
+
+    The summary has the last value of every curve unless `summary` says otherwise.
+    """
+
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    probes: Mapping[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    diverged_at: int | None = None
+
+
+Plant = Callable[[str, Config, int, bool], Planted]
+"""From an arm's name, its configuration, the seed, and whether the claim holds."""
+
+
+def plant_of(claim: str) -> Plant:
+    module: ModuleType = importlib.import_module(f"planted.{claim.replace('-', '_')}")
+    return module.plant
+
+
+def learning(config: Config, final: float, half: float, **more: float) -> Planted:
+    """A run that ends at an accuracy, half of the way from guessing done at step `half`.
+
+    Other numbers of the summary are `more`.
+    """
+    steps = np.arange(0, config["train"]["steps"] + 1, config["train"]["eval_every"])
+    values = CHANCE + (final - CHANCE) * steps / (steps + half)
+    values *= final / values[-1]
+    curve = (steps.tolist(), values.tolist())
+    return Planted({"test_accuracy": curve, "validation_accuracy": curve}, summary=more)
+
+
+def diverged(config: Config, at: int = 10) -> Planted:
+    """A run whose loss was not finite at a step."""
+    start = ([0], [CHANCE])
+    return Planted({"test_accuracy": start, "validation_accuracy": start}, diverged_at=at)
+
+
+def write(folder: Path, config: Config, planted: Planted) -> StoredRun:
+    """Write a run's folder as `store` would, but for flushing it to the disk."""
+    (folder / "probes").mkdir(parents=True)
+    rows: dict[int, dict[str, Any]] = {}
+    summary: dict[str, Any] = {
+        "status": "done" if planted.diverged_at is None else "diverged",
+        "steps": planted.diverged_at or config["train"]["steps"],
+        "diverged_at": planted.diverged_at,
+    }
+    for name, (steps, values) in planted.curves.items():
+        for step, value in zip(steps, values, strict=True):
+            rows.setdefault(int(step), {"step": int(step)})[name] = float(value)
+        summary[name] = float(values[-1]) if planted.diverged_at is None else None
+    text = "".join(json.dumps(rows[step]) + "\n" for step in sorted(rows))
+    (folder / "metrics.jsonl").write_text(text)
+    for step, arrays in planted.probes.items():
+        np.savez(folder / "probes" / f"{step:09d}.npz", **arrays)  # type: ignore[arg-type]
+    (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    (folder / "summary.json").write_text(json.dumps(summary | dict(planted.summary)))
+    return StoredRun(folder)
+
+
+_configs: dict[tuple[str, ...], Config] = {}
+
+
+def arms_of(claim: Claim, scale: str) -> dict[str, Config]:
+    """The configuration of every arm, for seed 0."""
+    words = {arm: claim.scales[scale].words(arm) for arm in claim.scales[scale].arms}
+    new = [w for w in dict.fromkeys(words.values()) if w not in _configs]
+    _configs.update(zip(new, configurations(new), strict=True))
+    return {arm: _configs[w] for arm, w in words.items()}
+
+
+def evidence(
+    claim: Claim, plant: Plant, scale: str, folder: Path, holds: Callable[[int], bool]
+) -> Evidence:
+    """Runs of a claim at a scale; `holds` says of each seed whether the claim does."""
+    numbers = seeds(claim.scales[scale].seeds)
+    runs = {}
+    for index, (arm, config) in enumerate(arms_of(claim, scale).items()):
+        of_seeds = [{**config, "seed": seed} for seed in numbers]
+        runs[arm] = tuple(
+            write(folder / f"{index}-{seed}", own, plant(arm, own, seed, holds(seed)))
+            for seed, own in zip(numbers, of_seeds, strict=True)
+        )
+    return Evidence(scale, numbers, runs)

@@ -1,0 +1,206 @@
+"""The judge: where an interval lies, what several criteria come to, and what is not judged."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planting import Planted, learning, write
+
+from bnrepro import claims
+from bnrepro.claim import (
+    Check,
+    Claim,
+    Comparison,
+    Criterion,
+    Finding,
+    Scale,
+    Variation,
+    Verdict,
+    against,
+    judge,
+    together,
+)  # fmt: skip
+from bnrepro.errors import ConfigError
+from bnrepro.evidence import CHANCE, Evidence
+from bnrepro.stats import summary
+from bnrepro.store import StoredRun
+
+YES, NO, OPEN = Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.INCONCLUSIVE
+PARTLY, NEVER = Verdict.INCOMPLETE, Verdict.NOT_JUDGED
+CONFIG = {"train": {"steps": 100, "eval_every": 10}}
+
+
+def claim(effects: dict[str, Sequence[float]], margin: float = 1.0, **more: object) -> Claim:
+    """A claim with one arm whose effects are what they are said to be."""
+    return Claim(
+        statement="It holds.", section="§0", stated="This.", left_open="That.",
+        criteria=tuple(Criterion(name, "a − b", "unit", margin, "why") for name in effects),
+        scales={scale: Scale(n, {"a": ()}) for scale, n in {"smoke": 1, "paper": 5}.items()},
+        measure=lambda evidence: Finding(
+            {name: values[: len(evidence.seeds)] for name, values in effects.items()}, **more
+        ),
+    )  # fmt: skip
+
+
+def runs(folder: Path, count: int, scale: str = "paper") -> Evidence:
+    made = tuple(write(folder / str(n), CONFIG, learning(CONFIG, 0.9, 10)) for n in range(count))
+    return Evidence(scale, tuple(range(count)), {"a": made})
+
+
+@pytest.mark.parametrize(
+    ("effects", "margin", "verdict"),
+    [
+        ([1.1, 1.2, 1.3, 1.4, 1.5], 1.0, YES),
+        ([1.0, 1.2, 1.3, 1.4, 1.5], 1.0, OPEN),  # the margin itself is not beyond it
+        ([0.9, 1.2, 1.3, 1.4, 1.5], 1.0, OPEN),
+        ([0.5, 0.6, 0.7, 0.8, 1.1], 1.0, OPEN),
+        ([0.5, 0.6, 0.7, 0.8, 1.0], 1.0, NO),
+        ([-5.0, 0.0, 0.0, 0.5, 0.9], 1.0, NO),
+        ([math.inf] * 5, 1.0, YES),
+        ([math.inf, 2.0, 3.0, 4.0, 5.0], 1.0, YES),
+        ([-math.inf, 2.0, 3.0, 4.0, 5.0], 1.0, OPEN),
+        ([-math.inf] * 5, 1.0, NO),
+        ([0.0] * 5, 0.0, NO),  # nothing there
+        ([-0.001] * 5, -0.005, YES),  # a margin below nothing: no worse than so much
+        ([0.3], 0.0, PARTLY),  # one seed has no interval
+    ],
+)
+def test_where_the_interval_lies(effects: list[float], margin: float, verdict: Verdict) -> None:
+    assert against(summary(effects), margin) == verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict"),
+    [
+        ([YES], YES), ([YES, YES], YES), ([YES, OPEN], OPEN), ([YES, NO], NO), ([OPEN, NO], NO),
+        ([NO, PARTLY], PARTLY), ([YES, NEVER], NEVER),
+    ],
+)  # fmt: skip
+def test_several_criteria(verdicts: list[Verdict], verdict: Verdict) -> None:
+    assert together(verdicts) == verdict == together(verdicts[::-1])
+
+
+def test_a_claim_is_judged_by_all_its_criteria(tmp_path: Path) -> None:
+    good, bad = [2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 0.1, 0.2, 0.3, 0.4]
+    whole = runs(tmp_path, 5)
+    assert judge(claim({"a": good}), whole).verdict == YES
+    assert judge(claim({"a": good, "b": bad}), whole).verdict == NO
+    assert judge(claim({"a": good, "b": good}), whole).verdict == YES
+    found = judge(claim({"a": good, "b": [0.5, 2.0, 3.0, 0.1, 9.0]}), whole)
+    assert found.verdict == OPEN
+    assert [judged.verdict for judged in found.criteria] == [YES, OPEN]
+    assert (found.present, found.asked) == (5, 5)
+
+
+def test_a_missing_run_is_told_and_nothing_is_measured(tmp_path: Path) -> None:
+    whole = runs(tmp_path, 5)
+    (tmp_path / "3" / "summary.json").unlink()
+    found = judge(claim({"a": [2.0] * 5}), whole)
+    assert (found.verdict, found.present, found.asked) == (PARTLY, 4, 5)
+    assert found.finding is None
+
+
+@pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
+def test_a_run_that_did_not_come_to_its_end_is_none(tmp_path: Path, state: str) -> None:
+    whole = runs(tmp_path, 5)
+    path = tmp_path / "2" / "summary.json"
+    path.write_text(json.dumps({"status": state}))
+    assert judge(claim({"a": [2.0] * 5}), whole).verdict == PARTLY
+
+
+def test_fewer_seeds_than_the_claim_says_are_measured_and_not_judged(tmp_path: Path) -> None:
+    found = judge(claim({"a": [2.0] * 5}), runs(tmp_path, 3))
+    assert (found.verdict, found.present, found.asked) == (PARTLY, 3, 5)
+    assert found.criteria[0].summary.interval == (2.0, 2.0)
+
+
+def test_more_seeds_are_judged(tmp_path: Path) -> None:
+    found = judge(claim({"a": [2.0] * 7}), runs(tmp_path, 7))
+    assert (found.verdict, found.present, found.asked) == (YES, 7, 7)
+
+
+def test_an_arm_that_nobody_ran_makes_it_incomplete(tmp_path: Path) -> None:
+    one = claim({"a": [2.0] * 5})
+    more = replace(one, scales={**one.scales, "paper": Scale(5, {"a": (), "b": ()})})
+    found = judge(more, runs(tmp_path, 5))
+    assert (found.verdict, found.present, found.asked) == (PARTLY, 5, 10)
+
+
+def test_smoke_is_never_judged_not_even_where_runs_are_more(tmp_path: Path) -> None:
+    assert judge(claim({"a": [2.0] * 5}), runs(tmp_path, 5, "smoke")).verdict == NEVER
+
+
+def test_variations_are_judged_by_the_same_margin(tmp_path: Path) -> None:
+    check = Check("?", (Variation("other", {"a": [0.5] * 5}), Variation("same", {"a": [3.0] * 5})))
+    one = claim({"a": [2.0] * 5}, fair=check, left_open=check)
+    found = judge(one, runs(tmp_path, 5))
+    assert found.verdict == YES  # a variation does not decide
+    for judged in (found.fair, found.left_open):
+        assert {choice: j[0].verdict for choice, j in judged.items()} == {"other": NO, "same": YES}
+
+
+def test_an_effect_without_a_criterion_is_a_bug(tmp_path: Path) -> None:
+    one = replace(claim({"a": [2.0] * 5}), measure=lambda _: Finding({"a": [2.0] * 5, "b": [1.0]}))
+    with pytest.raises(AssertionError):
+        judge(one, runs(tmp_path, 5))
+
+
+def test_the_distance_is_that_of_the_median() -> None:
+    assert Comparison("x", "steps", 100.0, [90.0, 130.0, 120.0]).off == 20.0
+    assert Comparison("x", "steps", 100.0, [math.inf] * 3).off == math.inf
+    assert Comparison("curve", "accuracy", distance=0.01).off == 0.01
+    assert Comparison("x", "steps").off is None
+
+
+def test_claims_are_found_in_their_folder() -> None:
+    folder = Path(claims.__path__[0])
+    files = {path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")}
+    assert set(claims.ids()) == files
+    assert "faster-training" in files
+
+
+def test_an_unknown_claim_is_told_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'faster-training'"):
+        claims.load("fast-training")
+
+
+# What a measure asks of its runs
+
+
+def stored(folder: Path, *planted: Planted) -> Evidence:
+    made = tuple(write(folder / str(n), CONFIG, one) for n, one in enumerate(planted))
+    return Evidence("paper", tuple(range(len(made))), {"a": made})
+
+
+def curve(values: Sequence[float], diverged_at: int | None = None) -> Planted:
+    steps = (range(0, 10 * len(values), 10), values)
+    return Planted({"validation_accuracy": steps, "test_accuracy": steps}, diverged_at=diverged_at)
+
+
+def test_a_diverged_run_guesses_and_never_arrives(tmp_path: Path) -> None:
+    found = stored(tmp_path, curve([0.1, 0.5, 0.9]), curve([0.1, 0.95], 17), curve([0.1, 0.2, 0.3]))
+    assert found.diverged("a").tolist() == [False, True, False]
+    assert found.final("a").tolist() == [0.9, CHANCE, 0.3]
+    assert found.final("a", diverged=0.0).tolist() == [0.9, 0.0, 0.3]
+    steps, values = found.curves("a")
+    assert steps.tolist() == [0, 10, 20]
+    assert values.tolist() == [[0.1, 0.5, 0.9], [0.1, 0.95, CHANCE], [0.1, 0.2, 0.3]]
+    assert found.steps_to("a", 0.5).tolist() == [10, np.inf, np.inf]
+    assert found.steps_to("a", np.array([0.9, 0.9, 0.1])).tolist() == [20, np.inf, 0]
+
+
+def test_the_best_arm_is_chosen_by_validation_images(tmp_path: Path) -> None:
+    arms = {}
+    for name, (test, validation) in {"a": (0.99, 0.8), "b": (0.5, 0.9), "c": (0.5, 0.9)}.items():
+        one = Planted({"test_accuracy": ([0], [test]), "validation_accuracy": ([0], [validation])})
+        arms[name] = (write(tmp_path / name, CONFIG, one),)
+    assert Evidence("paper", (0,), arms).best("abc") == "b"
+
+
+def test_a_run_that_is_not_there_is_no_result(tmp_path: Path) -> None:
+    found = Evidence("paper", (0,), {"a": (StoredRun(tmp_path / "nowhere"),)})
+    assert (found.present, found.asked) == (0, 1)

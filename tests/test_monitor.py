@@ -1,0 +1,49 @@
+"""How far many runs are: what was there before counts for nothing, what comes to its end does."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bnrepro.monitor import Monitor
+from bnrepro.sweepfolder import Member
+
+
+def member(name: str, overwrite: bool = False) -> Member:
+    return Member(name, (), {}, {"train": {"steps": 100}, "run": {"overwrite": overwrite}})
+
+
+def put(folder: Path, name: str, step: int, **status: Any) -> None:
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "status.json").write_text(json.dumps({"step": step, **status}))
+    (folder / name / "metrics.jsonl").write_text(f'{{"step": 0}}\n{{"step": {step}}}\n')
+
+
+def watched(folder: Path, found: list[Member]) -> tuple[Monitor, io.StringIO]:
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    return Monitor("reproduce", folder, found, range(len(found)), console), text
+
+
+def test_a_run_that_is_made_again_counts_when_it_is_made_again(tmp_path: Path) -> None:
+    put(tmp_path, "a", 100, state="done", pid=1)
+    put(tmp_path, "b", 40, state="interrupted", pid=1)
+    monitor, text = watched(tmp_path, [member("a", overwrite=True), member("b"), member("c")])
+    with monitor:
+        monitor._look()
+        assert monitor._said(0).startswith("0/3 done")
+        put(tmp_path, "a", 100, state="done", pid=2)
+        put(tmp_path, "b", 100, state="diverged", pid=2)
+        monitor._look()
+        assert monitor._ended == 100 + 60  # all of the first, what was left of the second
+    assert "2/3 done  1 diverged" in text.getvalue()
+
+
+def test_a_run_that_failed_another_time_is_not_told_as_failed(tmp_path: Path) -> None:
+    put(tmp_path, "a", 10, state="failed", pid=1)
+    monitor, text = watched(tmp_path, [member("a"), member("b")])
+    with monitor:
+        put(tmp_path, "b", 0, state="failed", pid=2)
+    assert "0/2 done  1 failed" in text.getvalue()

@@ -1,0 +1,290 @@
+"""`bnrepro reproduce` through the command line: what runs, what does not, what a kill leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alike import assert_same_run
+from conftest import Command
+
+from bnrepro import claims, environment, reproduction
+from bnrepro import reproduce as reproducing
+from bnrepro.claim import Claim, Criterion, Finding, Scale
+from bnrepro.cli import main
+from bnrepro.data.known import KNOWN
+from bnrepro.evidence import Evidence
+from bnrepro.store import StoredRun
+
+TINY = ("dataset=digits", "train.steps=20", "train.eval_every=10", "model.hidden=[10]",
+        "probe.every=0", "tensorboard=false")  # fmt: skip
+
+
+def tiny(**arms: tuple[str, ...]) -> Claim:
+    """A claim whose first arm's accuracy is positive, over runs that take no time."""
+
+    def measure(evidence: Evidence) -> Finding:
+        return Finding({"a": evidence.final(next(iter(arms)))})
+
+    return Claim(
+        statement="It holds.", section="§0", stated="This.", left_open="That.",
+        criteria=(Criterion("a", "accuracy", "accuracy", 0.0, "why"),),
+        scales={"smoke": Scale(1, arms, TINY), "short": Scale(2, arms, TINY)},
+        measure=measure,
+    )  # fmt: skip
+
+
+ONE = tiny(none=("norm=none",), batch=("norm=batch",))
+TWO = tiny(bn=("norm=batch", "tags=[other]"), quick=("norm=batch", "optimizer.lr=1"))
+
+
+@pytest.fixture
+def have(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes these the claims there are; what a report shows of a file is another claim's."""
+
+    def set_claims(**found: Claim) -> None:
+        monkeypatch.setattr(claims, "ids", lambda: sorted(found))
+        monkeypatch.setattr(claims, "load", lambda name: found[name])
+
+    return set_claims
+
+
+def results(out: Path) -> dict[str, Any]:
+    found = json.loads((out / "results.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def made(out: Path) -> dict[str, int]:
+    """When each run was finished, by its folder."""
+    found = (out / "runs").glob("*/summary.json")
+    return {path.parent.name: path.stat().st_mtime_ns for path in found}
+
+
+def test_runs_are_shared_skipped_and_kept(
+    tmp_path: Path, have: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    have(one=ONE, two=TWO)
+    out = tmp_path / "out"
+    line = ["reproduce", "--scale", "short", "--out", str(out), "--jobs", "1"]
+    assert main([*line, "one"]) == 0
+    assert set(results(out)["claims"]) == {"one"}
+    first = made(out)
+    assert len(first) == 4
+    assert main([*line, "two"]) == 0  # of its four runs two are the first claim's
+    both = made(out)
+    assert len(both) == 6
+    assert {name: both[name] for name in first} == first
+    assert set(results(out)["claims"]) == {"one", "two"}  # the folder's report keeps the first
+    capsys.readouterr()
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert "two" in said
+    assert "REPRODUCED" in said
+    assert made(out) == both
+    with pytest.MonkeyPatch.context() as patch:  # where all is there nothing is started
+        patch.setattr("bnrepro.members.supervise", None)
+        assert main(line) == 0
+    assert main([*line, "--seeds", "3", "one"]) == 0
+    assert len(made(out)) == 8
+    assert results(out)["claims"]["one"]["seeds"] == 3
+    assert results(out)["claims"]["two"]["seeds"] == 2
+
+
+def test_a_run_is_what_train_makes(tmp_path: Path, have: Callable[..., None]) -> None:
+    have(one=ONE)
+    out = tmp_path / "out"
+    assert main(["reproduce", "--scale", "short", "--out", str(out), "--jobs", "1"]) == 0
+    asked = reproduction.read(out).claims["one"]["none"]
+    assert main(["train", *asked.words, "seed=1", f"run.dir={tmp_path / 'typed'}"]) == 0
+    ours = StoredRun(out / "runs" / asked.runs[1])
+    assert_same_run(ours, StoredRun(tmp_path / "typed"))
+    assert ours.config()["seed"] == 1
+    assert "norm=none" in ours.folder.name
+    assert "seed=1" in ours.folder.name
+
+
+def test_runs_by_other_code_or_on_other_data_are_made_again(
+    tmp_path: Path, have: Callable[..., None]
+) -> None:
+    have(one=ONE)
+    line = ["reproduce", "--scale", "short", "--out", str(tmp_path), "--jobs", "1"]
+    assert main(line) == 0
+    before, expected = made(tmp_path), results(tmp_path)
+    a, b, c, d = sorted(before)
+    for name, change in {
+        a: {"code": "0" * 64},
+        b: {"dataset": {"name": "digits", "fingerprint": "0" * 64}},
+        c: {"resumes": [{"code": "0" * 64}]},
+    }.items():
+        path = tmp_path / "runs" / name / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+        metrics = tmp_path / "runs" / name / "metrics.jsonl"
+        metrics.write_text(metrics.read_text().replace("0.", "0.9"))
+    assert main([*line, "--any-code"]) == 0
+    assert made(tmp_path) == before
+    assert "made by other code" in (tmp_path / "report.md").read_text()
+    assert main(line) == 0
+    after = made(tmp_path)
+    assert after[d] == before[d]
+    assert all(after[name] != before[name] for name in (a, b, c))
+    assert results(tmp_path) == expected
+    assert "made by other code" not in (tmp_path / "report.md").read_text()
+
+
+def test_what_made_a_run_is_told_from_its_manifest(tmp_path: Path) -> None:
+    run, code = StoredRun(tmp_path), environment.code()
+
+    def alike(**manifest: object) -> bool:
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        return reproducing.made_alike(run, code)
+
+    mnist = {"name": "mnist", "fingerprint": KNOWN["mnist"].fingerprint}
+    assert alike(code=code, dataset=mnist)
+    assert alike(code=code)  # no training: no data
+    assert alike(code=code, dataset=mnist, resumes=[{"code": code}])
+    assert alike(code=code, dataset={"name": "folder", "fingerprint": "x"})
+    assert not alike(dataset=mnist)
+    assert not alike(code="0" * 64, dataset=mnist)
+    assert not alike(code=code, dataset=mnist, resumes=[{"code": "0" * 64}])
+    assert not alike(code=code, dataset={**mnist, "fingerprint": "0" * 64})
+    (tmp_path / "manifest.json").unlink()
+    assert reproducing.made_alike(run, code)  # nothing is there
+    (tmp_path / "summary.json").write_text("{}")
+    assert not reproducing.made_alike(run, code)  # a result, by nobody knows what
+
+
+def test_runs_that_fail_leave_the_others_and_the_report(
+    tmp_path: Path, have: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # More images in a batch than there are can only be told when the data is there.
+    have(one=ONE, bad=tiny(a=("norm=none", "train.batch_size=1400"), b=("norm=none",)))
+    line = ["reproduce", "--scale", "short", "--out", str(tmp_path), "--jobs", "1"]
+    assert main(line) == 1
+    said = capsys.readouterr()
+    *listed, last = said.err.strip().splitlines()
+    assert last.startswith("bnrepro: error: 2 of 6 runs are no result")
+    assert len(listed) == 2
+    assert all("train.batch_size" in text for text in listed)
+    found = results(tmp_path)["claims"]
+    assert (found["one"]["verdict"], found["bad"]["verdict"]) == ("REPRODUCED", "INCOMPLETE")
+    assert (found["bad"]["runs"], found["bad"]["asked"]) == (2, 4)
+    assert "2 of 4 runs" in (tmp_path / "report.md").read_text()
+    for run in (tmp_path / "runs").glob("*batch_size=1400*"):
+        assert StoredRun(run).status()["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nothing-such"], "unknown claim 'nothing-such'"),
+        (["faster-training", "--scale", "huge"], "--scale"),
+        (["faster-training", "--seeds", "0"], "--seeds"),
+        (["faster-training", "--jobs", "0"], "--jobs"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_runs(
+    tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", *words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    tmp_path: Path, have: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    have(one=ONE)
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert main(["reproduce", "--out", str(tmp_path)]) == 2
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+    out = tmp_path / "out"
+    assert main(["reproduce", "--scale", "smoke", "--out", str(out), "--jobs", "1"]) == 0
+    assert main(["reproduce", "--scale", "short", "--out", str(out)]) == 2
+    assert "reproduced at scale 'smoke'" in capsys.readouterr().err
+
+
+def test_a_claim_that_changed_runs_what_it_asks_for_now(
+    tmp_path: Path, have: Callable[..., None]
+) -> None:
+    have(one=ONE)
+    line = ["reproduce", "--scale", "short", "--out", str(tmp_path), "--jobs", "1"]
+    assert main(line) == 0
+    other = tiny(none=("norm=none", "optimizer.lr=2"), batch=("norm=batch",))
+    have(one=other)
+    assert main(["report", str(tmp_path)]) == 0
+    found = results(tmp_path)["claims"]["one"]
+    assert (found["verdict"], found["runs"], found["asked"]) == ("INCOMPLETE", 2, 4)
+    assert main(line) == 0
+    assert len(made(tmp_path)) == 6
+    assert results(tmp_path)["claims"]["one"]["verdict"] == "REPRODUCED"
+    more = replace(other, scales={**other.scales, "short": replace(other.scales["short"], seeds=3)})
+    have(one=more)
+    assert main(["report", str(tmp_path)]) == 0
+    found = results(tmp_path)["claims"]["one"]
+    assert (found["verdict"], found["runs"], found["asked"]) == ("INCOMPLETE", 4, 6)
+
+
+def test_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims"]) == 0
+    table = capsys.readouterr().out
+    assert main(["claims", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["claim"] for row in rows] == claims.ids()
+    for row in rows:
+        assert row["claim"] in table
+        assert row["scales"]["paper"]["seeds"] >= 5
+        assert all(criterion["compared"] for criterion in row["criteria"])
+
+
+# By the real command, killed
+
+
+SMOKE = ("reproduce", "higher-learning-rates", "--scale", "smoke")
+
+
+def test_killed_anywhere_and_typed_again_no_number_changes(
+    tmp_path: Path, command: Command
+) -> None:
+    done = command(*SMOKE, "--out", "whole", "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "NOT JUDGED" in done.stdout
+    line = [sys.executable, "-m", "bnrepro", *SMOKE, "--out", "killed", "--jobs", "1"]
+    for number, finished in ((signal.SIGKILL, 0), (signal.SIGINT, 2)):
+        process = subprocess.Popen(
+            line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            begun = list((tmp_path / "killed" / "runs").glob("*/metrics.jsonl"))
+            if len(begun) > finished and len(made(tmp_path / "killed")) >= finished:
+                break
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+        if number == signal.SIGKILL:
+            assert process.returncode == -number
+        else:
+            assert process.returncode == 128 + number, said
+            assert said.strip().endswith("goes on")
+            assert f"--out {tmp_path / 'killed'}" in said
+        assert not (tmp_path / "killed" / "results.json").exists()
+    again = command(*SMOKE, "--out", "killed", "--jobs", "2")
+    assert again.returncode == 0, again.stderr
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    for name in made(tmp_path / "whole"):
+        assert_same_run(*(StoredRun(tmp_path / out / "runs" / name) for out in ("killed", "whole")))
+    pictures = [
+        {path.name: path.read_bytes() for path in (tmp_path / out / "figures").iterdir()}
+        for out in ("killed", "whole")
+    ]
+    assert pictures[0] == pictures[1]

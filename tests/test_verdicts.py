@@ -1,0 +1,340 @@
+"""The report of a reproduction: the same each time, whole in itself, nothing in it unescaped."""
+
+import base64
+import hashlib
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planting import Planted, arms_of, learning, plant_of, write
+
+from bnrepro import claims, reproduction
+from bnrepro.claim import (
+    Check,
+    Claim,
+    Comparison,
+    Criterion,
+    Finding,
+    Later,
+    Scale,
+    Variation,
+    Verdict,
+)  # fmt: skip
+from bnrepro.cli import main
+from bnrepro.evidence import seeds
+from bnrepro.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
+from bnrepro.report import draw, verdicts, words
+from bnrepro.reproduction import AskedArm, Reproduction
+
+CODE = "c" * 64
+HOSTILE = "</td><script>alert(1)</script> & \"'| a_b *c* [x](http://evil.example) `d`"
+
+
+def reproduced(folder: Path, scale: str, plans: Mapping[str, Claim], plant_for=plant_of) -> None:
+    """A folder as `bnrepro reproduce` leaves it, but for the report; every claim holds."""
+    asked = {}
+    for name, claim in plans.items():
+        arms = {}
+        for number, (arm, config) in enumerate(arms_of(claim, scale).items()):
+            names = tuple(f"{name}-{number}-{n}" for n in seeds(claim.scales[scale].seeds))
+            for seed, run in enumerate(names):
+                own = {**config, "seed": seed}
+                stored = write(folder / "runs" / run, own, plant_for(name)(arm, own, seed, True))
+                manifest = {
+                    "code": CODE,
+                    "began": f"2026-01-0{seed + 1}",
+                    "cpu": "one",
+                    "versions": {"torch": "9"},
+                    "git": {"sha": "f" * 40, "dirty": False},
+                }
+                (stored.folder / "manifest.json").write_text(json.dumps(manifest))
+            arms[arm] = AskedArm(claim.scales[scale].words(arm), names)
+        asked[name] = arms
+    reproduction.write(folder, Reproduction(scale, CODE, asked))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    written = [path for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts]
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in written
+    }
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every claim of the project at `short`, all of them holding."""
+    folder = tmp_path_factory.mktemp("everything")
+    reproduced(folder, "short", {name: claims.load(name) for name in claims.ids()})
+    assert main(["report", str(folder)]) == 0
+    return folder
+
+
+def test_made_twice_it_is_the_same_to_the_last_byte(everything: Path, tmp_path: Path) -> None:
+    assert main(["report", str(everything), "--out", str(tmp_path)]) == 0
+    there = digests(everything)
+    there.pop("reproduce.json")
+    assert digests(tmp_path) == there
+    assert {"report.md", "report.html", "results.json"} < set(there)
+
+
+def test_every_claim_has_its_verdict_in_all_three(everything: Path) -> None:
+    results = json.loads((everything / "results.json").read_text())
+    assert results["scale"] == "short"
+    assert set(results["claims"]) == set(claims.ids())
+    texts = [(everything / name).read_text() for name in ("report.md", "report.html")]
+    for name, found in results["claims"].items():
+        claim = claims.load(name)
+        assert found["verdict"] == "REPRODUCED", name
+        assert found["statement"] == claim.statement
+        assert found["seeds"] == claim.scales["short"].seeds
+        assert found["runs"] == found["asked"] == len(claim.scales["short"].arms) * found["seeds"]
+        assert set(found["criteria"]) == {criterion.name for criterion in claim.criteria}
+        first = found["criteria"][claim.criteria[0].name]
+        assert (found["effect"], found["interval"]) == (first["effect"], first["interval"])
+        for text in texts:
+            assert f"bnrepro reproduce {name} --scale short" in text
+    rows = re.findall(r"^\| \[([\w-]+)\]\(#\1\) \| \*\*(.*?)\*\*", texts[0], re.M)
+    assert rows == [(name, "REPRODUCED") for name in claims.ids()]
+
+
+class Page(HTMLParser):
+    """Everything that a browser would load, and whether tags are balanced."""
+
+    VOID = ("meta", "img", "br", "hr")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        found = dict(attributes)
+        self.loads += [found[name] or "" for name in ("src", "srcset", "data") if name in found]
+        self.loads += [found["href"] or ""] if tag == "link" else []
+        self.ids += [found["id"] or ""] if "id" in found else []
+        self.targets += [found["href"] or ""] if tag == "a" else []
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parsed(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text("utf-8"))
+    page.close()
+    assert page.open == []
+    return page
+
+
+def test_the_page_loads_nothing_from_elsewhere(everything: Path) -> None:
+    page = parsed(everything / "report.html")
+    assert page.loads
+    assert all(source.startswith("data:image/png;base64,") for source in page.loads)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    text = (everything / "report.html").read_text()
+    assert not re.search(r"url\(|@import", text)
+    assert all(target.startswith(("#", "https://arxiv.org/abs/")) for target in page.targets)
+    assert {target[1:] for target in page.targets if target[0] == "#"} == set(claims.ids())
+    assert set(claims.ids()) <= set(page.ids)
+
+
+def test_the_page_has_the_figures_that_lie_beside_it(everything: Path) -> None:
+    page, markdown = parsed(everything / "report.html"), (everything / "report.md").read_text()
+    files = sorted((everything / "figures").iterdir())
+    embedded = {source.partition(",")[2] for source in page.loads}
+    assert embedded == {base64.b64encode(path.read_bytes()).decode() for path in files}
+    assert set(re.findall(r"!\[.*?\]\((.*?)\)", markdown)) == {f"figures/{p.name}" for p in files}
+    for path in files:
+        width, height = struct.unpack(">II", path.read_bytes()[16:24])
+        assert 300 < width < 2000
+        assert 300 < height < 3000
+
+
+# One claim of our own, to see what is shown of it
+
+PANELS = (
+    Curves("curves", "step", "y", (
+        Line("a", [1, 2, 3], [1.0, np.inf, np.nan], [0.0, 0.0, 0.0], [2.0, 2.0, 2.0]),
+        Line("b, paper", [1, 2], [0.5, 0.6], points=True, like="a"),
+    ), log_x=True, log_y=True, limits=(0.1, 10.0), levels=(1.0,)),
+    HeatMap("map", "x", "y", [0.1, "two"], [1, 2, 3], [[0.1, np.nan], [0.5, 0.6], [1.0, np.inf]]),
+    Bars("bars", "y", ["one", "two"], {"a": [1.0, np.nan], "b": [2.0, 3.0]},
+         {"a": [(0.5, 1.5), (np.nan, np.nan)], "b": [(1.0, 2.5), (3.0, 3.0)]}),
+)  # fmt: skip
+
+
+def odd(effect: float = 2.0) -> Claim:
+    """A claim that shows one of everything, under a text that no page should take for its own."""
+    check = Check(
+        HOSTILE,
+        (Variation(f"other {HOSTILE}", {"a": [0.1, 0.2, 0.3]}),),
+        (Table("t", ("x",), [(1,)]),),
+    )
+    finding = Finding(
+        {"a": [effect, effect + 1, math.inf]},
+        (
+            Comparison(f"steps {HOSTILE}", "steps", 15_000.0, [20_000.0, math.inf, 10_000.0]),
+            Comparison("curve", "accuracy", distance=0.0123),
+        ),
+        (
+            Figure("all", HOSTILE, PANELS),
+            Table(HOSTILE, (HOSTILE, "n"), [(HOSTILE, 1.23456), (None, math.inf)]),
+        ),
+        check,
+        check,
+    )
+    return Claim(
+        statement=f"It holds. {HOSTILE}", section=HOSTILE, stated=HOSTILE, left_open=HOSTILE,
+        criteria=(Criterion("a", HOSTILE, "doublings", 1.0, HOSTILE),),
+        scales={"short": Scale(3, {HOSTILE: ("dataset=digits",)})},
+        measure=lambda evidence: finding,
+        later=(Later(HOSTILE, "1234.5678", HOSTILE),),
+    )  # fmt: skip
+
+
+def plain(name: str):
+    def plant(arm: str, config: dict, seed: int, holds: bool) -> Planted:
+        return learning(config, 0.9, 10)
+
+    return plant
+
+
+@pytest.fixture
+def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The report of the odd claim, under the name of a claim there is."""
+    monkeypatch.setattr(claims, "load", lambda name: odd())
+    reproduced(tmp_path, "short", {"faster-training": odd()}, plain)
+    verdicts.render(tmp_path, tmp_path)
+    return tmp_path
+
+
+def test_every_text_is_escaped(shown: Path) -> None:
+    html = (shown / "report.html").read_text()
+    assert "script" not in parsed(shown / "report.html").tags
+    assert "evil.example" in html
+    assert not any("evil" in target for target in parsed(shown / "report.html").targets)
+    markdown = (shown / "report.md").read_text()
+    assert "<script" not in markdown.replace("\\<script", "")
+    assert "](http://evil" not in markdown.replace("\\](http://evil", "")
+
+
+def test_rows_have_as_many_cells_as_their_heads(shown: Path) -> None:
+    lines = (shown / "report.md").read_text().splitlines()
+    rules = [number for number, line in enumerate(lines) if re.fullmatch(r"\|[ |-]+\|", line)]
+    assert len(rules) >= 6
+    for rule in rules:
+        table = [lines[rule - 1]]
+        for line in lines[rule:]:
+            if not line.startswith("|"):
+                break
+            table.append(line)
+        assert len({len(re.findall(r"(?<!\\)\|", line.rstrip())) for line in table}) == 1, table
+
+
+def test_what_is_told_of_a_claim(shown: Path) -> None:
+    markdown = (shown / "report.md").read_text()
+    assert "| steps" in markdown
+    assert "| 15,000 | 20,000 (10,000 to never) | +5,000 | steps |" in markdown
+    assert "| curve |  |  | 0.0123 | accuracy |" in markdown
+    assert "+3 doublings (×8) | +2 to +∞" in markdown
+    assert "| NOT REPRODUCED |" in markdown  # the variation
+    assert "3 runs, of which 0 diverged" in markdown
+    assert "The first began 2026-01-01. torch: 9. Processor: one. Commit: ffffffffffff." in markdown
+    assert "1.235" in markdown
+    results = json.loads((shown / "results.json").read_text())
+    found = results["claims"]["faster-training"]
+    assert found["interval"] == [2.0, "inf"]
+    assert found["criteria"]["a"]["effects"] == [2.0, 3.0, "inf"]
+    assert found["fair"] == found["left_open"]
+    [variation] = found["fair"].values()
+    assert variation["a"]["verdict"] == "NOT REPRODUCED"
+
+
+def test_runs_by_other_code_are_told(shown: Path) -> None:
+    assert "other code" not in (shown / "report.md").read_text()
+    path = next((shown / "runs").iterdir()) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "code": "d" * 64}))
+    verdicts.render(shown, shown)
+    assert "1 of these runs were made by other code" in (shown / "report.md").read_text()
+
+
+def test_a_run_taken_away_is_incomplete_and_its_figures_go(shown: Path) -> None:
+    assert list((shown / "figures").iterdir())
+    next((shown / "runs").iterdir()).rename(shown / "elsewhere")
+    judgements = verdicts.render(shown, shown)
+    assert judgements["faster-training"].verdict == Verdict.INCOMPLETE
+    for name in ("report.md", "report.html"):
+        assert "2 of 3 runs" in (shown / name).read_text()
+    assert not list((shown / "figures").iterdir())
+    results = json.loads((shown / "results.json").read_text())["claims"]["faster-training"]
+    assert (results["verdict"], results["effect"], results["runs"]) == ("INCOMPLETE", None, 2)
+
+
+def test_an_arm_asked_for_otherwise_counts_as_missing(
+    shown: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(odd(), scales={"short": Scale(3, {HOSTILE: ("dataset=digits", "norm=none")})})
+    monkeypatch.setattr(claims, "load", lambda name: other)
+    found = verdicts.render(shown, shown)["faster-training"]
+    assert (found.verdict, found.present, found.asked) == (Verdict.INCOMPLETE, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (1234.0, "steps", "1,234"), (math.inf, "steps", "never"), (-math.inf, "steps", "−∞"),
+        (math.inf, "times", "∞"), (0.97, "accuracy", "0.9700"), (-0.5, "", "−0.5"),
+        (1e-5, "", "1e−05"), (12, "", "12"), (None, "steps", ""), ("as it is", "", "as it is"),
+    ],
+)  # fmt: skip
+def test_numbers_in_words(value: float | str | None, unit: str, text: str) -> None:
+    assert words.said(value, unit) == text
+
+
+def test_a_commit_is_the_last_that_touched_the_file(tmp_path: Path) -> None:
+    import subprocess
+
+    def git(*words: str) -> str:
+        line = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run([*line, *words], capture_output=True, text=True, check=True).stdout
+
+    path = tmp_path / "claim.py"
+    path.write_text("a")
+    assert verdicts.commit(path) is None
+    git("init", "-q")
+    assert verdicts.commit(path) is None
+    git("add", "."), git("commit", "-qm", "one")
+    first = git("rev-parse", "HEAD").strip()
+    (tmp_path / "other.py").write_text("b")
+    git("add", "."), git("commit", "-qm", "two")
+    found = verdicts.commit(path)
+    assert found is not None
+    assert (found.sha, found.modified) == (first, False)
+    path.write_text("c")
+    changed = verdicts.commit(path)
+    assert changed is not None
+    assert (changed.sha, changed.modified) == (first, True)
+
+
+def test_arms_look_the_same_everywhere_and_lines_differ_in_grey() -> None:
+    one, two = draw.looks(["without BN", "with BN"]), draw.looks(["with BN", "x", "without BN"])
+    assert {name: two[name] for name in one} == one
+    many = draw.looks([str(number) for number in range(12)])
+    assert len(set(many.values())) == 12
+    assert (
+        len({color for color, _ in draw.looks(["with BN", "a", "b", "without BN"]).values()}) == 4
+    )
