@@ -313,6 +313,7 @@ ADDED: Mapping[str, Any] = {
     "norm.keep_bias": False,
     "probe.jacobian": False,
     "studies": [],
+    "train.compile": False,
 }
 """Settings younger than some runs, and the value at which a run is the one it was without them."""
 
