@@ -401,7 +401,7 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[loop|dataloader|probes|checkpoints] [KEY=VALUE]...",
+            metavar="[layer|step|loop|probes|checkpoints|startup] [KEY=VALUE]...",
             help="The benchmark, by default each; then Hydra overrides.",
             show_default=False,
         ),
@@ -410,19 +410,25 @@ def bench(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure what our own additions cost, side by side: a run against a bare loop."""
+    """Measure side by side what our own parts cost: the layer, a step, a run, starting."""
     from bnrepro import launch
 
     names = [word for word in what or [] if "=" not in word]
     overrides = [word for word in what or [] if "=" in word]
     job = launch.compose(["train.steps=5000", *overrides])
+    from rich.console import Console
+
     from bnrepro import bench as benchmarks
 
-    results = [result.to_dict() for result in benchmarks.measure(names, job.config, rounds)]
+    results = []
+    with Console(stderr=True).status("measuring: nothing else should run") as status:
+        for found in benchmarks.measure(names, job.config, rounds):
+            results.append(found.to_dict())
+            status.update(f"{found.name}: {results[-1]['ratio']:.3f}")
     if as_json:
         typer.echo(json.dumps(results, indent=2))
         return
-    columns = ("benchmark", "ours", "theirs", "ratio", "spread", "steps/s", "theirs")
+    columns = ("benchmark", "ours", "theirs", "ratio", "spread", "ms", "theirs")
     _table(columns, [_measured(result) for result in results])
 
 
@@ -431,7 +437,7 @@ def _measured(result: dict[str, Any]) -> list[str]:
         *(str(result[key]) for key in ("name", "ours", "theirs")),
         f"{result['ratio']:.3f}",
         f"{result['ratio_min']:.3f} to {result['ratio_max']:.3f}",
-        *(f"{result[key]:.0f}" for key in ("ours_steps_per_second", "theirs_steps_per_second")),
+        *(f"{result[key]:.3f}" for key in ("ours_milliseconds", "theirs_milliseconds")),
     ]
 
 

@@ -1,0 +1,89 @@
+"""The benchmarks: what they compare and how they tell it. How fast anything is, is not tested."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bnrepro.bench import BENCHMARKS
+from bnrepro.bench.comparison import Comparison, compare
+from bnrepro.bench.layer import Case
+from bnrepro.bench.startup import FIRST_STEP
+from bnrepro.store import StoredRun
+
+QUICK = ("dataset=digits", "train.steps=5", "train.checkpoint_every=5", "probe.size=50")
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "bnrepro", "bench", *words]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def told(*words: str) -> list[dict[str, Any]]:
+    done = bench(*words, *QUICK, "--rounds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    results: list[dict[str, Any]] = json.loads(done.stdout)
+    return results
+
+
+def test_both_take_turns_and_neither_is_always_first() -> None:
+    calls: list[str] = []
+    ours, theirs = (("ours", lambda: calls.append("a")), ("theirs", lambda: calls.append("b")))
+    compare("name", ours, theirs, 1, 4)
+    assert "".join(calls) == "ab" + "ba" + "ab" + "ba" + "ab"
+
+
+def test_the_ratio_is_the_median_of_the_rounds() -> None:
+    found = Comparison("name", "ours", "theirs", 10, ((1.0, 2.0), (3.0, 2.0), (2.0, 2.0)))
+    values = found.to_dict()
+    assert (values["ratio"], values["ratio_min"], values["ratio_max"]) == (1.0, 0.5, 1.5)
+    assert values["ours_milliseconds"] == 200.0
+
+
+def test_what_was_done_more_often_costs_its_share() -> None:
+    found = Comparison("name", "ours", "theirs", 10, ((1.5, 1.0),), times=25)
+    assert found.ratios == [pytest.approx(1.02)]
+
+
+def test_a_case_has_the_memory_format_it_names() -> None:
+    case = Case((2, 3, 4, 5), torch.bfloat16, torch.channels_last)
+    assert str(case) == "2×3×4×5 bfloat16 channels_last"
+    x = case.sample(torch.device("cpu"))
+    assert x.dtype == torch.bfloat16
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("name", "compared"),
+    [("probes", 1), ("checkpoints", 1)],
+)
+def test_every_ratio_is_told(name: str, compared: int) -> None:
+    results = told(name)
+    assert len(results) == compared
+    for result in results:
+        assert result["name"].startswith(name)
+        assert result["ratio"] > 0
+        assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
+
+
+def test_the_loop_has_a_dataloader_among_its_opponents() -> None:
+    labels = [result["theirs"] for result in told("loop")]
+    assert any("DataLoader" in label for label in labels)
+
+
+def test_the_first_step_is_where_starting_ends(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", FIRST_STEP, "train", *QUICK, f"run.dir={tmp_path / 'run'}"]
+    assert subprocess.run(line, check=False).returncode == 0
+    assert StoredRun(tmp_path / "run").status()["state"] == "stale"
+    assert [row["step"] for row in StoredRun(tmp_path / "run").metrics()] == [0]
+
+
+def test_an_unknown_benchmark() -> None:
+    done = bench("layr")
+    assert done.returncode == 2
+    assert "'layer'" in done.stderr
+    assert set(BENCHMARKS) == {"layer", "step", "loop", "probes", "checkpoints", "startup"}
