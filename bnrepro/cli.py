@@ -401,12 +401,15 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[layer|step|loop|probes|checkpoints|startup] [KEY=VALUE]...",
+            metavar="[layer|step|loop|probes|checkpoints|startup|growth] [KEY=VALUE]...",
             help="The benchmark, by default each; then Hydra overrides.",
             show_default=False,
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each side runs.")] = 5,
+    out: Annotated[
+        Path, typer.Option(help="Where growth draws its figure.", metavar="DIR")
+    ] = OUTPUTS,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -420,16 +423,29 @@ def bench(
 
     from bnrepro import bench as benchmarks
 
-    results = []
+    results: list[dict[str, Any]] = []
     with Console(stderr=True).status("measuring: nothing else should run") as status:
-        for found in benchmarks.measure(names, job.config, rounds):
-            results.append(found.to_dict())
-            status.update(f"{found.name}: {results[-1]['ratio']:.3f}")
+        if names == ["growth"]:
+            points = benchmarks.growth(job.config, rounds)
+            benchmarks.draw(points, out / "growth.png")
+            results = [dataclasses.asdict(point) for point in points]
+        else:
+            for found in benchmarks.measure(names, job.config, rounds):
+                results.append(found.to_dict())
+                status.update(f"{found.name}: {results[-1]['ratio']:.3f}")
     if as_json:
         typer.echo(json.dumps(results, indent=2))
-        return
-    columns = ("benchmark", "ours", "theirs", "ratio", "spread", "ms", "theirs")
-    _table(columns, [_measured(result) for result in results])
+    elif names == ["growth"]:
+        _table(("what", "value", "steps/s", "at most"), [_grown(result) for result in results])
+        typer.echo(f"written: {out / 'growth.png'}")
+    else:
+        columns = ("benchmark", "ours", "theirs", "ratio", "spread", "ms", "theirs")
+        _table(columns, [_measured(result) for result in results])
+
+
+def _grown(point: dict[str, Any]) -> list[str]:
+    rates = (f"{1 / point[name]:,.0f}" for name in ("seconds", "floor"))
+    return [point["axis"], str(point["value"]), *rates]
 
 
 def _measured(result: dict[str, Any]) -> list[str]:

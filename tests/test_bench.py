@@ -11,6 +11,7 @@ import torch
 
 from bnrepro.bench import BENCHMARKS
 from bnrepro.bench.comparison import Comparison, compare
+from bnrepro.bench.growth import SIZES, operations, traffic
 from bnrepro.bench.layer import Case
 from bnrepro.bench.startup import FIRST_STEP
 from bnrepro.store import StoredRun
@@ -80,6 +81,20 @@ def test_the_first_step_is_where_starting_ends(tmp_path: Path) -> None:
     assert subprocess.run(line, check=False).returncode == 0
     assert StoredRun(tmp_path / "run").status()["state"] == "stale"
     assert [row["step"] for row in StoredRun(tmp_path / "run").metrics()] == [0]
+
+
+def test_a_step_multiplies_and_moves_so_much() -> None:
+    # 3 -> 2 -> 4 of 5 images: 6 and 8 weights; the first layer's input needs no gradient.
+    assert operations([3, 2, 4], 5) == 2 * 5 * (3 * 14 - 6)
+    assert traffic([3, 2, 4], 5) == 4 * (6 * 14 + 4 * 5 * 9)
+
+
+def test_the_growth_of_a_step_is_drawn(tmp_path: Path) -> None:
+    done = bench("growth", *QUICK, "--rounds", "1", "--json", "--out", str(tmp_path))
+    points = json.loads(done.stdout)
+    assert [p["axis"] for p in points] == [axis for axis in SIZES for _ in SIZES[axis]]
+    assert all(0 < point["floor"] < point["seconds"] for point in points)
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
 def test_an_unknown_benchmark() -> None:

@@ -39,7 +39,7 @@ def loop(config: c.Config, rounds: int) -> Iterator[Comparison]:
     }
     if importlib.util.find_spec("lightning"):
         others["Lightning's Trainer, its defaults"] = _lightning
-    with _prepared(config) as dataset:
+    with prepared(config) as dataset:
         for label, other in others.items():
             yield compare(
                 "loop",
@@ -62,10 +62,10 @@ def step(config: c.Config, rounds: int) -> Iterator[Comparison]:
         compiling.append(True)
     except ConfigError:
         pass
-    with _prepared(config) as dataset:
+    with prepared(config) as dataset:
         for compiled in compiling:
             how = "compiled" if compiled else "eager"
-            loops = [_Bare(each, dataset, compiled) for each in (config, with_torch)]
+            loops = [Bare(each, dataset, compiled) for each in (config, with_torch)]
             yield compare(
                 f"step {how}",
                 ("a step with norm=batch", loops[0]),
@@ -78,7 +78,7 @@ def step(config: c.Config, rounds: int) -> Iterator[Comparison]:
 def probes(config: c.Config, rounds: int) -> Iterator[Comparison]:
     """A whole run against the same run without probes and without TensorBoard."""
     silent = replace(config, probe=replace(config.probe, every=0), tensorboard=False)
-    with _prepared(config) as dataset:
+    with prepared(config) as dataset:
         ours, theirs = (lambda: _run(config, dataset)), (lambda: _run(silent, dataset))
         label = "the same without probes and TensorBoard"
         yield compare("probes", (RUN, ours), (label, theirs), config.train.steps, rounds)
@@ -95,7 +95,7 @@ def checkpoints(config: c.Config, rounds: int) -> Iterator[Comparison]:
     every = max(1, usual // MORE_CHECKPOINTS)
     often = replace(config, train=replace(config.train, steps=steps, checkpoint_every=every))
     once = replace(often, train=replace(often.train, checkpoint_every=steps))
-    with _prepared(config) as dataset:
+    with prepared(config) as dataset:
         ours, theirs = (lambda: _run(often, dataset)), (lambda: _run(once, dataset))
         label = "the same with the last checkpoint only"
         found = compare("checkpoints", (RUN, ours), (label, theirs), steps, rounds)
@@ -103,7 +103,8 @@ def checkpoints(config: c.Config, rounds: int) -> Iterator[Comparison]:
 
 
 @contextmanager
-def _prepared(config: c.Config) -> Iterator[Dataset]:
+def prepared(config: c.Config) -> Iterator[Dataset]:
+    """The data set of a configuration, where and as a run would have it."""
     device = environment.choose(config.device)
     environment.make_deterministic(config.seed, config.threads)
     yield load(config).to(device)
@@ -182,7 +183,7 @@ def _lightning(config: c.Config, dataset: Dataset) -> None:
         trainer.fit(Module(), loader)
 
 
-class _Bare:
+class Bare:
     """The same tensors and the same torch operations; nothing is read, kept or shown."""
 
     def __init__(self, config: c.Config, dataset: Dataset, compiled: bool = False) -> None:
@@ -193,6 +194,7 @@ class _Bare:
             self._model.compile()
 
     def __call__(self) -> None:
+        """Train for `train.steps` steps, from where the last call ended."""
         config, model = self._config, self._model
         images, labels = self._dataset.train.images, self._dataset.train.labels
         optimizer = optimizers.build(config.optimizer, model.parameters())
@@ -212,4 +214,4 @@ class _Bare:
 
 
 def _bare(config: c.Config, dataset: Dataset) -> None:
-    _Bare(config, dataset)()
+    Bare(config, dataset)()
