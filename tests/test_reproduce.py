@@ -278,7 +278,7 @@ def test_killed_anywhere_and_typed_again_no_number_changes(
             assert said.strip().endswith("goes on")
             assert f"--out {tmp_path / 'killed'}" in said
         assert not (tmp_path / "killed" / "results.json").exists()
-    again = command(*SMOKE, "--out", "killed", "--jobs", "2")
+    again = command(*SMOKE, "--out", "killed", "--jobs", "1")
     assert again.returncode == 0, again.stderr
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
     for name in made(tmp_path / "whole"):
