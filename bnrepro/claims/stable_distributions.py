@@ -1,0 +1,375 @@
+"""Fig. 1b, c: with batch normalization the inputs of the sigmoids keep their distributions.
+
+Steadier is one thing, faster another, and that the one is why the other is disputed: everything
+here is read off the probes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bnrepro import paper
+from bnrepro.arms import BATCH, FIG1, GRID, NAMES, NONE, NORMS, at_rate, norms, over_rates
+from bnrepro.claim import (
+    PAPER,
+    SCALES,
+    SMOKE,
+    Check,
+    Claim,
+    Comparison,
+    Criterion,
+    Finding,
+    Later,
+    Scale,
+    Variation,
+)  # fmt: skip
+from bnrepro.evidence import Evidence, log_ratio
+from bnrepro.exhibits import Cell, Curves, Exhibit, Figure, Line, Table, over_seeds
+from bnrepro.fair import at_best_rates
+from bnrepro.figures import typical_unit
+from bnrepro.stats import lower_median
+
+SEEDS = {"smoke": 1, "short": 3, "paper": 5}
+
+LAYERS = ("sigmoid1", "sigmoid2", "sigmoid3")
+LAST = LAYERS[-1]
+
+PROBED = {
+    "smoke": (*GRID["smoke"], "probe.every=50"),
+    "short": (*GRID["short"], "probe.every=100"),
+    "paper": (*GRID["paper"], "probe.every=500"),
+}
+"""`arms.GRID` with probes, 21 of them and the smoke's 5."""
+
+PROBED_RATES = {"smoke": (0.1, 3.0), "short": (0.1, 0.3, 1.0, 3.0), "paper": (0.1, 0.3, 1.0, 3.0)}
+
+LARGER = 0.2
+"""An initial deviation from which sigmoids see a spread of .4 to begin with, not of .03."""
+
+START = 0.1
+"""The share of training that the start takes up: of the paper's 50,000 steps the first 5,000, when
+its network without batch normalization comes to an accuracy of .78 and the one with it to .96."""
+
+WHOLE = (0.0, 1.0)
+
+Track = tuple[np.ndarray, np.ndarray]
+"""A layer over training: times (P,) as shares of it, and percentiles (P, U, 3) of every unit."""
+
+Drift = Callable[[np.ndarray], np.ndarray]
+"""How far the percentiles (P, U, 3) of every unit went, in units of the unit's spread: (U,)."""
+
+
+def _scale(scale: str) -> Scale:
+    """Fig. 1; for fewer steps, other learning rates, and larger initial weights."""
+    rates = over_rates(norms(PROBED[scale]), PROBED_RATES[scale])
+    larger = norms((*PROBED[scale], f"init.scale={LARGER}"))
+    wide = {f"{arm} wide": words for arm, words in larger.items()}
+    return Scale(SEEDS[scale], norms(FIG1[scale]) | rates | wide)
+
+
+def tracks(evidence: Evidence, arm: str, layer: str = LAST) -> list[Track]:
+    """A layer's percentiles over training, of every seed.
+
+    Where a run diverged there is one more probe, after the end, and in it no number: the
+    distribution went nowhere, infinitely far.
+    """
+    found = []
+    probed = zip(evidence.runs[arm], evidence.probed(arm, f"{layer}/percentiles"), strict=True)
+    for (run, (steps, values)), diverged in zip(probed, evidence.diverged(arm), strict=True):
+        times = steps / run.config()["train"]["steps"]
+        if diverged:
+            times = np.append(times, np.inf)
+            values = np.append(values, np.full_like(values[:1], np.nan), axis=0)
+        found.append((times, values))
+    return found
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """The 85th less the 15th percentile, the mean over (P, U, 3): (U,)."""
+    result: np.ndarray = (values[..., 2] - values[..., 0]).mean(0)
+    return result
+
+
+def wandering(values: np.ndarray) -> np.ndarray:
+    """The range of each percentile, the mean of the three, in units of the spread: a `Drift`."""
+    return _relative(np.ptp(values, axis=0).mean(-1), spread(values))
+
+
+def path(values: np.ndarray) -> np.ndarray:
+    """All that each percentile goes from probe to probe, to and fro: a `Drift`."""
+    return _relative(np.abs(np.diff(values, axis=0)).sum(0).mean(-1), spread(values))
+
+
+def widening(values: np.ndarray) -> np.ndarray:
+    """The range of the spread, in units of its mean: a `Drift` that minds no change of place."""
+    return _relative(np.ptp(values[..., 2] - values[..., 0], axis=0), spread(values))
+
+
+def _relative(distance: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """What stands still has not moved, be its spread 0 or not; what is no number is lost."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(distance == 0, 0.0, distance / unit)
+    result: np.ndarray = np.where(np.isfinite(ratio), ratio, np.inf)
+    return result
+
+
+def drifts(
+    found: Sequence[Track], begin: float = 0.0, end: float = 1.0, how: Drift = wandering
+) -> np.ndarray:
+    """The drift of every unit between two times of training, of every seed: (S, U)."""
+    rows = []
+    for times, values in found:
+        within = (times >= begin) & ((times <= end) | np.isinf(times))
+        rows.append(how(values[within].astype(np.float64)))
+    return np.stack(rows)
+
+
+def effects(
+    none: Sequence[Track],
+    batch: Sequence[Track],
+    *,
+    until: float = 1.0,
+    how: Drift = wandering,
+    typical: Callable[[np.ndarray], np.ndarray] = lower_median,
+) -> dict[str, np.ndarray]:
+    """Both criteria's effects, of the tracks without and with batch normalization.
+
+    Args:
+        none: one of every seed.
+        batch: the same with batch normalization.
+        until: where training is taken to end, as a share of it.
+        how: what drift is.
+        typical: the unit that stands for the layer, from the drifts (S, U): (S,).
+    """
+
+    def ratio(begin: float) -> np.ndarray:
+        without, with_it = (typical(drifts(arm, begin, until, how)) for arm in (none, batch))
+        return log_ratio(without, with_it)
+
+    return {"drift": ratio(0.0), "after the start": ratio(START * until)}
+
+
+def of_arms(evidence: Evidence, none: str, batch: str) -> dict[str, np.ndarray]:
+    """The effects of two arms by their names."""
+    return effects(tracks(evidence, none), tracks(evidence, batch))
+
+
+def measure(evidence: Evidence) -> Finding:
+    """Every unit of the last hidden layer, in both arms."""
+    found = {norm: tracks(evidence, norm) for norm in NORMS}
+    return Finding(
+        effects(found[NONE], found[BATCH]),
+        _comparisons(found) if evidence.scale == PAPER else (),
+        _exhibits(evidence, found),
+        _fair(evidence),
+        _left_open(evidence, found),
+    )
+
+
+def of_paper(norm: str) -> Track:
+    """The paper's one unit at our probes' steps, from the first its curves have: (P, 1, 3)."""
+    curves = paper.percentiles(norm)
+    steps = np.arange(500, 50_001, 500)
+    values = np.stack([np.interp(steps, *curves[which]) for which in (15, 50, 85)], axis=-1)
+    return steps / 50_000, values[:, None]
+
+
+def _comparisons(found: dict[str, list[Track]]) -> tuple[Comparison, ...]:
+    """The paper's unit beside the typical one of ours, both from step 500 on."""
+    compared = []
+    for what, begin, how in (
+        ("drift of the typical unit, from step 500 on", 0.01, wandering),
+        ("drift of the typical unit, from step 5,000 on", START, wandering),
+        ("range of its spread alone, from step 5,000 on", START, widening),
+    ):
+        theirs, ours = {}, {}
+        for norm in NORMS:
+            theirs[norm] = float(drifts([of_paper(norm)], begin, how=how)[0, 0])
+            ours[norm] = lower_median(drifts(found[norm], begin, how=how))
+            compared.append(
+                Comparison(f"{what}, {NAMES[norm]}", "spreads", theirs[norm], ours[norm])
+            )
+        times = 2 ** log_ratio(ours[NONE], ours[BATCH])
+        compared.append(
+            Comparison(f"{what}, times less with BN", "times", theirs[NONE] / theirs[BATCH], times)
+        )
+    return tuple(compared)
+
+
+def _exhibits(evidence: Evidence, found: dict[str, list[Track]]) -> tuple[Exhibit, ...]:
+    return (_bands(evidence, found), _every_unit(evidence, found), _by_layer(evidence))
+
+
+def _bands(evidence: Evidence, found: dict[str, list[Track]]) -> Figure:
+    """Fig. 1b and c: the paper's unit, and the typical one of our first seed."""
+    panels = []
+    for letter, norm in zip("bc", NORMS, strict=True):
+        times, values = found[norm][0]
+        unit = typical_unit(values)
+        shown = {f"ours: {LAST}, unit {unit}, seed {evidence.seeds[0]}": (times, values[:, unit])}
+        if evidence.scale != SMOKE:
+            theirs, curves = of_paper(norm)
+            shown = {"the paper's": (theirs, curves[:, 0])} | shown
+        panels += [
+            (f"Fig. 1{letter}, {NAMES[norm]}, {whose}", norm, *t) for whose, t in shown.items()
+        ]
+    seen = np.concatenate([values.ravel() for *_, values in panels])
+    largest = float(np.max(np.abs(seen), initial=1.0, where=np.isfinite(seen)))
+    return Figure(
+        "fig1bc",
+        "The 15th, 50th and 85th percentile of the input of one sigmoid of the last hidden layer: "
+        "a line for the median, a band between the others. Ours is the unit whose median wanders "
+        "neither more nor less than most; the paper does not say which one it shows.",
+        [
+            Curves(title, "share of training", "input of the sigmoid",
+                   [Line(NAMES[norm], times, values[:, 1], values[:, 0], values[:, 2])],
+                   limits=(-1.05 * largest, 1.05 * largest), levels=(0.0,))
+            for title, norm, times, values in panels
+        ],
+    )  # fmt: skip
+
+
+def _every_unit(evidence: Evidence, found: dict[str, list[Track]]) -> Figure:
+    panels = []
+    for begin, title in ((0.0, "over all of training"), (START, "after its first tenth")):
+        lines, levels = [], []
+        for norm in NORMS:
+            ordered = np.sort(drifts(found[norm], begin), axis=1)
+            ranks = 100 * (np.arange(ordered.shape[1]) + 0.5) / ordered.shape[1]
+            lines.append(over_seeds(NAMES[norm], ranks, ordered))
+            if evidence.scale == PAPER:
+                levels.append(float(drifts([of_paper(norm)], begin)[0, 0]))
+        panels.append(
+            Curves(f"drift of every unit, {title}", "units that drift less (%)",
+                   "drift (the unit's spreads)", lines, log_y=True, levels=levels)
+        )  # fmt: skip
+    caption = (
+        "The drift of every unit of the last hidden layer, in ascending order: median over seeds, "
+        "band from least to greatest."
+    )
+    if evidence.scale == PAPER:
+        caption += " Dotted: the paper's one unit, the lower line the one with BN."
+    return Figure("every-unit", caption, panels)
+
+
+def _by_layer(evidence: Evidence) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for layer in LAYERS:
+        for norm in NORMS:
+            found = tracks(evidence, norm, layer)
+            cells = []
+            for begin in (0.0, START):
+                for how in (wandering, widening):
+                    cells.append(float(lower_median(lower_median(drifts(found, begin, how=how)))))
+            rows.append((layer, NAMES[norm], *cells))
+    return Table(
+        "The typical unit of every hidden layer, in units of its spread; medians over seeds. The "
+        "spread alone is told apart: without BN it grows out of small initial weights, with BN it "
+        "begins at two standard deviations.",
+        ("layer", "arm", "drift", "range of the spread", "drift after the start",
+         "range of the spread after the start"),
+        rows,
+    )  # fmt: skip
+
+
+def _fair(evidence: Evidence) -> Check:
+    rates = PROBED_RATES[evidence.scale]
+    check = at_best_rates(evidence, NAMES, rates, of_arms, drawn=False)
+    rows = []
+    for rate in rates:
+        for norm in NORMS:
+            arm = at_rate(norm, rate)
+            drift = lower_median(lower_median(drifts(tracks(evidence, arm))))
+            rows.append((rate, NAMES[norm], float(drift), float(evidence.final(arm).mean())))
+    table = Table(
+        "Drift (median over seeds) and test accuracy (mean): whether what is steadier is better.",
+        ("learning rate", "arm", "drift", "test accuracy"),
+        rows,
+    )
+    return Check(check.text, check.variations, (*check.exhibits, table))
+
+
+def _left_open(evidence: Evidence, found: dict[str, list[Track]]) -> Check:
+    none, batch = (found[norm] for norm in NORMS)
+
+    def unit(share: float) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda values: np.quantile(values, share, axis=1, method="inverted_cdf")
+
+    variations = {
+        "the unit that drifts more than a tenth of them": effects(none, batch, typical=unit(0.1)),
+        "the unit that drifts more than nine tenths": effects(none, batch, typical=unit(0.9)),
+        "the path from probe to probe, not the range": effects(none, batch, how=path),
+        "the range of the spread alone": effects(none, batch, how=widening),
+        f"a fifth of the steps, initial deviation {LARGER}": of_arms(
+            evidence, f"{NONE} wide", f"{BATCH} wide"
+        ),
+    }
+    if evidence.scale != SMOKE:  # which has one probe in it
+        variations["a fifth of the steps, nothing else changed"] = effects(none, batch, until=0.2)
+    for rate in PROBED_RATES[evidence.scale]:
+        arms = [at_rate(norm, rate) for norm in NORMS]
+        variations[f"a fifth of the steps, learning rate {rate:g}"] = of_arms(evidence, *arms)
+    return Check(
+        "Which unit is typical, what drift is, and the weights and rate that the paper does not "
+        "name. Of the spread alone the paper's own two curves show little: from step 5,000 on it "
+        "changes 1.2 times less with BN.",
+        tuple(Variation(choice, values) for choice, values in variations.items()),
+    )
+
+
+CLAIM = Claim(
+    statement="With batch normalization the distributions of the inputs to the sigmoids are much "
+    "more stable over training.",
+    section="§4.1, Fig. 1b, c",
+    stated="The 15th, 50th and 85th percentile of the input of one typical sigmoid of the last "
+    "hidden layer over training: without batch normalization they change significantly over time, "
+    "both in mean and variance; with it they are much more stable, “which aids the training”. "
+    "That aid is not what is asked here.",
+    left_open="Which unit is typical (all of the layer's are measured here), on which images (500 "
+    "training images here, the same ones at every probe, with their own statistics), a number for "
+    "stable, the scale of the axis of steps (all 50,000 are assumed), learning rate and initial "
+    "deviation (as in Fig. 1a).",
+    criteria=(
+        Criterion(
+            "drift",
+            "range of a unit's 15th, 50th and 85th percentile over training, the mean of the "
+            "three, in units of its mean spread between the outer two; of the median unit; "
+            "without BN ÷ with BN, of the same seed",
+            "doublings",
+            1.0,
+            "A factor of 2, for “much more stable”. The paper's two curves, measured alike, give 4 "
+            "(0.66 and 0.17 spreads).",
+        ),
+        Criterion(
+            "after the start",
+            "the same without the first tenth of training",
+            "doublings",
+            1.0,
+            "The same factor. At first the one network has to grow out of small initial weights, "
+            "and the other is at unit variance by construction: that difference alone shall not "
+            "decide. The paper's curves, from step 5,000 on, give 3.8 (0.38 and 0.10).",
+        ),
+    ),
+    scales={scale: _scale(scale) for scale in SCALES},
+    measure=measure,
+    later=(
+        Later(
+            "Santurkar et al. 2018",
+            "1805.11604",
+            "Steadier is not why it is faster: with noise of changing mean and variance added "
+            "after the normalization, inputs are less stable than without any, and the network "
+            "still trains about as fast. Measured by how much a layer's gradient changes when the "
+            "layers before it are updated, internal covariate shift with batch normalization is "
+            "similar or larger.",
+        ),
+        Later(
+            "Bjorck et al. 2018",
+            "1806.02375",
+            "What has to be kept in bounds is activations and gradients that grow with depth at "
+            "large learning rates, where networks without batch normalization diverge; at small "
+            "ones batch normalization gains little.",
+        ),
+    ),
+)
