@@ -6,6 +6,7 @@ and probes among them. A claim takes its overrides from here wherever it can.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 NONE, BATCH = "none", "batch"
@@ -42,6 +43,61 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "paper": (0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
 }
 """The learning rates of every grid of them: half an order of magnitude apart and less."""
+
+_RECTIFIED = ("model.activation=relu", "init=he")
+_FEW = ("dataset.limit=2048", "train.eval_every=1024", "probe.every=0")
+
+SMALL: Mapping[str, tuple[str, ...]] = {
+    "smoke": (*_RECTIFIED, *SMOKE, "dataset.limit=1024"),
+    "short": (*_RECTIFIED, *_FEW),
+    "paper": (*_RECTIFIED, *_FEW),
+}
+"""Rectified units, as in §4.2, on so few images that the network learns them by heart: for what
+is to regularize. Of 2,048 images every power of 2 makes whole batches."""
+
+SMALL_RATES: Mapping[str, tuple[float, ...]] = {
+    "smoke": (0.1, 0.3),
+    "short": (0.1, 0.3),
+    "paper": (0.03, 0.1, 0.3),
+}
+"""The learning rates of that network, half an order of magnitude apart, in batches of 32."""
+
+MIDDLE = 0.1
+"""The one of them that every scale has."""
+
+SIZE = 32
+"""The batch size of §4.2: steps and learning rates of other sizes are told from it."""
+
+SIZES: Mapping[str, tuple[int, ...]] = {
+    "smoke": (32, 512),
+    "short": (8, 32, 128, 512),
+    "paper": (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+}
+"""The batch sizes that are gone over."""
+
+STEPS_AT_SIZE: Mapping[str, int] = {"smoke": 200, "short": 1024, "paper": 2048}
+"""Steps in batches of `SIZE`."""
+
+
+def at_size(scale: str, norm: str, size: int, rate: float) -> tuple[str, ...]:
+    """The overrides of `SMALL`'s network trained in batches of another size.
+
+    The learning rate is √(size ÷ 32) of what is given, and the steps are as many times fewer. So
+    their product, how far the gradient alone would take the network, is the same at every size. At
+    an equal number of images the largest batches would get 16 steps and learn nothing; at an equal
+    number of steps they would see each image 512 times as often as the smallest.
+
+    With batch normalization, at the middle rate, the run ends with the study of inference.
+    """
+    ratio = math.sqrt(size / SIZE)
+    return (
+        *SMALL[scale],
+        f"norm={norm}",
+        f"train.batch_size={size}",
+        f"train.steps={round(STEPS_AT_SIZE[scale] / ratio)}",
+        f"optimizer.lr={rate * ratio:.4g}",
+        *(("studies=[inference]",) if (norm, rate) == (BATCH, MIDDLE) else ()),
+    )
 
 
 def at_rate(arm: str, rate: float) -> str:
