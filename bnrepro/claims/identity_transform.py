@@ -35,6 +35,8 @@ CALLED = {NONE: "trained as in Fig. 1"} | {
     f"{NONE} {name}": called for name, (called, _) in CHOICES.items()
 }
 
+HIDDEN = 3  # layers
+
 DIGITS = 9.0
 HALF_AN_IMAGE = 0.5e-4
 
@@ -116,12 +118,9 @@ def measure(evidence: Evidence) -> Finding:
 
 
 def _by_layer(evidence: Evidence, arm: str, what: str) -> np.ndarray:
-    """A number of every layer: (S', L), of the seeds that have a study."""
-    found = [
-        [layer[what] for layer in study["layers"].values()]
-        for study in _studied(evidence, arm)
-        if study
-    ]
+    """A number of every layer: (S, HIDDEN); infinite where the run diverged."""
+    read = _of_layers(what)
+    found = [read(study) if study else [np.inf] * HIDDEN for study in _studied(evidence, arm)]
     return np.array(found, dtype=np.float64)
 
 
@@ -132,7 +131,7 @@ def _layers(evidence: Evidence) -> Figure:
         found = np.minimum(digits(_by_layer(evidence, NONE, what)), 17.0)
         heights[label] = np.median(found, axis=0).tolist()
         ranges[label] = list(zip(found.min(0).tolist(), found.max(0).tolist(), strict=True))
-    groups = [f"hidden layer {i + 1}" for i in range(len(heights["γ = √Var"]))]
+    groups = [f"hidden layer {i + 1}" for i in range(HIDDEN)]
     panel = Bars("the input of a nonlinearity, recovered", "digits", groups, heights, ranges,
                  (-1.0, 20.0))  # fmt: skip
     caption = (
@@ -149,7 +148,7 @@ def _eps(evidence: Evidence) -> Figure:
         smallest, error = (
             _by_layer(evidence, arm, what).ravel() for what in ("min_variance", WITHOUT_EPS)
         )
-        drawn = smallest > 0
+        drawn = (smallest > 0) & np.isfinite(smallest)
         lines.append(Line(called, smallest[drawn], error[drawn], points=True))
     variances = np.concatenate([np.asarray(line.x) for line in lines])
     eps = next((study["eps"] for study in _studied(evidence, NONE) if study), 0.0)
@@ -169,16 +168,13 @@ def _eps(evidence: Evidence) -> Figure:
 
 def _outputs(evidence: Evidence) -> Figure:
     modes = {"statistics of the population": "inference", "of mini-batches": "training"}
-    groups = [arm for arm in ARMS if any(_studied(evidence, arm)) and UNTRAINED not in ARMS[arm]]
+    groups = [arm for arm in ARMS if UNTRAINED not in ARMS[arm]]
     heights: dict[str, list[float]] = {}
     ranges: dict[str, list[tuple[float, float]]] = {}
     for label, mode in modes.items():
-        found = [
-            [study[mode]["predictions_changed"] for study in _studied(evidence, arm) if study]
-            for arm in groups
-        ]
+        found = [_worst(evidence, arm, _changed(mode, "predictions_changed")) for arm in groups]
         heights[label] = [float(np.median(each)) for each in found]
-        ranges[label] = [(min(each), max(each)) for each in found]
+        ranges[label] = [(float(each.min()), float(each.max())) for each in found]
     panel = Bars(
         "with transforms set to the identity", "share of test images whose class changes",
         [CALLED[arm] for arm in groups], heights, ranges,

@@ -100,16 +100,16 @@ def spectra(evidence: Evidence, arm: str) -> tuple[np.ndarray, np.ndarray]:
 
     Where a diverged run has no more probes they are not a number.
     """
-    found = []
-    for layer in LAYERS:
-        of_seeds = evidence.probed(arm, f"{layer}/jacobian")
-        steps = max((steps for steps, _ in of_seeds), key=len)
-        shape = next(values.shape[1:] for _, values in of_seeds if len(values))
-        whole = np.full((len(of_seeds), len(steps), *shape), np.nan)
-        for row, (_, values) in zip(whole, of_seeds, strict=True):
-            row[: len(values)] = values
-        found.append(whole)
-    return steps, np.stack(found, axis=2)
+    config = evidence.runs[arm][0].config()
+    every = config["probe"]["every"]
+    steps = np.arange(0, config["train"]["steps"] + 1, every)
+    of_layers = [evidence.probed(arm, f"{layer}/jacobian") for layer in LAYERS]
+    shape = of_layers[0][0][1].shape[1:]
+    found = np.full((len(evidence.seeds), len(steps), len(LAYERS), *shape), np.nan)
+    for number, of_seeds in enumerate(of_layers):
+        for row, (at, values) in zip(found[:, :, number], of_seeds, strict=True):
+            row[at // every] = values
+    return steps, found
 
 
 Measure = Callable[[np.ndarray], np.ndarray]

@@ -32,6 +32,8 @@ QUANTITIES = {
     "weight_gradient": "∂BN((aW)u)/∂(aW) = 1/a · ∂BN(Wu)/∂W",
 }
 
+HIDDEN = 3  # layers
+
 DIGITS = 9.0
 GROWTH_DIGITS = 4.0
 WITHOUT = 0.1
@@ -65,8 +67,9 @@ def _numbers(
 
 
 def scales(evidence: Evidence, arm: str) -> np.ndarray:
-    """The values of a (A,)."""
-    return next(a for a in _numbers(evidence, arm, lambda study: study["a"]) if a.ndim)
+    """The values of a (A,); one of each sign where every run diverged."""
+    found = _numbers(evidence, arm, lambda study: study["a"])
+    return next((a for a in found if a.ndim), np.array([1.0, -1.0]))
 
 
 def deviations(
@@ -87,12 +90,11 @@ def deviations(
 
 
 def growth(evidence: Evidence, arm: str, eps: str, what: str) -> np.ndarray:
-    """A number on the growth of each hidden layer's weights: (S, L), or (S, 1) infinite."""
+    """A number on the growth of each hidden layer's weights: (S, HIDDEN)."""
     layers = _numbers(
         evidence, arm, lambda study: [layer[what] for layer in study["growth"][eps].values()]
     )
-    longest = max(np.atleast_1d(each).size for each in layers)
-    return np.stack([np.broadcast_to(np.atleast_1d(each), longest) for each in layers])
+    return np.stack([np.broadcast_to(each, HIDDEN) for each in layers])
 
 
 def digits(deviation: np.ndarray) -> np.ndarray:
@@ -212,7 +214,7 @@ def _growing(evidence: Evidence) -> Figure:
         found = digits(off)
         heights[label] = np.median(found, axis=0).tolist()
         ranges[label] = list(zip(found.min(0).tolist(), found.max(0).tolist(), strict=True))
-    layers = [f"hidden layer {i + 1}" for i in range(len(heights[NAMES[NONE]]))]
+    layers = [f"hidden layer {i + 1}" for i in range(HIDDEN)]
     panel = Bars("growth of ‖W‖² in 200 steps of SGD", "digits predicted", layers, heights, ranges)
     caption = (
         "To how many digits the growth of ‖W‖² is Σ lr²·‖∂L/∂W‖²: median over seeds, line from "
@@ -229,7 +231,7 @@ def _growths(evidence: Evidence) -> Table:
             np.median(growth(evidence, arm, eps, what), axis=0)
             for what in ("before", "after", "predicted", "growth_deviation", "max_cosine")
         )
-        for i in range(len(before)):
+        for i in np.flatnonzero(np.isfinite(after)):
             values = (before[i], after[i] - before[i], predicted[i] - before[i], off[i], cosine[i])
             rows.append([label, f"{i + 1}", *map(float, values)])
     return Table(

@@ -10,7 +10,7 @@ def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     study = {
         "eps": 1e-5,
         "test_accuracy": 0.9,
-        "layers": {"sigmoid1": layer, "sigmoid2": layer},
+        "layers": {"sigmoid1": layer, "sigmoid2": layer, "sigmoid3": layer},
         "inference": {"test_accuracy": 0.9, "max_logit_change": error,
                       "predictions_changed": share},
         "training": {"batch_size": 60, "test_accuracy": 0.8, "max_logit_change": 3.0,
