@@ -218,5 +218,6 @@ def _with(base: DictConfig, values: list[Override]) -> dict[str, Any]:
 
     with explaining():
         changed = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
+        OmegaConf.set_struct(changed, True)  # as composed: no setting that is not there
         ConfigLoaderImpl._apply_overrides_to_config(values, changed)
     return c.to_dict(c.parse(changed))

@@ -82,5 +82,5 @@ def _size(values: np.ndarray) -> float | None:
         return None
     if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return None
-    statistic = float(ttest_1samp(values, 0.0).statistic)
-    return statistic / math.sqrt(len(values))
+    size = float(ttest_1samp(values, 0.0).statistic) / math.sqrt(len(values))
+    return size if math.isfinite(size) else None

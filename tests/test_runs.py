@@ -280,7 +280,8 @@ def test_runs_lists_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_the_readme_tells_every_command_and_ci_runs_its_test_command() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 150
-    for command in ("train", "sweep", "runs", "report", "data", "tensorboard", "bench"):
+    commands = ("train", "sweep", "claims", "reproduce", "runs", "report", "data", "tensorboard")
+    for command in (*commands, "bench"):
         assert f"`bnrepro {command}" in readme
     test_command = "pip install '.[test]' && pytest"
     assert f"\n{test_command}\n" in readme

@@ -50,7 +50,7 @@ def untimed(folder: Path) -> list[dict[str, str]]:
         (["seed=0,1", "norm=batch,none"], {"seed": ["0", "1"], "norm": ["batch", "none"]}),
         (["seed=range(0,3)"], {"seed": ["0", "1", "2"]}),
         (["seed=choice(4,5)", "optimizer.lr=1"], {"seed": ["4", "5"]}),
-        (["norm=glob(*,exclude=t*)"], {"norm": ["batch", "none"]}),
+        (["norm=glob(*,exclude=[t*,d*])"], {"norm": ["batch", "none"]}),
         (["model.hidden=[5],[5,6]"], {"model.hidden": ["[5]", "[5,6]"]}),
         (["experiment=fig1,digits"], {"experiment": ["fig1", "digits"]}),
         (["seed=1,1,2"], {"seed": ["1", "2"]}),
