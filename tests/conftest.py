@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is loaded, here or in a process that a test starts: tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("BNREPRO_TEST_DATA") or ROOT.parent / "shared" / "data")
 
