@@ -28,7 +28,7 @@ SIZES: dict[str, tuple[int, ...]] = {
 }
 """What is varied, one at a time, around the network of the configuration."""
 
-STEPS = 100
+STEPS = 100  # of each network, or fewer where the configuration has fewer
 FLOAT_BYTES = 4
 
 
@@ -56,7 +56,8 @@ def growth(config: c.Config, rounds: int) -> list[Point]:
                 varied = _varied(config, axis, value)
                 run = Bare(varied, dataset)
                 run()
-                seconds = statistics.median(_seconds(run) for _ in range(rounds)) / STEPS
+                took = statistics.median(_seconds(run) for _ in range(rounds))
+                seconds = took / varied.train.steps
                 assert isinstance(varied.model, c.Mlp)
                 widths = [inputs, *varied.model.hidden, classes]
                 batch = varied.train.batch_size
@@ -67,7 +68,7 @@ def growth(config: c.Config, rounds: int) -> list[Point]:
 
 def _varied(config: c.Config, axis: str, value: int) -> c.Config:
     assert isinstance(config.model, c.Mlp)
-    train, model = replace(config.train, steps=STEPS), config.model
+    train, model = replace(config.train, steps=min(STEPS, config.train.steps)), config.model
     if axis == "batch size":
         train = replace(train, batch_size=value)
     elif axis == "width":
