@@ -200,12 +200,17 @@ def sweep(
     if len(table.rows) > SHOWN:
         typer.echo(f"… and {len(table.rows) - SHOWN} more in {table.folder / 'results.csv'}")
     typer.echo(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
-    if outcome.failures:
-        for name, reason in outcome.failures.items():
-            typer.echo(f"failed: {name}: {reason}", err=True)
+    _fail(outcome.failures, len(table.rows), "members", table.folder, ".sweep/output")
+
+
+def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed: str) -> None:
+    """Tell what ended each run that is no result, and end with exit code 1 where there is one."""
+    for name, reason in failures.items():
+        typer.echo(f"failed: {name}: {reason}", err=True)
+    if failures:
         raise MembersFailedError(
-            f"{len(outcome.failures)} of {len(table.rows)} members are no result ({table.folder}): "
-            "what each printed is in .sweep/output; the same command runs them again"
+            f"{len(failures)} of {total} {what} are no result ({folder}): "
+            f"what each printed is in {printed}; the same command runs them again"
         )
 
 
@@ -281,13 +286,7 @@ def reproduce(
     )
     _verdicts(outcome.judgements)
     typer.echo(f"report: {outcome.folder / 'report.html'}")
-    if outcome.failures:
-        for name, reason in outcome.failures.items():
-            typer.echo(f"failed: {name}: {reason}", err=True)
-        raise MembersFailedError(
-            f"{len(outcome.failures)} of {outcome.runs} runs are no result ({outcome.folder}): "
-            "what each printed is in runs/.sweep/output; the same command runs them again"
-        )
+    _fail(outcome.failures, outcome.runs, "runs", outcome.folder, "runs/.sweep/output")
 
 
 def _verdicts(judgements: dict[str, Judgement]) -> None:

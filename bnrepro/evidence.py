@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bnrepro.stats import lower_median
 from bnrepro.store import FINISHED, StoredRun
 
 CHANCE = 0.1
@@ -44,6 +45,10 @@ class Evidence:
         """What stands in `summary.json`, of every seed."""
         found = [run.summary() for run in self.runs[arm]]
         return [summary for summary in found if summary is not None]
+
+    def studies(self, arm: str, name: str) -> list[dict[str, Any] | None]:
+        """A study of the network each seed ended with; None where the run diverged."""
+        return [(summary.get("studies") or {}).get(name) for summary in self.summaries(arm)]
 
     def diverged(self, arm: str) -> np.ndarray:
         """Whether the loss was not finite at some step: (S,) bool."""
@@ -109,6 +114,11 @@ def log_ratio(a: np.ndarray, b: np.ndarray, base: Literal[2, 10] = 2) -> np.ndar
     return result
 
 
+def digits(deviation: np.ndarray) -> np.ndarray:
+    """Decimal digits in which two things agree that are relatively so far apart."""
+    return log_ratio(np.ones_like(deviation), deviation, 10)
+
+
 def seeds(count: int) -> tuple[int, ...]:
     """The seeds of a claim: the first `count` numbers, the same ones for every arm and claim."""
     return tuple(range(count))
@@ -117,4 +127,4 @@ def seeds(count: int) -> tuple[int, ...]:
 def median_range(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
     """Median, least and greatest, of values that may be infinite."""
     ordered = np.sort(np.asarray(values, dtype=np.float64))
-    return float(ordered[(len(ordered) - 1) // 2]), float(ordered[0]), float(ordered[-1])
+    return float(lower_median(ordered)), float(ordered[0]), float(ordered[-1])

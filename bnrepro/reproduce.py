@@ -21,7 +21,7 @@ from bnrepro import config as c
 from bnrepro.claim import Claim, Judgement
 from bnrepro.data.known import KNOWN
 from bnrepro.engines import Engine
-from bnrepro.errors import ConfigError, Interrupted, StorageError
+from bnrepro.errors import ConfigError
 from bnrepro.evidence import is_result, seeds
 from bnrepro.grid import configurations, folder_name
 from bnrepro.launch import options
@@ -76,7 +76,7 @@ def run(
     asked = {name: claims.load(name) for name in ids or claims.ids()}
     out = out.absolute()
     before = _before(out, scale)
-    try:
+    with sweepfolder.written(out, "--out"):
         arms, members = _members(asked, scale, count, console)
         code = environment.code()
         kept = {name: before[name] for name in before if name not in arms and name in claims.ids()}
@@ -84,14 +84,6 @@ def run(
         reproduction.write(out, everything)
         _run(out / RUNS, members, code, jobs, any_code, console)
         judgements = verdicts.render(out, out)
-    except Interrupted as error:
-        error.folder = out
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"cannot write or read: {error.strerror or error} ({error.filename or out}): "
-            "free space or choose another folder with --out"
-        ) from error
     failures = {
         member.name: sweepfolder.what_ended(out / RUNS, member.name)
         for member in members

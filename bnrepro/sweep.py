@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bnrepro import atomic, engines, sweepfolder
 from bnrepro.engines import Engine
-from bnrepro.errors import ConfigError, Interrupted, StorageError
+from bnrepro.errors import ConfigError
 from bnrepro.grid import Grid, grid
 from bnrepro.monitor import Monitor, composing
 from bnrepro.signals import StopSignals
@@ -49,7 +49,7 @@ def run(words: Sequence[str], config_dir: Path | None, outputs: Path, console: C
     folder = (Path(asked.sweep_dir) if asked.sweep_dir else outputs / _name(asked)).absolute()
     if "${" in str(folder):
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another sweep.dir")
-    try:
+    with sweepfolder.written(folder, "sweep.dir"):
         found = _prepare(asked, folder, console)
         pending = [
             index for index, member in enumerate(found)
@@ -62,14 +62,6 @@ def run(words: Sequence[str], config_dir: Path | None, outputs: Path, console: C
             finally:
                 table = sweepfolder.read(folder)
                 sweepfolder.write(table)
-    except Interrupted as error:
-        error.folder = folder
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"cannot write or read: {error.strerror or error} ({error.filename or folder}): "
-            "free space or choose another folder with sweep.dir"
-        ) from error
     return Outcome(table, _failures(folder, table))
 
 

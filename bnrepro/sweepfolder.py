@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import yaml
 
 from bnrepro import atomic
-from bnrepro.errors import StorageError
+from bnrepro.errors import Interrupted, StorageError
 from bnrepro.store import FINISHED, SUMMARY, StoredRun
 
 SWEEP, RESULTS = "sweep.yaml", "results.csv"
@@ -120,6 +121,29 @@ class Results:
     def best_first(self) -> list[dict[str, Any]]:
         """Rows by falling final accuracy; what did not finish comes last."""
         return sorted(self.rows, key=lambda row: -(row["test_accuracy"] or -1.0))
+
+
+@contextmanager
+def written(folder: Path, where: str) -> Iterator[None]:
+    """While runs are made in a folder: an interruption names it, and what the disk refuses is told.
+
+    Args:
+        folder: what is written into.
+        where: how another folder is chosen, such as `sweep.dir`.
+
+    Raises:
+        StorageError: the folder cannot be written or read.
+    """
+    try:
+        yield
+    except Interrupted as error:
+        error.folder = folder
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot write or read: {error.strerror or error} ({error.filename or folder}): "
+            f"free space or choose another folder with {where}"
+        ) from error
 
 
 def is_sweep(folder: Path) -> bool:

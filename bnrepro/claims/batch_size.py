@@ -158,12 +158,8 @@ def _noise(evidence: Evidence) -> Curves:
 
 def noise(evidence: Evidence, size: int) -> np.ndarray:
     """The most a probability changes with the company in a batch, at the middle rate: (S,)."""
-    summaries = evidence.summaries(at_rate(sized(BATCH, size), MIDDLE))
-    studies = [summary.get("studies") or {} for summary in summaries]
-    found = [
-        study["inference"]["determinism"]["batch_statistics"] if study else np.nan
-        for study in studies
-    ]
+    studies = evidence.studies(at_rate(sized(BATCH, size), MIDDLE), "inference")
+    found = [study["determinism"]["batch_statistics"] if study else np.nan for study in studies]
     return np.array(found, dtype=np.float64)
 
 

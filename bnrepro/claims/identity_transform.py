@@ -9,7 +9,7 @@ import numpy as np
 
 from bnrepro.arms import GRID, NONE
 from bnrepro.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
-from bnrepro.evidence import Evidence, log_ratio
+from bnrepro.evidence import Evidence, digits
 from bnrepro.exhibits import Bars, Curves, Figure, Line, Table
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
@@ -44,11 +44,6 @@ RECOVERED = "max_error"
 WITHOUT_EPS = "max_error_without_eps"
 
 
-def _studied(evidence: Evidence, arm: str) -> list[dict[str, Any] | None]:
-    """The study of each seed; None where the run diverged."""
-    return [(summary.get("studies") or {}).get(STUDY) for summary in evidence.summaries(arm)]
-
-
 Read = Callable[[dict[str, Any]], list[float | None]]
 """Some numbers of a study."""
 
@@ -65,14 +60,9 @@ def _worst(evidence: Evidence, arm: str, read: Read) -> np.ndarray:
     """The largest of what `read` takes from each study: (S,); infinite where one is no number."""
     found = [
         max(np.inf if value is None else value for value in read(study)) if study else np.inf
-        for study in _studied(evidence, arm)
+        for study in evidence.studies(arm, STUDY)
     ]
     return np.array(found, dtype=np.float64)
-
-
-def digits(deviation: np.ndarray) -> np.ndarray:
-    """Decimal digits in which two things agree that are so far apart."""
-    return log_ratio(np.ones_like(deviation), deviation, 10)
 
 
 def recovered(evidence: Evidence, arm: str, error: str = RECOVERED) -> np.ndarray:
@@ -120,7 +110,8 @@ def measure(evidence: Evidence) -> Finding:
 def _by_layer(evidence: Evidence, arm: str, what: str) -> np.ndarray:
     """A number of every layer: (S, HIDDEN); infinite where the run diverged."""
     read = _of_layers(what)
-    found = [read(study) if study else [np.inf] * HIDDEN for study in _studied(evidence, arm)]
+    studies = evidence.studies(arm, STUDY)
+    found = [read(study) if study else [np.inf] * HIDDEN for study in studies]
     return np.array(found, dtype=np.float64)
 
 
@@ -151,7 +142,7 @@ def _eps(evidence: Evidence) -> Figure:
         drawn = (smallest > 0) & np.isfinite(smallest)
         lines.append(Line(called, smallest[drawn], error[drawn], points=True))
     variances = np.concatenate([np.asarray(line.x) for line in lines])
-    eps = next((study["eps"] for study in _studied(evidence, NONE) if study), 0.0)
+    eps = next((study["eps"] for study in evidence.studies(NONE, STUDY) if study), 0.0)
     span = np.geomspace(variances.min(), variances.max(), 50) if len(variances) else variances
     theory = 1 - np.sqrt(span / (span + eps))
     panel = Curves(

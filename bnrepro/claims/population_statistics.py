@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -78,8 +79,8 @@ def studied(evidence: Evidence, arm: str, *names: str) -> np.ndarray:
     NaN where a run diverged.
     """
     found = []
-    for summary in evidence.summaries(arm):
-        value = (summary.get("studies") or {}).get("inference")
+    for study in evidence.studies(arm, "inference"):
+        value: Any = study
         for name in names:
             value = None if value is None else value[name]
         found.append(value)

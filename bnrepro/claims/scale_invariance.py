@@ -9,7 +9,7 @@ import numpy as np
 
 from bnrepro.arms import BATCH, GRID, NAMES, NONE
 from bnrepro.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
-from bnrepro.evidence import Evidence, log_ratio
+from bnrepro.evidence import Evidence, digits
 from bnrepro.exhibits import Bars, Curves, Figure, Line, Table, over_seeds
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
@@ -59,9 +59,8 @@ def _numbers(
     A run that diverged has no study: infinite as well.
     """
     found = []
-    for summary in evidence.summaries(arm):
-        studies = summary.get("studies")
-        value = np.array(read(studies[STUDY]) if studies else np.inf, dtype=np.float64)
+    for study in evidence.studies(arm, STUDY):
+        value = np.array(read(study) if study else np.inf, dtype=np.float64)
         found.append(np.where(np.isnan(value), np.inf, value))
     return found
 
@@ -95,11 +94,6 @@ def growth(evidence: Evidence, arm: str, eps: str, what: str) -> np.ndarray:
         evidence, arm, lambda study: [layer[what] for layer in study["growth"][eps].values()]
     )
     return np.stack([np.broadcast_to(each, HIDDEN) for each in layers])
-
-
-def digits(deviation: np.ndarray) -> np.ndarray:
-    """Decimal digits in which two things agree that are relatively so far apart."""
-    return log_ratio(np.ones_like(deviation), deviation, 10)
 
 
 def with_bn(
