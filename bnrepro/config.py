@@ -52,6 +52,13 @@ class Inputs(Enum):
     uneven = "uneven"
 
 
+class Shuffling(Enum):
+    """What is shuffled in every epoch: the examples, or batches that stay together throughout."""
+
+    examples = "examples"
+    batches = "batches"
+
+
 class Device(Enum):
     """Where tensors live; `auto` is CUDA where there is one."""
 
@@ -169,6 +176,21 @@ class Mlp(Model):
 
 
 @dataclass
+class Inception(Model):
+    """The Inception of §4.2: `width` times the paper's channels, for images of about 32×32.
+
+    `stem_stride` is that of the first convolution, `lrn` puts local response normalization behind
+    the first two. `per_activation` normalizes the last module's outputs activation by activation,
+    not map by map (§4.2.3).
+    """
+
+    width: float = MISSING
+    stem_stride: int = MISSING
+    lrn: bool = MISSING
+    per_activation: bool = MISSING
+
+
+@dataclass
 class Init:
     """Initial weights. `scale` is the standard deviation (gaussian) or a gain (xavier, he)."""
 
@@ -211,9 +233,14 @@ class ConstantSchedule(Schedule):
 
 @dataclass
 class DecaySchedule(Schedule):
-    """Decay, linear or exponential, from `optimizer.lr` to `final` times it at the last step."""
+    """Decay, linear or exponential, from `optimizer.lr` to `final` times it at the last step.
+
+    `speed` times as fast: linear decay is there after 1/`speed` of the steps, and stays there;
+    exponential decay goes on, to `final` to the power of `speed`.
+    """
 
     final: float = MISSING
+    speed: float = 1.0
 
 
 @dataclass
@@ -221,7 +248,8 @@ class Train:
     """How long to train and how often to look; every interval is in steps.
 
     `compile` turns a step's computing into machine code of its own (torch.compile), which takes
-    seconds at first and needs a C++ compiler on a CPU; the last bits differ from uncompiled.
+    seconds or minutes at first and needs a C++ compiler on a CPU; the last bits differ from
+    uncompiled. None takes the faster of the two that is available.
     """
 
     steps: int = MISSING
@@ -229,7 +257,22 @@ class Train:
     log_every: int = MISSING
     eval_every: int = MISSING
     checkpoint_every: int = MISSING
-    compile: bool = MISSING
+    compile: bool | None = MISSING
+    shuffling: Shuffling = Shuffling.examples
+
+
+@dataclass
+class Augment:
+    """How training images are varied, anew in every epoch; not those that are evaluated on.
+
+    `flip`: left and right change places in half of them; `shift`: up to so many pixels in each
+    direction, black coming in; `distortion`: brightness, contrast and saturation of each by factors
+    up to so far from 1.
+    """
+
+    flip: bool = False
+    shift: int = 0
+    distortion: float = 0.0
 
 
 @dataclass
@@ -275,6 +318,7 @@ class Config:
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     train: Train = field(default_factory=Train)
+    augment: Augment = field(default_factory=Augment)
     probe: Probe = field(default_factory=Probe)
     run: RunFolder = field(default_factory=RunFolder)
     sweep: SweepFolder = field(default_factory=SweepFolder)
@@ -282,6 +326,7 @@ class Config:
     device: Device = MISSING
     threads: int = MISSING
     tensorboard: bool = MISSING
+    predictions: bool = False
     studies: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
 
@@ -289,7 +334,7 @@ class Config:
 OPTIONS: Mapping[str, Mapping[str, type]] = {
     "dataset": {"mnist": Mnist, "cifar10": Cifar10, "digits": Digits, "folder": Folder},
     "norm": {"batch": BatchNorm, "none": NoNorm, "torch": TorchNorm, "detached": DetachedNorm},
-    "model": {"mlp": Mlp},
+    "model": {"mlp": Mlp, "inception": Inception},
     "init": {"gaussian": Init, "xavier": Init, "he": Init},
     "optimizer": {"sgd": Sgd, "adam": Adam},
     "schedule": {
@@ -300,7 +345,7 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 }
 """The closed table: the options of every group and the dataclass of each."""
 
-STUDIES = ("identity-transform", "scale-invariance", "inference")
+STUDIES = ("identity-transform", "scale-invariance", "inference", "input-shift")
 """What can be measured of the network a run ends with, see `bnrepro.studies`."""
 
 NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "dataset.mirror")
@@ -308,12 +353,18 @@ NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "da
 between two configurations of the same run."""
 
 ADDED: Mapping[str, Any] = {
+    "augment.distortion": 0.0,
+    "augment.flip": False,
+    "augment.shift": 0,
     "dataset.inputs": "default",
     "dataset.limit": None,
     "norm.keep_bias": False,
+    "predictions": False,
     "probe.jacobian": False,
+    "schedule.speed": 1.0,
     "studies": [],
     "train.compile": False,
+    "train.shuffling": "examples",
 }
 """Settings younger than some runs, and the value at which a run is the one it was without them."""
 
@@ -463,6 +514,9 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "probe.size", p.size, p.size >= 2, "2 or more"
     yield "seed", c.seed, 0 <= c.seed < 2**63, "between 0 and 2**63 - 1"
     yield "threads", c.threads, 1 <= c.threads <= 1024, "between 1 and 1024"
+    a = c.augment
+    yield "augment.shift", a.shift, a.shift >= 0, "0 or more"
+    yield "augment.distortion", a.distortion, 0 <= a.distortion <= 1, "in [0, 1]"
     d = c.dataset
     yield "dataset.root", repr(d.root), bool(d.root), "a folder's name"
     held_out = isinstance(d, Folder) and d.validation is None
@@ -476,6 +530,12 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     if isinstance(m, Mlp):
         widths = bool(m.hidden) and all(1 <= width <= 2**20 for width in m.hidden)
         yield "model.hidden", m.hidden, widths, "a list of one or more widths, each 1 or more"
+    if isinstance(m, Inception):
+        yield "model.width", m.width, finite(m.width) and 0 < m.width <= 16, "in (0, 16]"
+        yield "model.stem_stride", m.stem_stride, m.stem_stride in (1, 2), "1 or 2"
+        possible = isinstance(c.norm, BatchNorm) or not m.per_activation
+        yield "model.per_activation", m.per_activation, possible, "false without norm=batch"
+        yield "norm", c.norm.name, not isinstance(c.norm, DetachedNorm), "batch, torch or none"
     scale = c.init.scale
     yield "init.scale", scale, finite(scale) and scale >= 0, "a finite number, 0 or more"
     o = c.optimizer
@@ -490,8 +550,9 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     if isinstance(o, Sgd):
         yield "optimizer.momentum", o.momentum, 0 <= o.momentum < 1, "in [0, 1)"
     if isinstance(c.schedule, DecaySchedule):
-        final = c.schedule.final
+        final, speed = c.schedule.final, c.schedule.speed
         yield "schedule.final", final, 0 < final <= 1, "in (0, 1]"
+        yield "schedule.speed", speed, finite(speed) and speed > 0, "a finite number above 0"
     n = c.norm
     if isinstance(n, BatchNorm | DetachedNorm):
         yield "norm.eps", n.eps, finite(n.eps) and n.eps > 0, "a finite number above 0"
@@ -520,6 +581,8 @@ def _studies(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
         "inference": (batch, "norm=batch"),
     }
     for name in c.studies:
+        if name not in suits:
+            continue
         good, needs = suits[name]
         yield "studies", name, good, f"left out, or measured with {needs}"
         yield "model", c.model.name, isinstance(c.model, Mlp), f"mlp for studies=[{name}]"

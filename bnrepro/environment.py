@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 import bnrepro
-from bnrepro.config import Device
+from bnrepro import config as c
 from bnrepro.errors import ConfigError
 
 RUN_MAKING = (
@@ -37,16 +38,16 @@ RUN_MAKING = (
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard", "typer")
 
 
-def choose(device: Device) -> torch.device:
+def choose(device: c.Device) -> torch.device:
     """The device a configuration means.
 
     Raises:
         ConfigError: CUDA is asked for and there is none. The CPU never takes its place silently.
     """
     available = torch.cuda.is_available()
-    if device is Device.cuda and not available:
+    if device is c.Device.cuda and not available:
         raise ConfigError("no CUDA device here (device=cuda): use device=cpu or device=auto")
-    return torch.device("cuda" if available and device is not Device.cpu else "cpu")
+    return torch.device("cuda" if available and device is not c.Device.cpu else "cpu")
 
 
 def make_deterministic(seed: int, threads: int) -> None:
@@ -63,23 +64,48 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.manual_seed(seed)  # only dropout draws from the global generator
 
 
+def compiling(config: c.Config, device: torch.device) -> c.Config:
+    """The configuration with `train.compile` decided on.
+
+    Of convolutions with batch normalization between them a step takes about three quarters of the
+    time compiled, and without it no less; a step of an MLP is too short for a run to win back what
+    compiling takes.
+
+    Raises:
+        ConfigError: it is to be compiled, and there is no C++ compiler for the CPU's code.
+    """
+    wanted = config.train.compile
+    if wanted is None:
+        normalized = isinstance(config.norm, c.BatchNorm)
+        wanted = isinstance(config.model, c.Inception) and normalized and _can_compile(device)
+    elif wanted:
+        require_compiler(device)
+    return replace(config, train=replace(config.train, compile=wanted))
+
+
 def require_compiler(device: torch.device) -> None:
     """Refuse to compile where nothing can.
 
     Raises:
         ConfigError: there is no C++ compiler for the CPU's code.
     """
+    if not _can_compile(device):
+        raise ConfigError(
+            "no C++ compiler here (train.compile=true): install g++ or use train.compile=false"
+        )
+
+
+def _can_compile(device: torch.device) -> bool:
+    if device.type != "cpu":
+        return True
+    from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
-    if device.type == "cpu":
-        from torch._inductor.cpp_builder import get_cpp_compiler
-
-        try:
-            get_cpp_compiler()
-        except InvalidCxxCompiler as error:
-            raise ConfigError(
-                "no C++ compiler here (train.compile=true): install g++ or use train.compile=false"
-            ) from error
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
 
 
 def facts(device: torch.device) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bnrepro import config as c
 from bnrepro import data, environment, models, optimizers
 from bnrepro.batchnorm import population_statistics
-from bnrepro.data import Dataset
+from bnrepro.data import Dataset, Split
 from bnrepro.display import Display
 from bnrepro.errors import CheckpointError, ConfigError, Interrupted
 from bnrepro.jacobian import singular_values
@@ -22,12 +23,12 @@ from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun, to_bytes
 from bnrepro.studies import measure
 from bnrepro.tracking import Tracker
-from bnrepro.train import DivergedError, Position, score, train
+from bnrepro.train import DivergedError, Position, probabilities, score, train
 
 CHECKPOINT_FORMAT = 1
 
 
-SAME_FACTS = ("versions", "cpu_capability", "device", "gpu", "threads", "dataset")
+SAME_FACTS = ("versions", "cpu_capability", "device", "gpu", "threads", "dataset", "compiled")
 """What has to be as it was for a run to go on to the same bits."""
 
 
@@ -47,12 +48,13 @@ def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any
     """
     device = environment.choose(config.device)
     environment.make_deterministic(config.seed, config.threads)
-    if config.train.compile:
-        environment.require_compiler(device)
+    config = environment.compiling(config, device)
     with Display(_title(config), config.train.steps) as display:
         dataset = load(config).to(device)
         fit(config, len(dataset.train.labels))
         facts = environment.facts(device)
+        if config.train.compile:
+            facts["compiled"] = True
         facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
         writer.manifest(history(facts, config, writer) if writer.resuming else facts)
         model = models.build(config, dataset.image_shape, len(dataset.classes)).to(device)
@@ -278,6 +280,8 @@ class Training:
         rows = stored.metrics()
         done = diverged is None
         train_accuracy, train_loss = self._train_score() if done else (None, None)
+        if done and self._config.predictions:
+            self._writer.predictions(self._predictions())
         studied = measure(self._model, self._dataset, self._config) if done else None
         summary: dict[str, Any] = {
             "steps": position.step if done else diverged,
@@ -302,6 +306,16 @@ class Training:
         state = "done" if done else "diverged"
         self._writer.finish(state, summary["steps"], summary)
         return {"status": state, **summary}
+
+    def _predictions(self) -> dict[str, np.ndarray]:
+        """Class probabilities of validation and test images, in inference mode, and the labels."""
+        self._model.eval()
+        found: dict[str, np.ndarray] = {}
+        for name in ("validation", "test"):
+            split: Split = getattr(self._dataset, name)
+            found[f"{name}/probabilities"] = probabilities(self._model, split).cpu().numpy()
+            found[f"{name}/labels"] = split.labels.cpu().numpy()
+        return found
 
     def _train_score(self) -> tuple[float, float]:
         """Accuracy and mean loss on the whole training split, in inference mode."""

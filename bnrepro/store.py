@@ -45,11 +45,15 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 STATUS = "status.json"
 SUMMARY = "summary.json"
+PREDICTIONS = "predictions.npz"
 PROBES = "probes"
 CHECKPOINTS = "checkpoints"
 LOCKS = ".lock"
 EVENTS = "events.out.tfevents."
-OWN_NAMES = (CONFIG, MANIFEST, METRICS, STATUS, SUMMARY, PROBES, CHECKPOINTS, ".hydra", "train.log")
+OWN_NAMES = (
+    CONFIG, MANIFEST, METRICS, STATUS, SUMMARY, PREDICTIONS, PROBES, CHECKPOINTS, ".hydra",
+    "train.log",
+)  # fmt: skip
 
 FINISHED = ("done", "diverged")
 """States of a run that is a result; any other is worth starting again."""
@@ -59,6 +63,12 @@ SILENT_SECONDS = 20 * HEARTBEAT_SECONDS
 """A run on another machine that has not shown a sign of life for so long is taken for dead."""
 WATCHED_SECONDS = 2 * HEARTBEAT_SECONDS
 """Before its folder is taken it is watched for so long: clocks of two machines may disagree."""
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz by name."""
+    with _storage(path), np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 @contextmanager
@@ -254,15 +264,21 @@ class StoredRun:
 
     def probe(self, step: int) -> dict[str, np.ndarray]:
         """One probe's arrays by name."""
-        path = _numbered(self.folder / PROBES, "npz")[step]
-        with _storage(path), np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return _arrays(_numbered(self.folder / PROBES, "npz")[step])
 
     def probed(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (P,) and one measurement over all probes, (P, …)."""
         found = [(step, self.probe(step)) for step in self.probe_steps()]
         kept = [(step, arrays[name]) for step, arrays in found if name in arrays]
         return np.array([step for step, _ in kept]), np.array([values for _, values in kept])
+
+    def predictions(self) -> dict[str, np.ndarray]:
+        """What was kept with `predictions=true`.
+
+        Of the splits `validation` and `test`: SPLIT/probabilities, float32 (N, classes), by the
+        network the run ended with, and SPLIT/labels, int64 (N,).
+        """
+        return _arrays(self.folder / PREDICTIONS)
 
     def checkpoint_steps(self) -> list[int]:
         """The steps of which there is a checkpoint, whole or not."""
@@ -521,6 +537,13 @@ class RunWriter:
         with _storage(path):
             atomic.write(path, lambda file: np.savez(file, **named), durable=False)
             self._unflushed.append(path)
+
+    def predictions(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep what `StoredRun.predictions` returns."""
+        named: dict[str, Any] = dict(arrays)
+        path = self.folder / PREDICTIONS
+        with _storage(path):
+            atomic.write(path, lambda file: np.savez(file, **named))
 
     def checkpoint(self, step: int, content: bytes) -> None:
         """Write a checkpoint with its SHA-256; the last two are kept."""

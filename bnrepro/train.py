@@ -1,7 +1,8 @@
 """The training loop. It knows no files, no Hydra and no claims.
 
 A step is a function of (parameters, optimizer state, seed, step) alone: the order of the images
-is drawn anew from (seed, epoch), so a loop started at any step sees what an uninterrupted one saw.
+and how they are varied are drawn anew from (seed, epoch), so a loop started at any step sees what
+an uninterrupted one saw.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
-from bnrepro.data import Dataset, Split, permutation
+from bnrepro.data import Dataset, Split, Variations, batches, variations
 from bnrepro.optimizers import Optimizer
 
 EVALUATION_BATCH = 1000  # images at once; small enough that activations stay in the cache
@@ -74,26 +75,27 @@ def train(
     """
     plan, every = config.train, config.probe.every
     images, labels = data.train.images, data.train.labels
-    count, size = len(labels), plan.batch_size
-    batches = -(-count // size)  # an epoch's last batch may be smaller: no image is dropped
-    order, drawn = None, -1
+    epoch_steps = -(-len(labels) // plan.batch_size)  # one batch may be smaller: none is dropped
+    drawn = -1
     if position.step == 0:
         listener.record(0, evaluate(model, data))
         if every:
             listener.probe(0)
     model.train()
-    compute_loss, compiling = _loss(model, plan.compile), plan.compile
+    compute_loss, compiling = _loss(model, bool(plan.compile)), plan.compile
     while position.step < plan.steps:
-        epoch, index = divmod(position.step, batches)
+        epoch, index = divmod(position.step, epoch_steps)
         if epoch != drawn:
-            order, drawn = permutation(config.seed, epoch, count).to(labels.device), epoch
-        assert order is not None
-        batch = order[index * size : (index + 1) * size]
+            (order, varied), drawn = _epoch(config, epoch, labels), epoch
+        batch = order[index]
         rate = learning_rate(position.step)
         began = time.perf_counter()
         optimizer.zero_grad()
         # Rows by number: `images[batch]` does the same in three times the time.
-        loss = compute_loss(images.index_select(0, batch), labels.index_select(0, batch))
+        seen = images.index_select(0, batch)
+        if varied is not None:
+            seen = varied.apply(seen, batch)
+        loss = compute_loss(seen, labels.index_select(0, batch))
         loss.backward()
         optimizer.step(rate)
         position.losses.append(loss.detach())  # read in one go later: reading waits for a GPU
@@ -126,6 +128,19 @@ def train(
             listener.checkpoint(position)
 
 
+def _epoch(
+    config: c.Config, epoch: int, labels: Tensor
+) -> tuple[tuple[Tensor, ...], Variations | None]:
+    """The batches of an epoch, and how each image is varied in it."""
+    count, device, a = len(labels), labels.device, config.augment
+    together = config.train.shuffling is c.Shuffling.batches
+    rows = batches(config.seed, epoch, count, config.train.batch_size, together=together)
+    varied = variations(
+        config.seed, epoch, count, flip=a.flip, shift=a.shift, distortion=a.distortion
+    )
+    return tuple(batch.to(device) for batch in rows), varied.to(device) if varied else None
+
+
 def _loss(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], Tensor]:
     """The mean cross-entropy of a batch as a function of its images and labels."""
 
@@ -136,6 +151,7 @@ def _loss(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], Tensor
         return loss
     from torch._inductor import config as inductor
 
+    torch.compiler.reset()  # of a run before this one in the same process nothing is of use
     inductor.fallback_random = True  # dropout draws the numbers that it draws uncompiled
     graph: Callable[[Tensor, Tensor], Tensor] = torch.compile(loss)
     return graph
@@ -186,3 +202,9 @@ def score(model: nn.Module, split: Split) -> tuple[float, float]:
         correct += (logits.argmax(1) == labels).sum()
         loss += cross_entropy(logits, labels, reduction="sum").double()
     return correct.item() / len(split.labels), loss.item() / len(split.labels)
+
+
+@torch.no_grad()
+def probabilities(model: nn.Module, split: Split) -> Tensor:
+    """The class probabilities of a model in the mode it is in, (N, classes)."""
+    return torch.cat([model(part).softmax(1) for part in split.images.split(EVALUATION_BATCH)])

@@ -5,9 +5,10 @@ functions that need them.
 """
 
 from bnrepro.data.copies import Entry, fetch, import_copy, inventory, verify
-from bnrepro.data.dataset import Dataset, Split, load, permutation, unseen_batches
+from bnrepro.data.dataset import Dataset, Split, batches, load, permutation, unseen_batches
 from bnrepro.data.inputs import INPUTS
 from bnrepro.data.known import NAMES
+from bnrepro.data.variations import Variations, variations
 
 __all__ = [
     "INPUTS",
@@ -15,11 +16,14 @@ __all__ = [
     "Dataset",
     "Entry",
     "Split",
+    "Variations",
+    "batches",
     "fetch",
     "import_copy",
     "inventory",
     "load",
     "permutation",
     "unseen_batches",
+    "variations",
     "verify",
 ]

@@ -188,6 +188,20 @@ def permutation(seed: int, epoch: int, n: int) -> Tensor:
     return torch.from_numpy(np.argsort(bits.random_raw(n), kind="stable"))
 
 
+def batches(seed: int, epoch: int, n: int, size: int, *, together: bool) -> tuple[Tensor, ...]:
+    """The mini-batches of an epoch, in the order they are trained on; rows int64 (size,) each.
+
+    No image is dropped: where `size` does not divide n, one batch is smaller.
+
+    together: whether the same images make a batch in every epoch, and only the batches' order
+        changes; else all images are shuffled in each, and the smaller batch is the last
+    """
+    if not together:
+        return tuple(permutation(seed, epoch, n).split(size))
+    always = permutation(seed, 0, n).split(size)
+    return tuple(always[number] for number in permutation(seed, epoch, len(always)))
+
+
 def unseen_batches(seed: int, n: int, size: int, count: int) -> list[Tensor]:
     """`count` whole batches of `size` of n images, in orders that no epoch of training has.
 

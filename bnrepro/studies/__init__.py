@@ -1,8 +1,7 @@
 """What is measured of the network a run ends with: identities, and the ways to infer.
 
 Each study is a function of (model, dataset, configuration) that returns plain numbers for the run's
-summary. It has a copy of the network in float64, where what is no identity shows as more than
-rounding, and no randomness but the run's seed.
+summary. It has a copy of the network, and no randomness but the run's seed.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from bnrepro import config as c
 from bnrepro.data import Dataset
 from bnrepro.studies.identity_transform import identity_transform
 from bnrepro.studies.inference import inference
+from bnrepro.studies.input_shift import input_shift
 from bnrepro.studies.scale_invariance import scale_invariance
 
 __all__ = ["STUDIES", "measure"]
@@ -25,13 +25,18 @@ STUDIES: dict[str, Callable[[nn.Module, Dataset, c.Config], dict[str, Any]]] = {
     "identity-transform": identity_transform,
     "scale-invariance": scale_invariance,
     "inference": inference,
+    "input-shift": input_shift,
 }
 """The closed table of studies, by the names a configuration asks for them."""
+
+EXACT = ("identity-transform", "scale-invariance", "inference")
+"""Studies of identities: in float64 what is none shows as more than rounding."""
 
 
 def measure(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[str, dict[str, Any]]:
     """The studies a configuration asks for, by their names; `model` stays as it is."""
-    return {
-        name: STUDIES[name](copy.deepcopy(model).double().eval(), dataset, config)
-        for name in config.studies
-    }
+    found = {}
+    for name in config.studies:
+        network = copy.deepcopy(model).eval()
+        found[name] = STUDIES[name](network.double() if name in EXACT else network, dataset, config)
+    return found

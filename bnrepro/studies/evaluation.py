@@ -28,16 +28,17 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
 def logits(
     model: nn.Module, images: Tensor, rows: Sequence[Tensor], *, own_statistics: bool = False
 ) -> Tensor:
-    """Logits float64 (N, classes) of images (N, C, H, W), in their order, computed batch by batch.
+    """Logits (N, classes) of images (N, C, H, W), in their order, computed batch by batch.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode; its logits are of its parameters' type.
         images: of any type.
         rows: of each batch; in all batches together every row once.
         own_statistics: whether each batch is normalized by its own mean and variance.
     """
+    dtype = next(model.parameters()).dtype
     with batch_statistics(model) if own_statistics else nullcontext():
-        found = torch.cat([model(images[batch].double()) for batch in rows])
+        found = torch.cat([model(images[batch].to(dtype)) for batch in rows])
     result = torch.empty_like(found)
     result[torch.cat(list(rows))] = found
     return result

@@ -7,21 +7,16 @@ same weights whatever stands between the layers, since normalization draws no ra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from bnrepro import config as c
-from bnrepro.batchnorm import BatchNorm1d
-from bnrepro.detached import DetachedNorm
+from bnrepro.models.inception import Inception
+from bnrepro.models.mlp import Mlp
 
-ACTIVATIONS: dict[c.Activation, Callable[[], nn.Module]] = {
-    c.Activation.sigmoid: nn.Sigmoid,
-    c.Activation.relu: nn.ReLU,
-    c.Activation.tanh: nn.Tanh,
-}
+__all__ = ["Inception", "Mlp", "biased", "build", "initialize", "nonlinearities", "weighted"]
 
 
 def build(config: c.Config, image_shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -32,50 +27,14 @@ def build(config: c.Config, image_shape: tuple[int, ...], classes: int) -> nn.Mo
         image_shape: (C, H, W) of one image.
         classes: the number of outputs.
     """
-    assert isinstance(config.model, c.Mlp)
-    model = Mlp(math.prod(image_shape), classes, config.model, config.norm)
+    model: nn.Module
+    if isinstance(config.model, c.Inception):
+        model = Inception(image_shape, classes, config.model, config.norm)
+    else:
+        assert isinstance(config.model, c.Mlp)
+        model = Mlp(math.prod(image_shape), classes, config.model, config.norm)
     initialize(model, config.init, torch.Generator().manual_seed(config.seed))
     return model
-
-
-class Mlp(nn.Sequential):
-    """Fully connected layers, each followed by its nonlinearity (§4.1).
-
-    x (N, C, H, W) -> logits (N, classes). One hidden layer is, in this order,
-
-        linear -> [norm, if pre] -> nonlinearity -> [norm, if post] -> [dropout]
-
-    Where the norm stands directly behind the linear layer, that layer has no bias: the
-    normalization subtracts it and β takes its place (§3.2). With `keep_bias`, or a norm outside
-    the gradient step, it has one all the same.
-    """
-
-    def __init__(self, inputs: int, classes: int, model: c.Mlp, norm: c.Norm) -> None:
-        super().__init__()
-        self.add_module("flatten", nn.Flatten())
-        placement, bias = None, True
-        if isinstance(norm, c.BatchNorm | c.DetachedNorm):
-            placement = norm.placement
-            bias = norm.keep_bias or placement is not c.Placement.pre
-        for depth, (fan_in, width) in enumerate(pairwise([inputs, *model.hidden]), start=1):
-            self.add_module(f"linear{depth}", nn.Linear(fan_in, width, bias=bias))
-            if placement is c.Placement.pre:
-                self.add_module(f"norm{depth}", normalization(norm, width))
-            self.add_module(f"{model.activation.value}{depth}", ACTIVATIONS[model.activation]())
-            if placement is c.Placement.post:
-                self.add_module(f"norm{depth}", normalization(norm, width))
-            if model.dropout > 0:
-                self.add_module(f"dropout{depth}", nn.Dropout(model.dropout))
-        self.add_module("output", nn.Linear(model.hidden[-1], classes))
-
-
-def normalization(norm: c.Norm, features: int) -> nn.Module:
-    """The normalization layer a configuration names, for (N, features) activations."""
-    if isinstance(norm, c.DetachedNorm):
-        return DetachedNorm(features, norm.eps, norm.momentum, norm.scaling)
-    assert isinstance(norm, c.BatchNorm)
-    layer = nn.BatchNorm1d if isinstance(norm, c.TorchNorm) else BatchNorm1d
-    return layer(features, eps=norm.eps, momentum=norm.momentum)
 
 
 def initialize(model: nn.Module, init: c.Init, generator: torch.Generator) -> None:

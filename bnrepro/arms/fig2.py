@@ -1,0 +1,65 @@
+"""The networks of Fig. 2 as overrides: Inception, BN-Baseline, BN-x5, BN-x30, and what is between.
+
+`experiment=cifar10-inception` is Inception with `norm=none`, and BN-Baseline with `norm=batch`: the
+same with batch normalization and nothing else changed. BN-x5 has the seven changes of §4.2.1 as
+well, BN-x30 the same with the learning rate times 30.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+RATE = 0.01
+"""The learning rate ×1: Inception's own best on validation images, see docs/cifar10.md."""
+
+COMMON: Mapping[str, tuple[str, ...]] = {
+    "smoke": (
+        "experiment=cifar10-inception", "dataset=digits", "dataset.limit=null", "train.steps=24",
+        "train.eval_every=8", "train.compile=false", "probe.size=100", "tensorboard=false",
+    ),
+    "short": ("experiment=cifar10-inception", "train.steps=1000", "train.eval_every=100"),
+    "paper": ("experiment=cifar10-inception",),
+}  # fmt: skip
+"""What every network of Fig. 2 has in common; digits of 8×8 pixels at `smoke`."""
+
+LEARNING_RATE = "higher learning rate"
+
+CHANGES: Mapping[str, str] = {
+    LEARNING_RATE: f"optimizer.lr={5 * RATE:g}",
+    "no dropout": "model.dropout=0",
+    "less L2": "optimizer.weight_decay=0.0001",
+    "faster decay": "schedule.speed=6",
+    "no local response normalization": "model.lrn=false",
+    "thorough shuffling": "train.shuffling=examples",
+    "less distortion": "augment.distortion=0.1",
+}
+"""The seven changes of §4.2.1, each as what it overrides in the experiment, in the paper's order."""
+
+NAMES = ("Inception", "BN-Baseline", "BN-x5", "BN-x30")
+INCEPTION, BN_BASELINE, BN_X5, BN_X30 = NAMES
+"""What the paper calls them (§4.2.2)."""
+
+
+def rate(times: float) -> str:
+    """The override for so many times the learning rate of Inception."""
+    return f"optimizer.lr={times * RATE:g}"
+
+
+def changed(changes: Iterable[str] = CHANGES) -> tuple[str, ...]:
+    """BN-Baseline with some of the changes; with all of them it is BN-x5."""
+    return ("norm=batch", *(CHANGES[name] for name in changes))
+
+
+def arm(scale: str, *words: str) -> tuple[str, ...]:
+    """All overrides of a network of Fig. 2, or of a variation of one: `words` come last."""
+    few = ("norm.population_batches=4",) if scale == "smoke" and "norm=batch" in words else ()
+    return (*COMMON[scale], *words, *few)
+
+
+NETWORKS: Mapping[str, tuple[str, ...]] = {
+    INCEPTION: ("norm=none",),
+    BN_BASELINE: changed(()),
+    BN_X5: changed(),
+    BN_X30: (*changed(), rate(30)),
+}
+"""The four networks, as `arm` takes them."""
