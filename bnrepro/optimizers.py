@@ -109,7 +109,7 @@ def schedule(config: c.Config) -> Callable[[int], float]:
     lr, decay = config.optimizer.lr, config.schedule
     if not isinstance(decay, c.DecaySchedule):
         return lambda step: lr
-    final, last = decay.final, max(1, config.train.steps - 1)
+    final, last = decay.final, max(1, config.train.steps - 1) / decay.speed
     if decay.name == "linear":
-        return lambda step: lr * (1 - (1 - final) * step / last)
+        return lambda step: lr * (1 - (1 - final) * min(1.0, step / last))
     return lambda step: lr * final ** (step / last)

@@ -33,7 +33,7 @@ CHANGES: Mapping[str, str] = {
     "thorough shuffling": "train.shuffling=examples",
     "less distortion": "augment.distortion=0.1",
 }
-"""The seven changes of §4.2.1, each as what it overrides in the experiment, in the paper's order."""
+"""The seven changes of §4.2.1 in the paper's order, each as the override that makes it."""
 
 NAMES = ("Inception", "BN-Baseline", "BN-x5", "BN-x30")
 INCEPTION, BN_BASELINE, BN_X5, BN_X30 = NAMES

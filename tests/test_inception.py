@@ -1,0 +1,265 @@
+"""The Inception: what stands where, what normalizes it, and runs of it by the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from alike import assert_same_run
+from test_resume import wait_for_step
+from torch import nn
+
+from bnrepro import config as c
+from bnrepro import environment, launch, models
+from bnrepro.batchnorm import BatchNorm1d, BatchNorm2d
+from bnrepro.cli import main
+from bnrepro.errors import ConfigError
+from bnrepro.models import Inception, nonlinearities
+from bnrepro.models.inception import MODULES
+from bnrepro.models.layers import LocalResponseNorm
+from bnrepro.optimizers import schedule
+from bnrepro.store import StoredRun
+
+FAST = ("experiment=cifar10-inception", "dataset=digits", "dataset.limit=300", "train.steps=12",
+        "train.eval_every=6", "train.log_every=1", "train.checkpoint_every=5", "probe.size=60",
+        "train.compile=false", "studies=[]", "tensorboard=false")  # fmt: skip
+
+
+def configured(*overrides: str) -> c.Config:
+    return launch.compose(["experiment=cifar10-inception", *overrides]).config
+
+
+def network(*overrides: str, shape: tuple[int, ...] = (3, 32, 32)) -> Inception:
+    model = models.build(configured(*overrides), shape, 10)
+    assert isinstance(model, Inception)
+    return model
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def shapes(model: nn.Module, images: torch.Tensor) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str):  # type: ignore[no-untyped-def]
+        return lambda module, inputs, output: found.__setitem__(name, tuple(output.shape[1:]))
+
+    for name, module in model.named_children():
+        module.register_forward_hook(note(name))
+    model(images)
+    return found
+
+
+def test_its_modules_and_their_sizes_are_the_papers_narrowed() -> None:
+    model = network("model.lrn=false")
+    found = shapes(model, torch.rand(2, 3, 32, 32))
+    assert list(found) == ["conv1", "conv2", "pool", *MODULES, "mean", "dropout", "output"]
+    assert [found[name][1:] for name in ("conv1", "conv2", "pool")] == [(16, 16), (16, 16), (8, 8)]
+    assert {name: found[name][1] for name in MODULES} == dict(
+        zip(MODULES, [8, 8, 4, 4, 4, 4, 4, 2, 2, 2], strict=True)
+    )
+    assert 1.0e5 < count(model) < 1.1e5
+    assert sum(isinstance(module, nn.Linear) for module in model.modules()) == 1
+    # Of full width, what the appendix says: 256, 320, 576, …, 1024.
+    wide = network("model.width=1.0", "model.lrn=false")
+    channels = [wide.get_submodule(name).channels for name in MODULES]
+    assert channels == [256, 320, 576, 576, 576, 576, 576, 1024, 1024, 1024]
+    assert 1.0e7 < count(wide) < 1.15e7
+
+
+def test_the_stem_may_keep_the_places() -> None:
+    found = shapes(network("model.stem_stride=1"), torch.rand(2, 3, 32, 32))
+    assert found["pool"][1:] == (16, 16)
+
+
+@pytest.mark.parametrize("kind", ["batch", "torch"])
+def test_every_convolution_is_normalized_map_by_map_before_its_nonlinearity(kind: str) -> None:
+    model = network(f"norm={kind}")
+    layer = BatchNorm2d if kind == "batch" else nn.BatchNorm2d
+    convolutions = [m for m in model.modules() if isinstance(m, models.inception.Convolution)]
+    assert len(convolutions) == sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 68
+    for convolution in convolutions:
+        conv, norm, nonlinearity = convolution
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is None
+        assert type(norm) is layer
+        assert norm.num_features == conv.out_channels
+        assert isinstance(nonlinearity, nn.ReLU)
+    assert len(list(nonlinearities(model))) == 68
+
+
+def test_without_a_norm_and_with_one_behind_the_nonlinearity_there_are_biases() -> None:
+    for overrides, kinds in (
+        (("norm=none",), (nn.Conv2d, nn.ReLU)),
+        (("norm=batch", "norm.placement=post"), (nn.Conv2d, nn.ReLU, BatchNorm2d)),
+        (("norm=batch", "model.activation=sigmoid"), (nn.Conv2d, BatchNorm2d, nn.Sigmoid)),
+    ):
+        model = network(*overrides)
+        [first] = [m for name, m in model.named_children() if name == "conv1"]
+        assert tuple(map(type, first)) == kinds
+        assert (first[0].bias is None) == (kinds[1] is BatchNorm2d)
+
+
+def test_our_layer_and_torchs_compute_the_same_network() -> None:
+    images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (
+        network(f"norm={name}", "model.dropout=0").double() for name in ("batch", "torch")
+    )
+    for model in (ours, theirs):
+        model(images.double()).square().sum().backward()
+    for (name, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        assert a.grad is not None
+        assert b.grad is not None
+        assert torch.allclose(a, b)
+        assert torch.allclose(a.grad, b.grad, rtol=1e-6, atol=1e-8), name
+    for a, b in zip(ours.buffers(), theirs.buffers(), strict=True):
+        assert torch.allclose(a, b)
+
+
+def test_per_activation_the_last_module_has_a_unit_for_every_place() -> None:
+    model = network("model.per_activation=true")
+    by_place = {name: m for name, m in model.named_modules() if isinstance(m, BatchNorm1d)}
+    assert {name.split(".")[0] for name in by_place} == {"5b"}
+    assert len(by_place) == 4
+    module = model.get_submodule("5b")
+    assert sum(m.num_features for m in by_place.values()) == module.channels * 2 * 2
+    model.eval()
+    model(torch.rand(3, 3, 32, 32))
+    model.train()
+    x = torch.randn(40, 3, 32, 32)
+    outputs: list[torch.Tensor] = []
+    module.get_submodule("one.norm").register_forward_hook(
+        lambda module, inputs, output: outputs.append(output)
+    )
+    model(x)
+    [normalized] = outputs
+    assert torch.allclose(normalized.mean(0), torch.zeros(()), atol=1e-5)
+    assert normalized.mean((0, 2, 3)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("channels", [3, 8, 20])
+def test_local_response_normalization_is_torchs(channels: int) -> None:
+    x = (30 * torch.randn(4, channels, 5, 6, dtype=torch.float64)).requires_grad_()
+    ours, theirs = LocalResponseNorm(channels).double(), nn.LocalResponseNorm(5)
+    for y, z in ((ours(x), theirs(x)),):
+        assert torch.allclose(y, z, rtol=1e-6)
+        (a,), (b,) = (torch.autograd.grad(each.square().sum(), x) for each in (y, z))
+        assert torch.allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["norm=detached"], "(norm)"),
+        (["norm=none", "model.per_activation=true"], "(model.per_activation)"),
+        (["model.stem_stride=3"], "(model.stem_stride)"),
+        (["model.width=0"], "(model.width)"),
+        (["augment.shift=-1"], "(augment.shift)"),
+        (["augment.distortion=1.5"], "(augment.distortion)"),
+        (["schedule.speed=0"], "(schedule.speed)"),
+        (["train.shuffling=none"], "train.shuffling"),
+        (["studies=[inference]"], "mlp for studies=[inference]"),
+    ],
+)
+def test_what_cannot_be_is_refused(overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        configured(*overrides)
+    assert told in str(error.value)
+
+
+def test_a_faster_decay_is_where_a_slower_one_will_be() -> None:
+    steps = ["train.steps=1201", "optimizer.lr=1.0", "schedule.final=0.1"]
+    for kind, end in (("exponential", 1e-6), ("linear", 0.1)):
+        slow, fast = (
+            schedule(configured(*steps, f"schedule={kind}", f"schedule.speed={speed}"))
+            for speed in (1, 6)
+        )
+        assert slow(0) == fast(0) == 1.0
+        assert fast(100) == pytest.approx(slow(600))
+        assert fast(200) == pytest.approx(slow(1200)) == pytest.approx(0.1)
+        assert fast(1200) == pytest.approx(end)
+
+
+# By command line
+
+
+def train(folder: Path, *overrides: str) -> StoredRun:
+    assert main(["train", *FAST, *overrides, f"run.dir={folder}"]) == 0
+    return StoredRun(folder)
+
+
+def test_a_run_keeps_its_predictions_and_they_are_the_accuracies_it_tells(tmp_path: Path) -> None:
+    run = train(tmp_path / "run")
+    kept = run.predictions()
+    summary = run.summary()
+    assert summary is not None
+    for split, images in (("validation", 200), ("test", 300)):
+        probabilities, labels = (kept[f"{split}/{name}"] for name in ("probabilities", "labels"))
+        assert probabilities.shape == (images, 10)
+        assert probabilities.dtype == np.float32
+        assert np.allclose(probabilities.sum(1), 1, atol=1e-5)
+        assert (probabilities.argmax(1) == labels).mean() == summary[f"{split}_accuracy"]
+    without = train(tmp_path / "without", "predictions=false")
+    assert not (without.folder / "predictions.npz").exists()
+    assert_same_run(without, run)
+
+
+def test_images_are_varied_while_training_and_not_while_measuring(tmp_path: Path) -> None:
+    plain = ("augment.flip=false", "augment.shift=0", "augment.distortion=0", "train.steps=1",
+             "model.dropout=0", "train.eval_every=1")  # fmt: skip
+    first = [train(tmp_path / name, *plain, *words).metrics() for name, words in {
+        "plain": (), "flip": ("augment.flip=true",), "shift": ("augment.shift=1",),
+        "distortion": ("augment.distortion=0.4",)
+    }.items()]  # fmt: skip
+    assert len({rows[0]["test_loss"] for rows in first}) == 1  # before any step
+    assert len({rows[1]["train_loss"] for rows in first}) == 4
+
+
+def test_killed_in_mid_epoch_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    words = (*FAST, "train.steps=40", "norm.population_batches=2", "predictions=false")
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "run"
+    assert main(["train", *words, f"run.dir={undisturbed}"]) == 0
+    line = [sys.executable, "-m", "bnrepro", "train", *words, f"run.dir={folder}"]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+    wait_for_step(folder, 17)  # of 10 in an epoch
+    process.kill()
+    process.communicate()
+    assert StoredRun(folder).summary() is None
+    assert main(["train", *words, f"run.dir={folder}"]) == 0
+    assert_same_run(StoredRun(folder), StoredRun(undisturbed))
+    assert len(StoredRun(folder).manifest()["resumes"]) == 1
+
+
+def test_by_default_it_is_compiled_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+
+    def compiled(*overrides: str) -> bool | None:
+        return environment.compiling(configured(*overrides), device).train.compile
+
+    monkeypatch.setattr(environment, "_can_compile", lambda device: True)
+    assert compiled("norm=batch") is True
+    assert compiled("norm=torch") is True
+    assert compiled("norm=none") is False
+    assert compiled("norm=batch", "train.compile=false") is False
+    mlp = launch.compose(["train.compile=null"]).config
+    assert environment.compiling(mlp, device).train.compile is False
+    monkeypatch.setattr(environment, "_can_compile", lambda device: False)
+    assert compiled("norm=batch") is False
+    with pytest.raises(ConfigError, match="C\\+\\+ compiler"):
+        compiled("train.compile=true")
+
+
+def test_the_study_of_shifted_inputs(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", "studies=[input-shift]", "norm.population_batches=3")
+    found = json.loads((run.folder / "summary.json").read_text())["studies"]["input-shift"]
+    assert set(found) == {"none", "inverted", "dimmed", "recoloured"}
+    assert found["none"]["frozen"] == run.summary()["test_accuracy"]  # type: ignore[index]
+    assert found["recoloured"] == found["none"]  # grey
+    assert all(0 <= each["again"] <= 1 for each in found.values())
+    none = train(tmp_path / "none", "studies=[input-shift]", "norm=none")
+    found = none.summary()["studies"]["input-shift"]  # type: ignore[index]
+    assert {each["again"] for each in found.values()} == {None}
