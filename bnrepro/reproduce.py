@@ -79,9 +79,10 @@ def run(
     with sweepfolder.written(out, "--out"):
         arms, members = _members(asked, scale, count, console)
         code = environment.code()
-        kept = {name: before[name] for name in before if name not in arms and name in claims.ids()}
-        everything = Reproduction(scale, code, dict(sorted((kept | arms).items())))
-        reproduction.write(out, everything)
+        kept = [name for name in before.claims if name not in arms and name in claims.ids()]
+        everything = {name: before.claims[name] for name in kept} | arms
+        codes = {name: before.codes[name] for name in kept} | dict.fromkeys(arms, code)
+        reproduction.write(out, Reproduction(scale, codes, dict(sorted(everything.items()))))
         _run(out / RUNS, members, code, jobs, any_code, console)
         judgements = verdicts.render(out, out)
     failures = {
@@ -92,18 +93,18 @@ def run(
     return Outcome(out, judgements, len(members), failures)
 
 
-def _before(out: Path, scale: str) -> Mapping[str, Mapping[str, AskedArm]]:
+def _before(out: Path, scale: str) -> Reproduction:
     """What was asked for in this folder before."""
     if not reproduction.is_reproduction(out):
         if out.is_dir() and any(out.iterdir()):
             raise ConfigError(f"not empty and no reproduction ({out}): choose another --out")
-        return {}
+        return Reproduction(scale, {}, {})
     there = reproduction.read(out)
     if there.scale != scale:
         raise ConfigError(
             f"reproduced at scale '{there.scale}' ({out}): choose another --out for '{scale}'"
         )
-    return there.claims
+    return there
 
 
 def _members(

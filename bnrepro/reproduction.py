@@ -31,12 +31,12 @@ class Reproduction:
 
     Args:
         scale: one of a claim's scales.
-        code: the digest of the code that was to make the runs.
+        codes: of each claim by its id, the digest of the code that was to make its runs.
         claims: of each by its id, its arms by name.
     """
 
     scale: str
-    code: str
+    codes: Mapping[str, str]
     claims: Mapping[str, Mapping[str, AskedArm]]
 
 
@@ -70,7 +70,9 @@ def read(folder: Path) -> Reproduction:
             }
             for claim, arms in found["claims"].items()
         }
-        return Reproduction(found["scale"], found["code"], claims)
+        # One code for all claims is what was written first.
+        codes = found["codes"] if "codes" in found else dict.fromkeys(claims, found["code"])
+        return Reproduction(found["scale"], codes, claims)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"not readable: {error} ({folder / FILE}): type 'bnrepro reproduce' again"

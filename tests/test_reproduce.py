@@ -139,6 +139,30 @@ def test_runs_by_other_code_or_on_other_data_are_made_again(
     assert "made by other code" not in (tmp_path / "report.md").read_text()
 
 
+def test_each_claim_in_a_folder_has_its_runs_by_the_code_of_its_own_time(
+    tmp_path: Path, have: Callable[..., None]
+) -> None:
+    have(one=ONE, other=tiny(quick=("norm=batch", "optimizer.lr=1")))
+    line = ["reproduce", "--scale", "short", "--out", str(tmp_path), "--jobs", "1"]
+    assert main([*line, "one"]) == 0
+    earlier = "0" * 64
+    for path in (tmp_path / "runs").glob("*/manifest.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "code": earlier}))
+    path = tmp_path / "reproduce.json"
+    asked = json.loads(path.read_text())
+    del asked["codes"]  # one for all claims is what was written first
+    path.write_text(json.dumps({**asked, "code": earlier}))
+    before = made(tmp_path)
+    assert main([*line, "other"]) == 0
+    assert {name: made(tmp_path)[name] for name in before} == before
+    now = environment.code()
+    assert reproduction.read(tmp_path).codes == {"one": earlier, "other": now}
+    assert "made by other code" not in (tmp_path / "report.md").read_text()
+    assert main([*line, "one"]) == 0
+    assert all(made(tmp_path)[name] != before[name] for name in before)
+    assert reproduction.read(tmp_path).codes == {"one": now, "other": now}
+
+
 def test_what_made_a_run_is_told_from_its_manifest(tmp_path: Path) -> None:
     run, code = StoredRun(tmp_path), environment.code()
 

@@ -57,7 +57,7 @@ def reproduced(folder: Path, scale: str, plans: Mapping[str, Claim], plant_for=p
                 (stored.folder / "manifest.json").write_text(json.dumps(manifest))
             arms[arm] = AskedArm(claim.scales[scale].words(arm), names)
         asked[name] = arms
-    reproduction.write(folder, Reproduction(scale, CODE, asked))
+    reproduction.write(folder, Reproduction(scale, dict.fromkeys(asked, CODE), asked))
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -119,7 +119,7 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
         f"bnrepro/claims/{path.name}",
         commit(path),
         f"bnrepro reproduce {name} --scale {asked.scale}{count}",
-        _made(evidence, asked.code),
+        _made(evidence, asked.codes.get(name)),
         {figure.name: _images(name, figure) for figure in _figures(judgement)},
     )
 
@@ -153,7 +153,7 @@ def commit(path: Path) -> Commit | None:
         return None
 
 
-def _made(evidence: Evidence, code: str) -> list[str]:
+def _made(evidence: Evidence, code: str | None) -> list[str]:
     """What there is to say of the runs themselves, a sentence each."""
     runs = dict.fromkeys(run for arm in evidence.runs.values() for run in arm)
     summaries = [summary for run in runs if (summary := run.summary())]
