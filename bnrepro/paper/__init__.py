@@ -1,4 +1,4 @@
-"""The paper's Figure 1 as numbers, read off its vector graphics.
+"""The paper's Figure 1 as numbers, read off its vector graphics; `fig2` has Figures 2 and 3.
 
 Reading error: about ±0.003 in accuracy and ±300 steps.
 """
@@ -22,9 +22,9 @@ CURVES = {"none": ("without_bn", "b_without_bn"), "batch": ("with_bn", "c_with_b
 @cache
 def accuracy(norm: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and test accuracies of one curve of Fig. 1a; `norm` is none or batch."""
-    rows = [row for row in _rows("fig1a.csv") if row["curve"] == CURVES[norm][0]]
-    steps = np.array([float(row["step"]) for row in rows])
-    return steps, np.array([float(row["test_acc"]) for row in rows])
+    found = [row for row in rows("fig1a.csv") if row["curve"] == CURVES[norm][0]]
+    steps = np.array([float(row["step"]) for row in found])
+    return steps, np.array([float(row["test_acc"]) for row in found])
 
 
 @cache
@@ -34,7 +34,7 @@ def percentiles(norm: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     The paper's axis has no numbers here; that it is the one of Fig. 1a is an assumption.
     """
     curves: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for row in _rows("fig1bc.csv"):
+    for row in rows("fig1bc.csv"):
         if row["panel"] == CURVES[norm][1]:
             point = float(row["step_if_axis_is_0_50000"]), float(row["value"])
             curves[int(row["percentile"])].append(point)
@@ -44,7 +44,8 @@ def percentiles(norm: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def _rows(name: str) -> list[dict[str, str]]:
+def rows(name: str) -> list[dict[str, str]]:
+    """The rows of one of this package's CSV files, by its name."""
     text = files(__name__).joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
