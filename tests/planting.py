@@ -23,7 +23,7 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Planted:
-    """A run's content: curves of metrics as (steps, values), probes by step, state.
+    """A run's content: curves of metrics as (steps, values), probes by step, state, predictions.
 
     The summary has the last value of every curve unless `summary` says otherwise.
     """
@@ -32,6 +32,7 @@ class Planted:
     probes: Mapping[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     diverged_at: int | None = None
+    predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 Plant = Callable[[str, Config, int, bool], Planted]
@@ -78,6 +79,8 @@ def write(folder: Path, config: Config, planted: Planted) -> StoredRun:
     (folder / "metrics.jsonl").write_text(text)
     for step, arrays in planted.probes.items():
         np.savez(folder / "probes" / f"{step:09d}.npz", **arrays)  # type: ignore[arg-type]
+    if planted.predictions:
+        np.savez(folder / "predictions.npz", **planted.predictions)  # type: ignore[arg-type]
     (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
     (folder / "summary.json").write_text(json.dumps(summary | dict(planted.summary)))
     return StoredRun(folder)
