@@ -17,8 +17,8 @@ from bnrepro import environment, launch, models
 from bnrepro.batchnorm import BatchNorm1d, BatchNorm2d
 from bnrepro.cli import main
 from bnrepro.errors import ConfigError
-from bnrepro.models import Inception, nonlinearities
-from bnrepro.models.inception import MODULES
+from bnrepro.models import Inception, nonlinearities, pooling
+from bnrepro.models.inception import MODULES, Convolution
 from bnrepro.models.layers import LocalResponseNorm
 from bnrepro.optimizers import schedule
 from bnrepro.store import StoredRun
@@ -80,7 +80,7 @@ def test_the_stem_may_keep_the_places() -> None:
 def test_every_convolution_is_normalized_map_by_map_before_its_nonlinearity(kind: str) -> None:
     model = network(f"norm={kind}")
     layer = BatchNorm2d if kind == "batch" else nn.BatchNorm2d
-    convolutions = [m for m in model.modules() if isinstance(m, models.inception.Convolution)]
+    convolutions = [m for m in model.modules() if isinstance(m, Convolution)]
     assert len(convolutions) == sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 68
     for convolution in convolutions:
         conv, norm, nonlinearity = convolution
@@ -263,3 +263,18 @@ def test_the_study_of_shifted_inputs(tmp_path: Path) -> None:
     none = train(tmp_path / "none", "studies=[input-shift]", "norm=none")
     found = none.summary()["studies"]["input-shift"]  # type: ignore[index]
     assert {each["again"] for each in found.values()} == {None}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_max_pooling_is_torchs_and_so_is_what_a_compiler_is_given(
+    layout: torch.memory_format,
+) -> None:
+    x = torch.randint(0, 9, (2, 4, 7, 8)).float().to(memory_format=layout).requires_grad_()
+    theirs, ours = nn.MaxPool2d(3, 2, padding=1), pooling.MaxPool2d(3, 2, padding=1)
+    assert torch.equal(theirs(x), ours(x))
+    opaque, _ = pooling._opaque(x, 3, 2, 1)
+    assert torch.equal(theirs(x), opaque)
+    (a,), (b,) = (torch.autograd.grad(y.square().sum(), x) for y in (theirs(x), opaque))
+    assert torch.equal(a, b)
+    told = ("test_schema", "test_faketensor", "test_autograd_registration")
+    torch.library.opcheck(pooling._opaque, (x, 3, 2, 1), test_utils=told)

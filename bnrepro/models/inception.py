@@ -22,6 +22,7 @@ from bnrepro.models.layers import (
     has_bias,
     placement,
 )
+from bnrepro.models.pooling import MaxPool2d
 
 
 class Branches(NamedTuple):
@@ -102,7 +103,7 @@ class Inception(nn.Sequential):
             if model.lrn:
                 add(f"lrn{number}", LocalResponseNorm(channels))
             depth = channels
-        add("pool", nn.MaxPool2d(3, 2, padding=1), 2)
+        add("pool", MaxPool2d(3, 2, padding=1), 2)
         for name, full_branches in MODULES.items():
             branches = full_branches.narrowed(model.width)
             last = name == list(MODULES)[-1]
@@ -160,7 +161,7 @@ class InceptionModule(nn.Module):
             convolution(b.two_threes_reduce, b.two_threes, 3, last=False),
             convolution(b.two_threes, b.two_threes, 3, stride),
         )
-        pooling = (nn.AvgPool2d if b.pool == "average" else nn.MaxPool2d)(3, stride, padding=1)
+        pooling = (nn.AvgPool2d if b.pool == "average" else MaxPool2d)(3, stride, padding=1)
         projection = [convolution(fan_in, b.projection, 1)] if b.projection else []
         self.pool = nn.Sequential(pooling, *projection)
         self.channels = b.one + b.three + b.two_threes + (b.projection or fan_in)
