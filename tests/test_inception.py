@@ -14,6 +14,7 @@ from torch import nn
 
 from bnrepro import config as c
 from bnrepro import environment, launch, models
+from bnrepro.arms import fig2
 from bnrepro.batchnorm import BatchNorm1d, BatchNorm2d
 from bnrepro.cli import main
 from bnrepro.errors import ConfigError
@@ -278,3 +279,12 @@ def test_max_pooling_is_torchs_and_so_is_what_a_compiler_is_given(
     assert torch.equal(a, b)
     told = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(pooling._opaque, (x, 3, 2, 1), test_utils=told)
+
+
+def test_the_experiment_is_inception_at_the_learning_rate_the_claims_tell_from() -> None:
+    config = configured("norm=none")
+    assert config.optimizer.lr == fig2.RATE
+    settings = {name: value for name, value in (w.split("=") for w in fig2.CHANGES.values())}
+    known = c.flat(c.to_dict(config))
+    assert all(str(known[name]) != value for name, value in settings.items())
+    assert len(settings) == 7
