@@ -284,7 +284,7 @@ def test_max_pooling_is_torchs_and_so_is_what_a_compiler_is_given(
 def test_the_experiment_is_inception_at_the_learning_rate_the_claims_tell_from() -> None:
     config = configured("norm=none")
     assert config.optimizer.lr == fig2.RATE
-    settings = {name: value for name, value in (w.split("=") for w in fig2.CHANGES.values())}
+    settings = dict(words.split("=") for words in fig2.CHANGES.values())
     known = c.flat(c.to_dict(config))
     assert all(str(known[name]) != value for name, value in settings.items())
     assert len(settings) == 7

@@ -46,8 +46,8 @@ OTHERS = (BN_X30, BN_X5, BN_BASELINE)
 """Single networks that the ensemble is set beside as well."""
 
 ERRORS = 4.9, 5.82, 7.82
-"""Top-5 errors in % on ImageNet's validation set (Fig. 4): of the paper's ensemble over 144 crops of
-each image, of one network over as many, and of one network with one crop."""
+"""Top-5 errors in % on ImageNet's validation set (Fig. 4): of the paper's ensemble over 144 crops
+of each image, of one network over as many, and of one network with one crop."""
 
 SPARED = 0.1
 """The share of errors that is asked for."""
@@ -299,8 +299,8 @@ CLAIM = Claim(
     stated="Six networks based on BN-x30, each changed by some of: larger initial weights in the "
     "convolutional layers; Dropout of 5 or 10 %, where Inception has 40 %; batch normalization per "
     "activation in the last hidden layers. The arithmetic mean of their class probabilities. Top-5 "
-    "error on ImageNet's validation set 4.9 % (test set 4.82 %), over 144 crops of each image; of one "
-    "network 5.82 % over as many crops, 7.82 % with one crop (Fig. 4).",
+    "error on ImageNet's validation set 4.9 % (test set 4.82 %), over 144 crops of each image; of "
+    "one network 5.82 % over as many crops, 7.82 % with one crop (Fig. 4).",
     left_open="Which network has which of the changes, and how much larger the weights are. Here "
     "six different sets of them, three at smaller scales; 1.5 times He's deviation, which is that "
     "of all weights, the softmax's among them (§3.3: behind a normalization it changes no "
@@ -316,8 +316,8 @@ CLAIM = Claim(
             "best of its networks by validation accuracy makes, of the same seed",
             "of the errors",
             SPARED,
-            "A tenth. The paper's 4.9 against 5.82 %, both over 144 crops, are 16 % fewer than those "
-            "of one network, which is not said to be the best: more than half of that is asked.",
+            "A tenth. The paper's 4.9 against 5.82 %, both over 144 crops, are 16 % fewer than "
+            "those of one network, which is not said to be the best: more than half of that.",
         ),
         Criterion(
             "mean",
