@@ -165,9 +165,8 @@ def _made(evidence: Evidence, code: str | None) -> list[str]:
         f"{len(evidence.runs)} arms × {len(evidence.seeds)} seeds: {len(summaries)} runs, of which "
         f"{diverged} diverged; {steps:,} steps, {hours:.1f} hours of computing."
     ]
-    began = sorted(str(manifest["began"]) for manifest in manifests if "began" in manifest)
-    if began:
-        said.append(f"The first began {began[0]}.")
+    if began := _began(evidence):
+        said.append(f"The first began {began}.")
     for what, values in (
         ("torch", [m.get("versions", {}).get("torch") for m in manifests]),
         ("Processor", [m.get("gpu") or m.get("cpu") for m in manifests]),
@@ -182,6 +181,13 @@ def _made(evidence: Evidence, code: str | None) -> list[str]:
             "(--any-code took them all the same)."
         )
     return said
+
+
+def _began(evidence: Evidence) -> str | None:
+    """When the first of the runs began, where one says so."""
+    manifests = [run.manifest() for arm in evidence.runs.values() for run in arm]
+    found = [str(manifest["began"]) for manifest in manifests if manifest and "began" in manifest]
+    return min(found, default=None)
 
 
 def _revision(git: Mapping[str, Any] | None) -> str | None:
@@ -299,6 +305,7 @@ def _numbers(one: Shown) -> dict[str, Any]:
         "seeds": len(one.evidence.seeds),
         "runs": judgement.present,
         "asked": judgement.asked,
+        "began": _began(one.evidence),
         "criterion_commit": one.commit.sha if one.commit and not one.commit.modified else None,
         "criteria": {judged.criterion.name: _judged(judged) for judged in judgement.criteria},
     }
