@@ -48,8 +48,10 @@ def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any
     """
     device = environment.choose(config.device)
     environment.make_deterministic(config.seed, config.threads)
-    config = environment.compiling(config, device)
+    asked, config = config.train.compile, environment.compiling(config, device)
     with Display(_title(config), config.train.steps) as display:
+        if asked is None:
+            display.say(f"train.compile={str(config.train.compile).lower()}, the faster of the two")
         dataset = load(config).to(device)
         fit(config, len(dataset.train.labels))
         facts = environment.facts(device)
