@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,23 @@ class Position:
 
     step: int = 0
     losses: list[Tensor] = field(default_factory=list)
+
+    def done(self, loss: Tensor) -> None:
+        """One step more, of this loss, which is read later in one go: reading waits for a GPU."""
+        self.losses.append(loss)
+        self.step += 1
+
+
+class Step(NamedTuple):
+    """What a step is made of: the images by number and how they are varied, the learning rate.
+
+    `measured` says whether what the step leaves, gradients included, is looked at after it.
+    """
+
+    batch: Tensor  # int64 (B,)
+    varied: Variations | None
+    rate: float
+    measured: bool
 
 
 class Listener(Protocol):
@@ -73,22 +90,9 @@ def train(
     Raises:
         DivergedError: a loss is not finite. Nothing after that step was recorded, measured or kept.
     """
-    plan, every = config.train, config.probe.every
     images, labels = data.train.images, data.train.labels
-    epoch_steps = -(-len(labels) // plan.batch_size)  # one batch may be smaller: none is dropped
-    drawn = -1
-    if position.step == 0:
-        listener.record(0, evaluate(model, data))
-        if every:
-            listener.probe(0)
-    model.train()
-    compute_loss, compiling = _loss(model, bool(plan.compile)), plan.compile
-    while position.step < plan.steps:
-        epoch, index = divmod(position.step, epoch_steps)
-        if epoch != drawn:
-            (order, varied), drawn = _epoch(config, epoch, labels), epoch
-        batch = order[index]
-        rate = learning_rate(position.step)
+    compute_loss, compiling = _loss(model, bool(config.train.compile)), config.train.compile
+    for batch, varied, rate, _ in steps(model, learning_rate, data, config, listener, position):
         began = time.perf_counter()
         optimizer.zero_grad()
         # Rows by number: `images[batch]` does the same in three times the time.
@@ -98,16 +102,48 @@ def train(
         loss = compute_loss(seen, labels.index_select(0, batch))
         loss.backward()
         optimizer.step(rate)
-        position.losses.append(loss.detach())  # read in one go later: reading waits for a GPU
-        position.step += 1
+        position.done(loss.detach())
         if compiling:
             listener.compiled(time.perf_counter() - began)
             compiling = False
 
-        step, last = position.step, position.step == plan.steps
+
+def steps(
+    model: nn.Module,
+    learning_rate: Callable[[int], float],
+    data: Dataset,
+    config: c.Config,
+    listener: Listener,
+    position: Position,
+) -> Iterator[Step]:
+    """The steps from `position` to `config.train.steps`, and all that happens between them.
+
+    Whoever goes over them changes the model as each says and calls `position.done`; the listener
+    is told what that led to before the next is given.
+
+    Raises:
+        DivergedError: a loss is not finite. Nothing after that step was recorded, measured or kept.
+    """
+    plan, every, labels = config.train, config.probe.every, data.train.labels
+    epoch_steps = -(-len(labels) // plan.batch_size)  # one batch may be smaller: none is dropped
+    drawn = -1
+    if position.step == 0:
+        listener.record(0, evaluate(model, data))
+        if every:
+            listener.probe(0)
+    model.train()
+    while position.step < plan.steps:
+        epoch, index = divmod(position.step, epoch_steps)
+        if epoch != drawn:
+            (order, varied), drawn = _epoch(config, epoch, labels), epoch
+        step, last = position.step + 1, position.step + 1 == plan.steps
+        measured = bool(every) and (last or step % every == 0)
+        rate = learning_rate(position.step)
+        yield Step(order[index], varied, rate, measured)
+        assert position.step == step
+
         evaluation = last or step % plan.eval_every == 0
         line = evaluation or step % plan.log_every == 0
-        measured = every and (last or step % every == 0)
         kept = last or step % plan.checkpoint_every == 0 or listener.stopping()
         if not (line or measured or kept):
             continue
