@@ -10,7 +10,10 @@ Three functions serve networks that contain such layers, ours or torch's:
 - `batch_statistics`: a frozen network that still normalises each batch by its own statistics;
 - `fold`: the layer at inference, merged into the linear or convolutional layer before it.
 
-In shape comments N is examples, C features or feature maps, ... nothing, a length L, or H, W.
+`stacked_batch_norm` normalises in several networks at once, each by itself.
+
+In shape comments M is networks, N examples, C features or feature maps, ... nothing, a length L, or
+H, W.
 A statistic of a feature is over all m values it takes in a batch: m = N, or N·L, or N·H·W, which is
 the m′ = m·p·q of §3.2.
 """
@@ -32,25 +35,33 @@ __all__ = [
     "batch_statistics",
     "fold",
     "population_statistics",
+    "stacked_batch_norm",
 ]
 
 
-def _reduction(x: Tensor) -> tuple[list[int], int]:
+def _reduction(x: Tensor, stacked: bool = False) -> tuple[list[int], int]:
     """The dimensions a statistic is taken over, all but the features', and the count m."""
+    if stacked:
+        return [1], x.shape[1]
     # An empty batch divides its empty sums by one, so that its gradients are 0 and not NaN.
     return [0, *range(2, x.dim())], max(math.prod((x.shape[0], *x.shape[2:])), 1)
 
 
 def _per_feature(v: Tensor, x: Tensor) -> Tensor:
     """`v`, of shape (C,), in the shape that broadcasts against `x`, of shape (N, C, ...)."""
-    return v if x.dim() == 2 else v.view(-1, *[1] * (x.dim() - 2))
+    return v if _broadcasts(v, x) else v.view(-1, *[1] * (x.dim() - 2))
+
+
+def _broadcasts(v: Tensor, x: Tensor) -> bool:
+    """Whether numbers of each feature, (C,) or stacked (M, 1, C), fit `x` as they are."""
+    return x.dim() == 2 or v.dim() == x.dim()
 
 
 def _affine(x: Tensor, scale: Tensor, shift: Tensor | None, out: Tensor | None) -> Tensor:
-    """x·scale + shift, a number of each for every feature, (C,)."""
+    """x·scale + shift, a number of each for every feature, (C,) or stacked (M, 1, C)."""
     if shift is None:
         return torch.mul(x, _per_feature(scale, x), out=out)
-    if x.dim() == 2:
+    if _broadcasts(scale, x):
         return torch.addcmul(shift, x, scale, out=out)
     # Where a feature's values lie side by side torch vectorises these two, but not addcmul.
     return torch.mul(x, _per_feature(scale, x), out=out).add_(_per_feature(shift, x))
@@ -81,6 +92,8 @@ class _Normalise(torch.autograd.Function):
     derivative their own gradients arrive, and ∂ℓ/∂x gains
 
         ∂ℓ/∂c - Σ(∂ℓ/∂c)/m - c·s³·(∂ℓ/∂s)/m
+
+    Where it is `stacked`, x is (M, N, C), and what is (C,) below is (M, 1, C).
     """
 
     @staticmethod
@@ -93,13 +106,16 @@ class _Normalise(torch.autograd.Function):
         running_var: Tensor | None,  # (C,)
         momentum: float | Tensor,
         eps: float,
+        stacked: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dims, m = _reduction(x)
-        mean = x.sum(dims).mul_(_number(1 / m, x.dtype))  # (C,); x.mean() takes twice as long
+        dims, m = _reduction(x, stacked)
+        mean = x.sum(dims, stacked).mul_(
+            _number(1 / m, x.dtype)
+        )  # (C,); x.mean() takes twice as long
         # Two passes: E[x²] - E[x]² would cancel when the mean is large beside the deviation.
         centred = x - _per_feature(mean, x)  # (N, C, ...)
         y = centred * centred
-        squares = y.sum(dims)  # (C,)
+        squares = y.sum(dims, stacked)  # (C,)
         var = squares * _number(1 / m, x.dtype)  # (C,)
         inv_std = var.add_(_number(eps, x.dtype)).rsqrt_()  # (C,)
         scale = inv_std if weight is None else inv_std * weight
@@ -112,6 +128,7 @@ class _Normalise(torch.autograd.Function):
             running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
         ctx.save_for_backward(centred, inv_std, weight)
+        ctx.stacked = stacked
         ctx.set_materialize_grads(False)  # None, not zeros, for c and s in a first derivative
         return y, centred, inv_std
 
@@ -120,16 +137,17 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, grad_y: Tensor | None, grad_centred: Tensor | None, grad_inv_std: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         centred, inv_std, weight = ctx.saved_tensors
+        stacked = ctx.stacked
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        dims, m = _reduction(centred)
+        dims, m = _reduction(centred, stacked)
         if grad_y is None:
             grad_y = torch.zeros_like(centred)
 
-        grad_bias = grad_y.sum(dims)  # (C,)
+        grad_bias = grad_y.sum(dims, stacked)  # (C,)
         if not (needs_x or needs_weight):
-            return None, None, grad_bias, None, None, None, None
+            return None, None, grad_bias, *(None,) * 5
         products = grad_y * centred  # (N, C, ...)
-        grad_weight = products.sum(dims) * inv_std  # (C,)
+        grad_weight = products.sum(dims, stacked) * inv_std  # (C,)
 
         grad_x = None
         if needs_x:
@@ -138,7 +156,7 @@ class _Normalise(torch.autograd.Function):
             offset = step * grad_bias  # (C,)
             slope = step * inv_std * grad_weight  # (C,)
             if grad_centred is not None:
-                offset = offset - grad_centred.sum(dims) / m
+                offset = offset - grad_centred.sum(dims, stacked) / m
             if grad_inv_std is not None:
                 slope = slope - grad_inv_std * inv_std**3 / m
             # As in `forward`, reuse memory, unless autograd is to differentiate these lines.
@@ -152,7 +170,7 @@ class _Normalise(torch.autograd.Function):
             grad_x,
             grad_weight if needs_weight else None,
             grad_bias if needs_bias else None,
-            *(None,) * 4,
+            *(None,) * 5,
         )
 
 
@@ -243,7 +261,8 @@ def batch_norm(
     elif training:
         matrix = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
         rows = x.permute(0, 2, 3, 1).flatten(0, 2) if matrix else x  # (m, C): faster
-        y, _, _ = _Normalise.apply(rows, weight, bias, running_mean, running_var, momentum, eps)
+        statistics = running_mean, running_var, momentum
+        y, _, _ = _Normalise.apply(rows, weight, bias, *statistics, eps, False)
         if matrix:
             y = y.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)
     elif running_mean is None or running_var is None:
@@ -259,6 +278,26 @@ def batch_norm(
             shift = shift + bias
         y = torch.addcmul(_per_feature(shift, x), x, _per_feature(scale, x))
     return y if dtype == compute_dtype else y.to(dtype)
+
+
+def stacked_batch_norm(
+    x: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    momentum: float | Tensor,
+    eps: float,
+) -> Tensor:
+    """`batch_norm` of M networks in training: x (M, N, C), the other tensors (M, 1, C).
+
+    Each network's features are normalised by their own N values, 2 or more. All are of one dtype,
+    float32 or float64. `momentum` may be a tensor that broadcasts against the running statistics.
+    """
+    statistics = running_mean, running_var, momentum
+    y: Tensor
+    y, _, _ = _Normalise.apply(x, weight, bias, *statistics, eps, True)
+    return y
 
 
 class _BatchNorm(nn.Module):

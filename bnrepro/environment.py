@@ -30,6 +30,7 @@ RUN_MAKING = (
     "models",
     "optimizers",
     "probes",
+    "stack",
     "studies",
     "train",
 )

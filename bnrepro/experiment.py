@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from bnrepro import config as c
@@ -20,10 +24,11 @@ from bnrepro.errors import CheckpointError, ConfigError, Interrupted
 from bnrepro.jacobian import singular_values
 from bnrepro.probes import Probe
 from bnrepro.signals import StopSignals
+from bnrepro.stack import Stack
 from bnrepro.store import RunWriter, StoredRun, to_bytes
 from bnrepro.studies import measure
 from bnrepro.tracking import Tracker
-from bnrepro.train import DivergedError, Position, probabilities, score, train
+from bnrepro.train import DivergedError, Position, Step, probabilities, score, steps, train
 
 CHECKPOINT_FORMAT = 1
 
@@ -85,6 +90,8 @@ def history(facts: dict[str, Any], config: c.Config, writer: RunWriter) -> dict[
             "run.allow_drift=true goes on all the same, run.overwrite=true begins anew"
         )
     drift += c.differences(c.to_dict(config), stored.config())
+    # Together with others or alone: other roundings, and no other run.
+    drift += c.differences({"stacked": facts.get("stacked")}, {"stacked": began.get("stacked")})
     again = {name: facts[name] for name in ("began", "argv", "git", "code")} | {"drift": drift}
     return {**began, "resumes": [*began.get("resumes", []), again]}
 
@@ -132,6 +139,19 @@ def _finite(state: Any) -> bool:
     return not isinstance(state, list | tuple) or all(map(_finite, state))
 
 
+def _own(state: Any) -> Any:
+    """The same state; what is a view of something larger, which would be kept whole, is copied."""
+    if isinstance(state, Tensor):
+        whole = state.untyped_storage().nbytes() == state.nbytes
+        return state if whole else state.clone()
+    if isinstance(state, list):
+        return [_own(item) for item in state]
+    if isinstance(state, dict):
+        for name, item in state.items():  # in place: a model's state dict is more than a dict
+            state[name] = _own(item)
+    return state
+
+
 def _title(config: c.Config) -> str:
     return f"{config.dataset.name} {config.model.name} norm={config.norm.name} seed={config.seed}"
 
@@ -147,10 +167,12 @@ class Training:
         dataset: Dataset,
         model: nn.Module,
         stop: StopSignals,
+        generator: torch.Generator = torch.default_generator,
     ) -> None:
         self._config, self._writer, self._display = config, writer, display
+        self._generator = generator  # that dropout draws from
         self._dataset, self._model, self._stop = dataset, model, stop
-        self._optimizer = optimizers.build(config.optimizer, model.parameters())
+        self.optimizer = optimizers.build(config.optimizer, model.parameters())
         self._probed = dataset.train.images[: config.probe.size]
         self._probe = Probe(model, self._probed)
         self._layers = [name for name, _ in models.nonlinearities(model)]
@@ -158,16 +180,14 @@ class Training:
 
     def train(self) -> dict[str, Any]:
         """Train to the end, or until the loss is not finite; either is a result."""
-        position = self._resume() if self._writer.resuming else Position()
-        if self._config.tensorboard:
-            self._track(position.step)
+        position = self.begin()
         diverged: int | None = None
         schedule = optimizers.schedule(self._config)
         try:
             with self._stop.deferred():
                 train(
                     self._model,
-                    self._optimizer,
+                    self.optimizer,
                     schedule,
                     self._dataset,
                     self._config,
@@ -176,7 +196,23 @@ class Training:
                 )
         except DivergedError as error:
             diverged = error.step
-        return self._finish(position, diverged)
+        return self.finish(position, diverged)
+
+    def begin(self, limit: int | None = None) -> Position:
+        """Take up the run where it stands; of its checkpoints, one at `limit` or before if it can.
+
+        Raises:
+            CheckpointError: none of those it has can be used.
+        """
+        position = self._resume(limit) if self._writer.resuming else Position()
+        if self._config.tensorboard:
+            self._track(position.step)
+        return position
+
+    def steps(self, position: Position) -> Iterator[Step]:
+        """What `train` goes over, for whoever makes the steps in its place."""
+        schedule = optimizers.schedule(self._config)
+        return steps(self._model, schedule, self._dataset, self._config, self, position)
 
     def _track(self, step: int) -> None:
         """Open TensorBoard's file, for what comes after `step`."""
@@ -187,9 +223,9 @@ class Training:
         if self._config.probe.every:
             self._tracker.charts(self._layers)
 
-    def _resume(self) -> Position:
+    def _resume(self, limit: int | None) -> Position:
         """Take up the newest checkpoint that is whole; without any, begin anew."""
-        content = StoredRun(self._writer.folder).newest_checkpoint(self._display.say)
+        content = StoredRun(self._writer.folder).newest_checkpoint(self._display.say, limit)
         if content is not None:
             return self._restore(content)
         self._writer.rewind(0, 0, 0.0)
@@ -204,9 +240,9 @@ class Training:
         try:
             state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
             self._model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(state["optimizer"])
             self._probe.restore(state["probe"])
-            torch.set_rng_state(state["rng"])
+            self._generator.set_state(state["rng"])
             if torch.cuda.is_available():
                 torch.cuda.set_rng_state_all(state["cuda_rng"])
             device = self._dataset.train.labels.device
@@ -259,24 +295,25 @@ class Training:
         Then the last update ruined it and the next loss will tell; or only running statistics
         overflowed, which nothing can mend. Either way the last finite checkpoint is kept.
         """
-        if not _finite((self._model.state_dict(), self._optimizer.state_dict())):
+        if not _finite((self._model.state_dict(), self.optimizer.state_dict())):
             self._display.say(f"warning: not finite after step {position.step}: no checkpoint made")
             return
         state = {
             "format": CHECKPOINT_FORMAT,
             "step": position.step,
-            "losses": position.losses,
-            "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "losses": _own(position.losses),
+            "model": _own(self._model.state_dict()),
+            "optimizer": _own(self.optimizer.state_dict()),
             "probe": self._probe.state(),
-            "rng": torch.get_rng_state(),
+            "rng": self._generator.get_state(),
             "cuda_rng": torch.cuda.get_rng_state_all(),
             "metrics_bytes": self._writer.flushed(),
             "seconds": self._writer.seconds,
         }
         self._writer.checkpoint(position.step, to_bytes(lambda file: torch.save(state, file)))
 
-    def _finish(self, position: Position, diverged: int | None) -> dict[str, Any]:
+    def finish(self, position: Position, diverged: int | None) -> dict[str, Any]:
+        """Measure and write down what the run ended with; `diverged` is the step it did so at."""
         stored = StoredRun(self._writer.folder)
         _, accuracies = stored.curve("test_accuracy")
         rows = stored.metrics()
@@ -345,3 +382,181 @@ class Training:
         """Close what is open, however the run ended."""
         if self._tracker:
             self._tracker.close()
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A run that is to train together with others that differ from it in numbers only.
+
+    `ended` is called with what ended the run, where that is no result.
+    """
+
+    config: c.Config
+    writer: RunWriter
+    console: Console
+    ended: Callable[[BaseException], None]
+
+
+def run_stacked(runs: Sequence[Stacked], stop: StopSignals) -> None:
+    """Train several runs as one computation, each into its own folder, from where each stood.
+
+    What befalls one between its steps ends that one; the others go on.
+
+    Raises:
+        ConfigError, DataError, StorageError: what all of them need is not there.
+        Interrupted: `stop` received a signal; the state of each is kept.
+    """
+    first = runs[0].config
+    going = [_Going(run) for run in runs]
+    with ExitStack() as open_:
+        try:
+            device = environment.choose(first.device)
+            environment.make_deterministic(first.seed, first.threads)
+            dataset = load(first).to(device)
+            facts = environment.facts(device) | {"stacked": len(runs)}
+            facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+            limit = _common_step(runs)
+            with stop.deferred():
+                for one in going:
+                    config = one.run.config
+                    display = Display(_title(config), config.train.steps, one.run.console)
+                    one.begin(facts, dataset, open_.enter_context(display), stop, limit)
+                    if stop.received is not None:
+                        raise Interrupted(stop.received)
+            _train_together(going, dataset, stop)
+        except BaseException as error:
+            for one in going:
+                one.leave(error)
+            raise
+        finally:
+            for one in going:
+                one.close()
+
+
+def _common_step(runs: Sequence[Stacked]) -> int | None:
+    """The newest step that of all runs that have checkpoints each has one of, killed in one go."""
+    kept = [StoredRun(run.writer.folder).checkpoint_steps() for run in runs if run.writer.resuming]
+    return min((steps[-1] for steps in kept if steps), default=None)
+
+
+def _train_together(going: Sequence[_Going], dataset: Dataset, stop: StopSignals) -> None:
+    while left := [one for one in going if not one.gone]:
+        with stop.deferred():
+            _step_together(left, dataset, stop)
+        for one in left:
+            one.finish()
+    if stop.received is not None:
+        raise Interrupted(stop.received)
+
+
+def _step_together(going: Sequence[_Going], dataset: Dataset, stop: StopSignals) -> None:
+    """Make steps until one of them has made its last. Who is ahead of others waits for them."""
+    images, labels = dataset.train.images, dataset.train.labels
+    together: list[_Going] = []
+    while not any(one.over for one in going):
+        if stop.received is not None:
+            raise Interrupted(stop.received)
+        behind = min(one.position.step for one in going)
+        active = [one for one in going if one.position.step == behind]
+        if active != together:
+            together = active
+            stack = Stack(*zip(*(one.parts for one in together), strict=True))
+        made = [one.step for one in together]
+        rows = torch.cat([step.batch for step in made])
+        size = (len(made), -1)
+        seen = images.index_select(0, rows).unflatten(0, size)
+        for own, step in zip(seen, made, strict=True):
+            if step.varied is not None:
+                own.copy_(step.varied.apply(own, step.batch))
+        rates = [step.rate for step in made]
+        losses = stack.step(seen, labels.index_select(0, rows).view(size), rates)
+        if made[0].measured:
+            stack.show_gradients()
+        for one, loss in zip(together, losses.unbind(), strict=True):
+            one.position.done(loss)
+        for one in together:
+            one.advance()
+
+
+class _Going:
+    """A run of a stack on its way."""
+
+    def __init__(self, run: Stacked) -> None:
+        self.run = run
+        self.position = Position()
+        self.over = False  # no step is left to make
+        self.gone = False  # and nothing else to do
+        self.step: Step
+        self.parts: tuple[nn.Module, optimizers.Sgd, torch.Generator]
+        self._steps: Iterator[Step]
+        self._diverged: int | None = None
+        self._training: Training | None = None
+
+    def begin(
+        self,
+        facts: dict[str, Any],
+        dataset: Dataset,
+        display: Display,
+        stop: StopSignals,
+        limit: int | None,
+    ) -> None:
+        """Take up the run where it stands."""
+        config, writer = self.run.config, self.run.writer
+        try:
+            fit(config, len(dataset.train.labels))
+            writer.manifest(history(facts, config, writer) if writer.resuming else facts)
+            model = models.build(config, dataset.image_shape, len(dataset.classes))
+            model.to(dataset.train.labels.device)
+            generator = torch.Generator().manual_seed(config.seed)
+            training = Training(config, writer, display, dataset, model, stop, generator)
+            self._training = training
+            assert isinstance(training.optimizer, optimizers.Sgd)
+            self.parts = (model, training.optimizer, generator)
+            self.position = training.begin(limit)
+            self._steps = training.steps(self.position)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self.advance()
+
+    def advance(self) -> None:
+        """Do what there is to do after a step, up to the next."""
+        try:
+            self.step = next(self._steps)
+        except StopIteration:
+            self.over = True
+        except DivergedError as error:
+            self.over, self._diverged = True, error.step
+        except (Exception, Interrupted) as error:
+            self._fail(error)
+
+    def finish(self) -> None:
+        """Bring the run to its end, where no step is left to make."""
+        if not self.over or self.gone:
+            return
+        assert self._training is not None
+        try:
+            self._training.finish(self.position, self._diverged)
+            self.gone = True
+        except Exception as error:
+            self._fail(error)
+
+    def leave(self, error: BaseException) -> None:
+        """Stop before the end, for a reason that is not this run's; asked to, keep its state."""
+        if self.gone:
+            return
+        begun = self._training is not None and self.position.step > 0
+        if isinstance(error, Interrupted) and begun and not self.over:
+            assert self._training is not None
+            with suppress(Exception, Interrupted):
+                self._training.checkpoint(self.position)
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.over = self.gone = True
+        self.run.ended(error)
+
+    def close(self) -> None:
+        """Close what is open, however the run ended."""
+        if self._training is not None:
+            self._training.close()

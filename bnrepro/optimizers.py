@@ -46,8 +46,8 @@ class Sgd:
         self, parameters: Iterable[nn.Parameter], momentum: float, weight_decay: float
     ) -> None:
         self._parameters = list(parameters)
-        self._momentum, self._weight_decay = momentum, weight_decay
-        self._velocities = [torch.zeros_like(p) for p in self._parameters] if momentum else []
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.velocities = [torch.zeros_like(p) for p in self._parameters] if momentum else []
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -55,11 +55,11 @@ class Sgd:
         moving = [i for i, p in enumerate(self._parameters) if p.grad is not None]
         parameters: list[Tensor] = [self._parameters[i] for i in moving]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if self._weight_decay:
-            gradients = list(torch._foreach_add(gradients, parameters, alpha=self._weight_decay))
-        if self._momentum:
-            velocities = [self._velocities[i] for i in moving]
-            torch._foreach_mul_(velocities, self._momentum)
+        if self.weight_decay:
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=self.weight_decay))
+        if self.momentum:
+            velocities = [self.velocities[i] for i in moving]
+            torch._foreach_mul_(velocities, self.momentum)
             torch._foreach_add_(velocities, gradients)
             gradients = velocities
         torch._foreach_add_(parameters, gradients, alpha=-lr)
@@ -71,11 +71,11 @@ class Sgd:
 
     def state_dict(self) -> dict[str, Any]:
         """The velocities, where there is momentum."""
-        return {"velocities": self._velocities}
+        return {"velocities": self.velocities}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` returned."""
-        for own, kept in zip(self._velocities, state["velocities"], strict=True):
+        for own, kept in zip(self.velocities, state["velocities"], strict=True):
             own.copy_(kept)
 
 

@@ -284,13 +284,18 @@ class StoredRun:
         """The steps of which there is a checkpoint, whole or not."""
         return sorted(_numbered(self.folder / CHECKPOINTS, "pt"))
 
-    def newest_checkpoint(self, warn: Callable[[str], None]) -> bytes | None:
+    def newest_checkpoint(
+        self, warn: Callable[[str], None], limit: int | None = None
+    ) -> bytes | None:
         """The newest checkpoint that is whole, or None where none was ever made.
+
+        Where there are some at `limit` or before, the newest of those.
 
         Raises:
             CheckpointError: there are checkpoints, and each is damaged. `warn` was told of each.
         """
-        steps = self.checkpoint_steps()
+        every = self.checkpoint_steps()
+        steps = [step for step in every if limit is None or step <= limit] or every
         for step in reversed(steps):
             try:
                 return self.checkpoint(step)

@@ -53,6 +53,7 @@ FLOORS = {
     "jacobian": 3,
     "studies": 3,
     "train": 3,
+    "stack": 3,  # what a step of many networks computes
     "experiment": 4,
     "report": 6,
     "members": 5,
@@ -66,7 +67,7 @@ FLOORS = {
 """The floor of every module or sub-package directly below `bnrepro`."""
 
 MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "studies",
-         "tracking", "train", "experiment", "bench"}  # fmt: skip
+         "tracking", "train", "stack", "experiment", "bench"}  # fmt: skip
 READS = {"report", "claims", "claim", "fair", "evidence", "arms", "stats", "exhibits", "paper"}
 LIGHT = {"store", "config", *READS}
 """Loaded without torch and without Hydra."""
