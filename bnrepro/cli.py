@@ -105,8 +105,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Claims = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CLAIM]...",
-        help="Claims, as 'bnrepro claims' lists them; by default every one.",
+        metavar="[CLAIM]... [hydra/launcher=NAME]...",
+        help="Claims, as 'bnrepro claims' lists them; by default every one. Then where to run "
+        "them, as for a sweep: hydra/launcher=submitit_slurm hydra.launcher.partition=gpu.",
         autocompletion=_complete_claim,
         show_default=False,
     ),
@@ -188,7 +189,8 @@ def sweep(
 ) -> None:
     """Train a grid of networks: KEY=V1,V2, and range(…), choice(…) or glob(…) as well.
 
-    Typed again, it runs only what is missing. hydra/launcher=joblib uses every core.
+    Typed again, it runs only what is missing. hydra/launcher=joblib uses every core,
+    submitit_slurm and ray a cluster.
     """
     from rich.console import Console
 
@@ -276,12 +278,13 @@ def reproduce(
     from bnrepro import reproduce as reproducing
 
     outcome = reproducing.run(
-        names or [],
+        [word for word in names or [] if "=" not in word],
         scale.value,
         out or OUTPUTS / f"reproduce-{scale.value}",
         Console(),
         count=seeds,
         jobs=jobs,
+        engine=[word for word in names or [] if "=" in word],
         any_code=any_code,
     )
     _verdicts(outcome.judgements)

@@ -7,17 +7,19 @@ starts the member's process and waits for it.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnrepro import members
-from bnrepro.errors import ConfigError, Interrupted
-from bnrepro.launch import explaining, hydra_context, quoted
+from bnrepro.errors import BnreproError, ConfigError, Interrupted, LauncherError
+from bnrepro.launch import compose_here, explaining, hydra_context, quoted
 from bnrepro.signals import StopSignals
 from bnrepro.sweepfolder import OWN
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 HERE = "basic"
 """Hydra's name for its own launcher, in whose place stands the loop below."""
+
+SUBMITIT = ("submitit_local", "submitit_slurm")
+"""Launchers that make a job of each member, with a process of its own that is told when to end."""
 
 BATCH = 1000  # members a launcher gets at once: what it returns for each is held until the last
 
@@ -39,6 +44,23 @@ class Engine:
     threads: int = 1
 
 
+def chosen(words: Sequence[str]) -> Engine:
+    """The engine that overrides of Hydra's launcher choose.
+
+    Raises:
+        ConfigError: one is no such override, or what it says cannot be.
+    """
+    for word in words:
+        if not word.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher.")):
+            raise ConfigError(
+                f"a claim says what is run ({word}): only where it runs can be chosen, by "
+                "hydra/launcher=NAME and hydra.launcher.SETTING=VALUE"
+            )
+    with hydra_context("engine"):
+        composed = compose_here(list(words))
+    return Engine(str(composed.hydra.runtime.choices["hydra/launcher"]), tuple(words))
+
+
 def run(
     engine: Engine, sweep: Path, digest: str, pending: Sequence[int], stop: StopSignals
 ) -> None:
@@ -50,8 +72,11 @@ def run(
     if engine.launcher == HERE:
         _here(sweep, digest, pending, stop)
         return
-    for first in range(0, len(pending), BATCH):
-        _launch(engine, sweep, digest, pending[first : first + BATCH])
+    at_once = BATCH
+    if engine.launcher == "submitit_local":  # it starts at once all that it gets
+        at_once = max(1, (os.cpu_count() or 1) // engine.threads)
+    for first in range(0, len(pending), at_once):
+        _launch(engine, sweep, digest, pending[first : first + at_once])
 
 
 def _here(sweep: Path, digest: str, pending: Sequence[int], stop: StopSignals) -> None:
@@ -65,18 +90,36 @@ def _here(sweep: Path, digest: str, pending: Sequence[int], stop: StopSignals) -
 class Task:
     """What a launcher calls for each member, in a process of its own choosing."""
 
-    def __init__(self, sweep: Path, digest: str) -> None:
-        self._sweep, self._digest = sweep, digest
+    def __init__(self, sweep: Path, digest: str, launcher: str) -> None:
+        self._sweep, self._digest, self._launcher = sweep, digest, launcher
+        self._folder, self._sweeper = os.getcwd(), os.getpid()
 
     def __call__(self, config: DictConfig) -> None:
         """Run the member whose number the configuration carries."""
-        _end_with_launcher()
-        members.supervise(self._sweep, self._digest, int(config.member), lambda: False)
+        os.chdir(self._folder)  # what a configuration names may be relative
+        # Between the sweep and its job on this machine, submitit has a process that lives on.
+        _end_with_launcher(self._sweeper if self._launcher == "submitit_local" else None)
+        if self._launcher in SUBMITIT:
+            self._as_job(int(config.member))
+        else:
+            members.supervise(self._sweep, self._digest, int(config.member), lambda: False)
+
+    def _as_job(self, index: int) -> None:
+        """Run a member so that its job can be ended, and begun again, at any time.
+
+        Slurm ends a job by SIGTERM, when it is cancelled and when it is preempted or requeued, and
+        submitit would take no notice of it. The job must not return then: that would be its result,
+        and nobody would wait for what it does when it is begun again.
+        """
+        with StopSignals() as stop, stop.deferred():
+            members.supervise(self._sweep, self._digest, index, lambda: stop.received is not None)
+            if stop.received is not None:
+                sys.exit(128 + stop.received)
 
 
 @cache
-def _end_with_launcher() -> None:
-    """End this process, a launcher's, when the one that started it is gone.
+def _end_with_launcher(sweeper: int | None) -> None:
+    """End this process, a launcher's, when the one that started it is gone, or the sweep's own.
 
     A launcher's idle processes would outlive a sweep that was killed, each with its fork server. A
     member that is running notices that this process is gone, and keeps its state.
@@ -84,11 +127,19 @@ def _end_with_launcher() -> None:
     parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and (sweeper is None or _runs(sweeper)):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _launch(engine: Engine, sweep: Path, digest: str, indices: Sequence[int]) -> None:
@@ -101,6 +152,7 @@ def _launch(engine: Engine, sweep: Path, digest: str, indices: Sequence[int]) ->
     own = sweep / OWN
     overrides = [
         *engine.words,
+        f"threads={engine.threads}",
         "hydra.mode=MULTIRUN",
         f"hydra.sweep.dir={quoted(str(own))}",
         "hydra.sweep.subdir=jobs",
@@ -109,11 +161,30 @@ def _launch(engine: Engine, sweep: Path, digest: str, indices: Sequence[int]) ->
     with hydra_context("sweep") as hydra, explaining():
         config = hydra.compose_config("config", overrides, RunMode.MULTIRUN)
         context = HydraContext(hydra.config_loader, Callbacks(config))
-        launcher = Plugins.instance().instantiate_launcher(context, Task(sweep, digest), config)
+        launcher = Plugins.instance().instantiate_launcher(
+            context, Task(sweep, digest, engine.launcher), config
+        )
     _limit_threads(engine, config)
-    with hydra_context("sweep"):
+    with hydra_context("sweep"), _telling(engine, sweep):
         for job in launcher.launch([[f"+member={index}"] for index in indices], 0):
             _ = job.return_value  # raises what supervising raised: a bug, not a member's failure
+
+
+@contextmanager
+def _telling(engine: Engine, sweep: Path) -> Iterator[None]:
+    """Tell in one line what a launcher could not do."""
+    try:
+        yield
+    except BnreproError:
+        raise
+    except Exception as error:
+        if engine.launcher == "joblib":  # it runs what we give it, here: then the error is ours
+            raise
+        said = " ".join(str(error).split())[:300]
+        raise LauncherError(
+            f"{engine.launcher} ended without the result of every member: {said} ({sweep}): "
+            "see to that, and the same command goes on"
+        ) from error
 
 
 def _limit_threads(engine: Engine, config: Any) -> None:

@@ -36,6 +36,12 @@ class StorageError(BnreproError):
     exit_code = 3
 
 
+class LauncherError(BnreproError):
+    """A launcher of Hydra's that could not do what it was asked to."""
+
+    exit_code = 3
+
+
 class RunInUseError(BnreproError):
     """A run's folder that another process is writing."""
 

@@ -8,9 +8,11 @@ What Hydra and OmegaConf have to say about a bad override becomes one line here.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -39,8 +41,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LAUNCHERS = {"joblib": "joblib"}
-"""Launchers of Hydra's that come as extras of this package, and the name of the extra."""
+LAUNCHERS = {
+    "joblib": ("joblib", "hydra_joblib_launcher"),
+    "submitit_local": ("slurm", "hydra_submitit_launcher"),
+    "submitit_slurm": ("slurm", "hydra_submitit_launcher"),
+    "ray": ("ray", "hydra_ray_launcher"),
+}
+"""Launchers of Hydra's that come as extras of this package: the extra, and Hydra's plugin."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ def hydra_context(job_name: str) -> Iterator[Hydra]:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    # What we say of a launcher is merged into what its plugin says, as both have the same name.
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), job_name=job_name, version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
@@ -129,6 +138,20 @@ def _hydra_settings(composed: DictConfig) -> dict[str, Any]:
     }
 
 
+def _refuse_missing_launcher(overrides: list[str]) -> None:
+    """Say what to install where a launcher is ours to configure and somebody else's to bring."""
+    for word in overrides:
+        name = word.lstrip("+").removeprefix("hydra/launcher=")
+        _, plugin = LAUNCHERS.get(name, ("", ""))
+        if plugin and importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+            raise ConfigError(_not_installed(name))
+
+
+def _not_installed(launcher: str) -> str:
+    extra, _ = LAUNCHERS[launcher]
+    return f"launcher '{launcher}' is not installed: pip install 'bnrepro[{extra}]'"
+
+
 def quoted(text: str) -> str:
     """Text as a quoted string of Hydra's override grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -136,6 +159,7 @@ def quoted(text: str) -> str:
 
 def compose_here(overrides: list[str]) -> DictConfig:
     """Compose within a `hydra_context`; what can be refused without the schema is refused."""
+    _refuse_missing_launcher(overrides)
     composed = _compose(overrides)
     if any("hydra.searchpath" in word for word in overrides):
         _refuse_hydra_settings(composed, overrides)
@@ -176,8 +200,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         if group == "hydra/launcher" and option in LAUNCHERS:
-            extra = LAUNCHERS[option]
-            return f"launcher '{option}' is not installed: pip install 'bnrepro[{extra}]'"
+            return _not_installed(option)
         return unknown(f"option of {group or 'config'}", option, error.options or [])
     text = first_line(error)
     if isinstance(error, OverrideParseException) or isinstance(root, GrammarParseError):
@@ -227,7 +250,10 @@ def show(job: Job, what: str) -> str:
 
 
 def run(
-    job: Job, task: Callable[[Config, RunWriter, StopSignals], T], outputs: Path
+    job: Job,
+    task: Callable[[Config, RunWriter, StopSignals], T],
+    outputs: Path,
+    stop: StopSignals | None = None,
 ) -> tuple[Path, T | None]:
     """Take a run's folder and call `task` there as a Hydra job.
 
@@ -236,6 +262,7 @@ def run(
         task: called with the configuration, the writer of the folder, and what tells it of a
             signal to stop. Hydra's record and the log with a failure's traceback lie there too.
         outputs: where new folders go.
+        stop: what heeds signals already, where something does.
 
     Returns:
         The folder, and what the task returned: None where this run is finished there already.
@@ -244,8 +271,8 @@ def run(
         Exception: whatever the task raised, as it was raised; the run's state tells of it.
         Interrupted: SIGINT or SIGTERM came; what was done is kept.
     """
-    with StopSignals() as stop:
-        return _run(job, lambda config, writer: task(config, writer, stop), outputs)
+    with nullcontext(stop) if stop is not None else StopSignals() as heeded:
+        return _run(job, lambda config, writer: task(config, writer, heeded), outputs)
 
 
 def _run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tuple[Path, T | None]:

@@ -14,8 +14,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ PRELOADED = (
 )  # fmt: skip
 SECONDS_TO_STOP = 15.0  # a run that is asked to stop keeps its state within 10
 WAIT = 0.2
+NOT_FOR_THE_SERVER = (signal.SIGTERM, signal.SIGUSR2)
 
 
 _context: ForkServerContext | None = None
@@ -42,7 +46,27 @@ def _server() -> ForkServerContext:
     if _context is None:
         _context = multiprocessing.get_context("forkserver")
         _context.set_forkserver_preload(list(PRELOADED))
+        with _deaf():
+            ensure_running()
     return _context
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Within it, processes are started that ignore signals which are not for them.
+
+    Slurm signals every process of a job: the fork server has to live on until its members have kept
+    their state, and SIGUSR2, which says that the job's time runs out, is for the job's own process.
+    """
+    if threading.current_thread() is not threading.main_thread():  # it may not touch signals
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in NOT_FOR_THE_SERVER}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def supervise(sweep: Path, digest: str, index: int, stop: Callable[[], bool]) -> None:
@@ -53,18 +77,26 @@ def supervise(sweep: Path, digest: str, index: int, stop: Callable[[], bool]) ->
     member = read_members(members_path(sweep, digest))[index]
     process = _server().Process(target=_run, args=(str(sweep), digest, index), name=member.name)
     process.start()
-    while process.exitcode is None:
-        process.join(WAIT)
-        if stop():
-            process.terminate()
-            process.join(SECONDS_TO_STOP)
-            if process.exitcode is None:
-                process.kill()
-                process.join()
+    try:
+        while process.exitcode is None:
+            process.join(WAIT)
+            if stop():
+                _end(process)
+    except BaseException:  # this process is told to end: it takes the member with it
+        _end(process)
+        raise
     code, asked = process.exitcode, stop()
     process.close()
     if not asked and not finished(sweep, member.name):
         _note(sweep, member, code)
+
+
+def _end(process: BaseProcess) -> None:
+    process.terminate()
+    process.join(SECONDS_TO_STOP)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
 
 
 def _note(sweep: Path, member: Member, code: int) -> None:
@@ -85,6 +117,7 @@ def _run(folder: str, digest: str, index: int) -> None:
     # Apart from the terminal's group: who supervises passes a signal on, once. A second one would
     # end the run on the spot.
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the fork server ignores it
     sweep = Path(folder)
     member = read_members(members_path(sweep, digest))[index]
     path = output(sweep, member.name)
@@ -95,7 +128,8 @@ def _run(folder: str, digest: str, index: int) -> None:
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        train(sweep, member)
+        with StopSignals(patient=True) as stop:
+            train(sweep, member, stop)
     except Interrupted as error:
         code = error.exit_code
     except BnreproError as error:
@@ -108,9 +142,6 @@ def _run(folder: str, digest: str, index: int) -> None:
     sys.exit(code)
 
 
-_stops: list[StopSignals] = []
-
-
 def _end_with_parent() -> None:
     """Ask this process to stop when the one that started it is gone."""
     from multiprocessing.connection import wait
@@ -118,11 +149,10 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        if not any(stop.received for stop in _stops):
-            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(sweep: Path, member: Member) -> None:
+def train(sweep: Path, member: Member, stop: StopSignals) -> None:
     """Train one member in this process; waits while another process is at it."""
     from omegaconf import open_dict, read_write
 
@@ -139,13 +169,9 @@ def train(sweep: Path, member: Member) -> None:
         composed.hydra.overrides.task = list(member.overrides)
     job = launch.Job(composed, c.parse(composed))
 
-    def task(config: c.Config, writer: store.RunWriter, stop: StopSignals) -> None:
-        _stops.append(stop)
-        experiment.run(config, writer, stop)
-
     while True:
         try:
-            launch.run(job, task, sweep)
+            launch.run(job, experiment.run, sweep, stop)
         except RunInUseError:
             time.sleep(WAIT)
         else:

@@ -54,6 +54,7 @@ def run(
     *,
     count: int | None = None,
     jobs: int | None = None,
+    engine: Sequence[str] = (),
     any_code: bool = False,
 ) -> Outcome:
     """Run what the claims lack, judge them, and write the report.
@@ -66,6 +67,7 @@ def run(
         count: how many seeds, where not as many as each claim says.
         jobs: how many runs at once; as many as there are cores where Hydra's joblib launcher is
             installed.
+        engine: overrides that choose one of Hydra's launchers instead, and set it.
         any_code: take runs by other code, or on other data, for what they are.
 
     Raises:
@@ -73,7 +75,10 @@ def run(
         StorageError: the folder cannot be written.
         Interrupted: SIGINT or SIGTERM came; every run's state is kept.
     """
+    if jobs is not None and engine:
+        raise ConfigError(f"two ways to run (--jobs {jobs}, {engine[0]}): give one of them")
     asked = {name: claims.load(name) for name in ids or claims.ids()}
+    where = engines.chosen(engine) if engine else None
     out = out.absolute()
     before = _before(out, scale)
     with sweepfolder.written(out, "--out"):
@@ -83,7 +88,7 @@ def run(
         everything = {name: before.claims[name] for name in kept} | arms
         codes = {name: before.codes[name] for name in kept} | dict.fromkeys(arms, code)
         reproduction.write(out, Reproduction(scale, codes, dict(sorted(everything.items()))))
-        _run(out / RUNS, members, code, jobs, any_code, console)
+        _run(out / RUNS, members, code, where, jobs, any_code, console)
         judgements = verdicts.render(out, out)
     failures = {
         member.name: sweepfolder.what_ended(out / RUNS, member.name)
@@ -148,6 +153,7 @@ def _run(
     folder: Path,
     members: Sequence[Member],
     code: str,
+    engine: Engine | None,
     jobs: int | None,
     any_code: bool,
     console: Console,
@@ -169,7 +175,7 @@ def _run(
     atomic.make_folder(path.parent)
     sweepfolder.write_members(path, made)
     with StopSignals() as stop, Monitor("reproduce", folder, made, pending, console):
-        engines.run(_engine(jobs, len(pending)), folder, digest, pending, stop)
+        engines.run(engine or _engine(jobs, len(pending)), folder, digest, pending, stop)
 
 
 def made_alike(run: StoredRun, code: str) -> bool:

@@ -17,11 +17,14 @@ class StopSignals:
 
     While `deferred`, the first signal is only noted in `received`: whoever defers has to ask for
     it. A second signal ends the process on the spot; every file is whole at every moment, so that
-    is safe too. An ignored SIGINT (a job in the background of a script) stays ignored.
+    is safe too. Not where it is `patient`: then several may ask for the same stop, such as Slurm
+    and the process that supervises, and that one ends what does not stop. An ignored SIGINT (a job
+    in the background of a script) stays ignored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
         self.received: int | None = None
+        self._patient = patient
         self._deferring = False
         self._before: dict[int, Any] = {}
 
@@ -42,6 +45,8 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            if self._patient:
+                return
             os._exit(128 + number)
         self.received = number
         if not self._deferring:
