@@ -112,6 +112,15 @@ Claims = Annotated[
         show_default=False,
     ),
 ]
+StackSize = Annotated[
+    int,
+    typer.Option(
+        "--stack",
+        min=1,
+        help="So many networks at most that differ in numbers only (seed, learning rate, …) train "
+        "as one computation; the others one by one.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[
     str, typer.Argument(help="mnist, cifar10, digits or folder.", autocompletion=_complete_dataset)
@@ -185,6 +194,7 @@ def _outcome(summary: dict[str, Any]) -> str:
 def sweep(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
+    stack: StackSize = 1,
     debug: Debug = False,
 ) -> None:
     """Train a grid of networks: KEY=V1,V2, and range(…), choice(…) or glob(…) as well.
@@ -196,7 +206,7 @@ def sweep(
 
     from bnrepro import sweep as sweeps
 
-    outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console())
+    outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console(), stack)
     table = outcome.results
     _table(*sweeps.cells(table, SHOWN))
     if len(table.rows) > SHOWN:
@@ -264,6 +274,7 @@ def reproduce(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs at once; by default one a core.")
     ] = None,
+    stack: StackSize = 1,
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Take runs that other code has made as they are.")
     ] = False,
@@ -285,6 +296,7 @@ def reproduce(
         count=seeds,
         jobs=jobs,
         engine=[word for word in names or [] if "=" in word],
+        stack=stack,
         any_code=any_code,
     )
     _verdicts(outcome.judgements)
@@ -403,7 +415,7 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[layer|step|loop|probes|checkpoints|startup|growth] [KEY=VALUE]...",
+            metavar="[layer|step|loop|stack|probes|checkpoints|startup|growth] [KEY=VALUE]...",
             help="The benchmark, by default each; then Hydra overrides.",
             show_default=False,
         ),

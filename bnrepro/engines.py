@@ -62,9 +62,9 @@ def chosen(words: Sequence[str]) -> Engine:
 
 
 def run(
-    engine: Engine, sweep: Path, digest: str, pending: Sequence[int], stop: StopSignals
+    engine: Engine, sweep: Path, digest: str, pending: Sequence[Sequence[int]], stop: StopSignals
 ) -> None:
-    """Run these members of a request, by their numbers.
+    """Run these members of a request, by their numbers; several at once train together.
 
     Raises:
         Interrupted: a signal came; members that ran were asked to stop.
@@ -79,10 +79,10 @@ def run(
         _launch(engine, sweep, digest, pending[first : first + at_once])
 
 
-def _here(sweep: Path, digest: str, pending: Sequence[int], stop: StopSignals) -> None:
+def _here(sweep: Path, digest: str, pending: Sequence[Sequence[int]], stop: StopSignals) -> None:
     with stop.deferred():
-        for index in pending:
-            members.supervise(sweep, digest, index, lambda: stop.received is not None)
+        for indices in pending:
+            members.supervise(sweep, digest, indices, lambda: stop.received is not None)
             if stop.received is not None:
                 raise Interrupted(stop.received)
 
@@ -95,16 +95,16 @@ class Task:
         self._folder, self._sweeper = os.getcwd(), os.getpid()
 
     def __call__(self, config: DictConfig) -> None:
-        """Run the member whose number the configuration carries."""
+        """Run the members whose numbers the configuration carries."""
         os.chdir(self._folder)  # what a configuration names may be relative
         # Between the sweep and its job on this machine, submitit has a process that lives on.
         _end_with_launcher(self._sweeper if self._launcher == "submitit_local" else None)
         if self._launcher in SUBMITIT:
-            self._as_job(int(config.member))
+            self._as_job(list(config.members))
         else:
-            members.supervise(self._sweep, self._digest, int(config.member), lambda: False)
+            members.supervise(self._sweep, self._digest, list(config.members), lambda: False)
 
-    def _as_job(self, index: int) -> None:
+    def _as_job(self, indices: Sequence[int]) -> None:
         """Run a member so that its job can be ended, and begun again, at any time.
 
         Slurm ends a job by SIGTERM, when it is cancelled and when it is preempted or requeued, and
@@ -112,7 +112,7 @@ class Task:
         and nobody would wait for what it does when it is begun again.
         """
         with StopSignals() as stop, stop.deferred():
-            members.supervise(self._sweep, self._digest, index, lambda: stop.received is not None)
+            members.supervise(self._sweep, self._digest, indices, lambda: stop.received is not None)
             if stop.received is not None:
                 sys.exit(128 + stop.received)
 
@@ -142,13 +142,13 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _launch(engine: Engine, sweep: Path, digest: str, indices: Sequence[int]) -> None:
+def _launch(engine: Engine, sweep: Path, digest: str, pending: Sequence[Sequence[int]]) -> None:
     from hydra._internal.callbacks import Callbacks
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext, RunMode
 
-    # Hydra composes a configuration for every job, where it runs: it carries only the number of a
-    # member, whose own configuration was composed before.
+    # Hydra composes a configuration for every job, where it runs: it carries only numbers of
+    # members, whose own configurations were composed before.
     own = sweep / OWN
     overrides = [
         *engine.words,
@@ -166,7 +166,7 @@ def _launch(engine: Engine, sweep: Path, digest: str, indices: Sequence[int]) ->
         )
     _limit_threads(engine, config)
     with hydra_context("sweep"), _telling(engine, sweep):
-        for job in launcher.launch([[f"+member={index}"] for index in indices], 0):
+        for job in launcher.launch([[f"+members={list(indices)}"] for indices in pending], 0):
             _ = job.return_value  # raises what supervising raised: a bug, not a member's failure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -397,6 +397,19 @@ class Stacked:
     ended: Callable[[BaseException], None]
 
 
+def can_stack(config: c.Config) -> bool:
+    """Whether such runs can train together on this machine.
+
+    Not those that draw dropout's masks on a GPU: torch draws them there in a way of its own, which
+    a generator for each network cannot follow. Nor where there is no such device: each says so.
+    """
+    try:
+        device = environment.choose(config.device)
+    except ConfigError:
+        return False
+    return device.type == "cpu" or config.model.dropout == 0
+
+
 def run_stacked(runs: Sequence[Stacked], stop: StopSignals) -> None:
     """Train several runs as one computation, each into its own folder, from where each stood.
 
@@ -407,20 +420,37 @@ def run_stacked(runs: Sequence[Stacked], stop: StopSignals) -> None:
         Interrupted: `stop` received a signal; the state of each is kept.
     """
     first = runs[0].config
+    try:
+        device = environment.choose(first.device)
+        environment.make_deterministic(first.seed, first.threads)
+        dataset = load(first).to(device)
+        facts = environment.facts(device)
+        facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    except BaseException as error:
+        for run in runs:
+            run.ended(error)
+        raise
+    train_stacked(runs, dataset, facts, stop)
+
+
+def train_stacked(
+    runs: Sequence[Stacked], dataset: Dataset, facts: Mapping[str, Any], stop: StopSignals
+) -> None:
+    """The same with the data read and the machine known; `facts` go into the manifests.
+
+    Raises:
+        Interrupted: `stop` received a signal; the state of each is kept.
+    """
     going = [_Going(run) for run in runs]
-    with ExitStack() as open_:
+    own = {**facts, "stacked": len(runs)}
+    limit = _common_step(runs)
+    with ExitStack() as displays:
         try:
-            device = environment.choose(first.device)
-            environment.make_deterministic(first.seed, first.threads)
-            dataset = load(first).to(device)
-            facts = environment.facts(device) | {"stacked": len(runs)}
-            facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
-            limit = _common_step(runs)
             with stop.deferred():
                 for one in going:
                     config = one.run.config
                     display = Display(_title(config), config.train.steps, one.run.console)
-                    one.begin(facts, dataset, open_.enter_context(display), stop, limit)
+                    one.begin(own, dataset, displays.enter_context(display), stop, limit)
                     if stop.received is not None:
                         raise Interrupted(stop.received)
             _train_together(going, dataset, stop)

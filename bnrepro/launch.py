@@ -276,6 +276,47 @@ def run(
 
 
 def _run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tuple[Path, T | None]:
+    taken = take(job, outputs)
+    if taken is None:
+        return Path(str(job.config.run.dir)), None
+    try:
+        return taken.folder, taken.call(lambda: task(job.config, taken.writer))
+    except BaseException as error:
+        taken.ended(error)
+        raise
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A run whose folder is ours to write."""
+
+    job: Job
+    folder: Path
+    writer: RunWriter
+
+    def call(self, task: Callable[[], T]) -> T:
+        """Call `task` as a Hydra job of this run, with Hydra's record and log in its folder."""
+        return _run_job(self.job, self.folder, task)
+
+    def ended(self, error: BaseException) -> None:
+        """Write down what ended the run, which is no result."""
+        if isinstance(error, Interrupted):
+            error.folder = self.folder
+        interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
+        with suppress(StorageError):  # the first error is the one to tell
+            exits = isinstance(error, SystemExit)
+            reason = f"ended with exit code {error}" if exits else first_line(error)
+            self.writer.abandon("interrupted" if interrupted else "failed", reason)
+
+
+def take(job: Job, outputs: Path) -> Taken | None:
+    """Take a run's folder, which `job.config.run.dir` then names; None where it is finished there.
+
+    Raises:
+        RunInUseError: another process is writing this run.
+        ConfigError: the folder holds another run, or something that is no run.
+        StorageError: the folder cannot be written.
+    """
     config = job.config
     folder = Path(config.run.dir) if config.run.dir else new_folder(outputs)
     if "${" in str(folder.absolute()):  # Hydra would take it for a reference, again and again
@@ -291,19 +332,7 @@ def _run(job: Job, task: Callable[[Config, RunWriter], T], outputs: Path) -> tup
         overwrite=config.run.overwrite,
         allow_drift=config.run.allow_drift,
     )
-    if writer is None:
-        return folder, None
-    try:
-        return folder, _run_job(job, folder, lambda: task(config, writer))
-    except BaseException as error:
-        if isinstance(error, Interrupted):
-            error.folder = folder
-        interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
-        with suppress(StorageError):  # the first error is the one to tell
-            exits = isinstance(error, SystemExit)
-            reason = f"ended with exit code {error}" if exits else first_line(error)
-            writer.abandon("interrupted" if interrupted else "failed", reason)
-        raise
+    return None if writer is None else Taken(job, folder, writer)
 
 
 def _run_job(job: Job, folder: Path, task: Callable[[], T]) -> T:

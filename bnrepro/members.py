@@ -14,18 +14,31 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bnrepro import config as c
 from bnrepro import store
 from bnrepro.errors import BnreproError, Interrupted, RunInUseError
 from bnrepro.signals import StopSignals
 from bnrepro.sweepfolder import Member, finished, members_path, output, read_members
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bnrepro.launch import Job, Taken
+
+NUMBERS = (
+    "seed", "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "init.scale",
+    "model.dropout",
+)  # fmt: skip
+"""Settings in which members that train together may differ."""
 
 PRELOADED = (
     "matplotlib.backends.backend_agg", "matplotlib.figure", "sklearn.datasets", "torch._dynamo",
@@ -69,13 +82,59 @@ def _deaf() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def supervise(sweep: Path, digest: str, index: int, stop: Callable[[], bool]) -> None:
-    """Run one member to its end in a process of its own; what became of it stands in its folder.
+def stacks(found: Sequence[Member], pending: Sequence[int], size: int) -> list[list[int]]:
+    """Those pending, in stacks of at most `size` that train together as one computation.
 
-    Where `stop` says so, the member is asked to stop.
+    Each is put with the same others whatever of them is still pending, so that typed again, a
+    stack that was killed goes on as it was. Who fits no other is alone.
     """
-    member = read_members(members_path(sweep, digest))[index]
-    process = _server().Process(target=_run, args=(str(sweep), digest, index), name=member.name)
+    place: dict[int, tuple[str, int]] = {}
+    met: dict[str, int] = {}
+    for index, member in enumerate(found):
+        common = _common(member.config) if size > 1 else None
+        name = f"{index}" if common is None else json.dumps(common, sort_keys=True)
+        place[index] = name, met.get(name, 0) // size
+        met[name] = met.get(name, 0) + 1
+    found_stacks: dict[tuple[str, int], list[int]] = {}
+    for index in pending:
+        found_stacks.setdefault(place[index], []).append(index)
+    return [sorted(stack) for stack in found_stacks.values()]
+
+
+def said(found: Sequence[Sequence[int]]) -> str:
+    """How many members train together, in a line."""
+    together = [len(indices) for indices in found if len(indices) > 1]
+    alone = sum(len(indices) == 1 for indices in found)
+    return f"{sum(together)} members in {len(together)} stacks, {alone} one by one"
+
+
+def _common(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a member shares with all it can train together with; None where it trains alone."""
+    settings = c.flat(config)
+    stackable = (
+        settings["model.name"] == "mlp"
+        and settings["norm.name"] in ("none", "batch")
+        and settings["optimizer.name"] == "sgd"
+        and not settings.get("train.compile")
+        # Batches of examples have one size, step by step.
+        and settings.get("train.shuffling", "examples") == "examples"
+    )
+    if not stackable:
+        return None
+    own = (*NUMBERS, "tags")
+    common = {k: v for k, v in settings.items() if k not in own and not k.startswith("run.")}
+    return {**common, "dropout": settings["model.dropout"] > 0}
+
+
+def supervise(sweep: Path, digest: str, indices: Sequence[int], stop: Callable[[], bool]) -> None:
+    """Run a member, or several together, to their end in a process of its own.
+
+    What became of each stands in its folder. Where `stop` says so, they are asked to stop.
+    """
+    every = read_members(members_path(sweep, digest))
+    members = [every[index] for index in indices]
+    arguments = (str(sweep), digest, list(indices))
+    process = _server().Process(target=_run, args=arguments, name=members[0].name)
     process.start()
     try:
         while process.exitcode is None:
@@ -87,8 +146,9 @@ def supervise(sweep: Path, digest: str, index: int, stop: Callable[[], bool]) ->
         raise
     code, asked = process.exitcode, stop()
     process.close()
-    if not asked and not finished(sweep, member.name):
-        _note(sweep, member, code)
+    for member in members:
+        if not asked and not finished(sweep, member.name):
+            _note(sweep, member, code)
 
 
 def _end(process: BaseProcess) -> None:
@@ -112,15 +172,16 @@ def _note(sweep: Path, member: Member, code: int) -> None:
     store.note_failure(sweep / member.name, member.config, how)
 
 
-def _run(folder: str, digest: str, index: int) -> None:
-    """The member's process."""
+def _run(folder: str, digest: str, indices: list[int]) -> None:
+    """The process of a member, or of several together."""
     # Apart from the terminal's group: who supervises passes a signal on, once. A second one would
     # end the run on the spot.
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the fork server ignores it
     sweep = Path(folder)
-    member = read_members(members_path(sweep, digest))[index]
-    path = output(sweep, member.name)
+    every = read_members(members_path(sweep, digest))
+    members = [every[index] for index in indices]
+    path = output(sweep, members[0].name)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(file, 1)
@@ -129,7 +190,10 @@ def _run(folder: str, digest: str, index: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with StopSignals(patient=True) as stop:
-            train(sweep, member, stop)
+            if len(members) == 1:
+                train(sweep, members[0], stop)
+            else:
+                train_together(sweep, members, stop)
     except Interrupted as error:
         code = error.exit_code
     except BnreproError as error:
@@ -154,20 +218,88 @@ def _end_with_parent() -> None:
 
 def train(sweep: Path, member: Member, stop: StopSignals) -> None:
     """Train one member in this process; waits while another process is at it."""
-    from omegaconf import open_dict, read_write
+    [job] = _jobs(sweep, [member])
+    _train(sweep, job, stop)
 
-    from bnrepro import config as c
+
+def train_together(sweep: Path, members: Sequence[Member], stop: StopSignals) -> None:
+    """Train members that differ in numbers only, together; after them, alone, who could not."""
+    from rich.console import Console
+
     from bnrepro import experiment, launch
 
-    config: dict[str, Any] = json.loads(json.dumps(member.config))
-    config["run"]["dir"] = str(sweep / member.name)
+    jobs = _jobs(sweep, members)
+    consoles = [
+        Console(file=open(output(sweep, member.name), "a", buffering=1))  # noqa: SIM115
+        for member in members
+    ]
+    alone: list[int] = []
+    runs = []
+    together = experiment.can_stack(jobs[0].config)
+    for index, (job, console) in enumerate(zip(jobs, consoles, strict=True)):
+        if not together:
+            alone.append(index)
+            continue
+        try:
+            taken = launch.take(job, sweep)
+        except RunInUseError:
+            alone.append(index)
+        except BnreproError as error:
+            _tell(console, error)
+        else:
+            if taken is not None:
+                taken.call(lambda: None)  # leaves Hydra's record
+                ended = partial(_ended, taken, console)
+                runs.append(experiment.Stacked(job.config, taken.writer, console, ended))
+    if runs:
+        experiment.run_stacked(runs, stop)
+    for index in alone:
+        try:
+            _train(sweep, jobs[index], stop)
+        except BnreproError as error:
+            _tell(consoles[index], error)
+
+
+def _ended(taken: Taken, console: Console, error: BaseException) -> None:
+    """Leave behind what a member that fails alone leaves."""
+
+    def fail() -> None:
+        raise error
+
+    taken.ended(error)
+    if isinstance(error, Exception):
+        with suppress(Exception):
+            taken.call(fail)  # into the log, with its traceback
+        _tell(console, error)
+
+
+def _tell(console: Console, error: Exception) -> None:
+    console.print(f"bnrepro: error: {error}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _jobs(sweep: Path, members: Sequence[Member]) -> list[Job]:
+    """What each member runs, its configuration as it was composed before."""
+    from omegaconf import open_dict, read_write
+
+    from bnrepro import launch
+
     with launch.hydra_context("train"):
-        composed = launch.compose_here([])  # for Hydra's own part; the rest was composed before
-    with read_write(composed), open_dict(composed):
-        for key, value in c.escaped(config).items():
-            composed[key] = value
-        composed.hydra.overrides.task = list(member.overrides)
-    job = launch.Job(composed, c.parse(composed))
+        plain = launch.compose_here([])  # for Hydra's own part
+    jobs = []
+    for member in members:
+        config: dict[str, Any] = json.loads(json.dumps(member.config))
+        config["run"]["dir"] = str(sweep / member.name)
+        composed = plain.copy()
+        with read_write(composed), open_dict(composed):
+            for key, value in c.escaped(config).items():
+                composed[key] = value
+            composed.hydra.overrides.task = list(member.overrides)
+        jobs.append(launch.Job(composed, c.parse(composed)))
+    return jobs
+
+
+def _train(sweep: Path, job: Job, stop: StopSignals) -> None:
+    from bnrepro import experiment, launch
 
     while True:
         try:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from bnrepro import atomic, claims, engines, environment, reproduction, sweepfolder
 from bnrepro import config as c
+from bnrepro import members as processes
 from bnrepro.claim import Claim, Judgement
 from bnrepro.data.known import KNOWN
 from bnrepro.engines import Engine
@@ -55,6 +56,7 @@ def run(
     count: int | None = None,
     jobs: int | None = None,
     engine: Sequence[str] = (),
+    stack: int = 1,
     any_code: bool = False,
 ) -> Outcome:
     """Run what the claims lack, judge them, and write the report.
@@ -68,6 +70,7 @@ def run(
         jobs: how many runs at once; as many as there are cores where Hydra's joblib launcher is
             installed.
         engine: overrides that choose one of Hydra's launchers instead, and set it.
+        stack: how many runs that differ in numbers only train together as one computation.
         any_code: take runs by other code, or on other data, for what they are.
 
     Raises:
@@ -88,7 +91,7 @@ def run(
         everything = {name: before.claims[name] for name in kept} | arms
         codes = {name: before.codes[name] for name in kept} | dict.fromkeys(arms, code)
         reproduction.write(out, Reproduction(scale, codes, dict(sorted(everything.items()))))
-        _run(out / RUNS, members, code, where, jobs, any_code, console)
+        _run(out / RUNS, members, code, where, jobs, stack, any_code, console)
         judgements = verdicts.render(out, out)
     failures = {
         member.name: sweepfolder.what_ended(out / RUNS, member.name)
@@ -155,6 +158,7 @@ def _run(
     code: str,
     engine: Engine | None,
     jobs: int | None,
+    stack: int,
     any_code: bool,
     console: Console,
 ) -> None:
@@ -174,8 +178,11 @@ def _run(
     path = sweepfolder.members_path(folder, digest)
     atomic.make_folder(path.parent)
     sweepfolder.write_members(path, made)
+    stacks = processes.stacks(made, pending, stack)
+    if stack > 1:
+        console.print(processes.said(stacks), highlight=False)
     with StopSignals() as stop, Monitor("reproduce", folder, made, pending, console):
-        engines.run(engine or _engine(jobs, len(pending)), folder, digest, pending, stop)
+        engines.run(engine or _engine(jobs, len(stacks)), folder, digest, stacks, stop)
 
 
 def made_alike(run: StoredRun, code: str) -> bool:

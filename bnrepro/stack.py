@@ -16,26 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bnrepro import config as c
 from bnrepro.batchnorm import BatchNorm1d, stacked_batch_norm
 from bnrepro.optimizers import Sgd
-
-
-def can_stack(config: c.Config, device: torch.device) -> bool:
-    """Whether the runs of such a configuration can train together here, not only one by one.
-
-    Not those that draw dropout's masks on a GPU: torch draws them there in a way of its own, which
-    one generator for each network cannot follow.
-    """
-    plain = isinstance(config.norm, c.NoNorm) or config.norm.name == "batch"
-    return (
-        isinstance(config.model, c.Mlp)
-        and isinstance(config.optimizer, c.Sgd)
-        and plain
-        and not config.train.compile
-        and config.train.shuffling is c.Shuffling.examples  # batches have one size, step by step
-        and (device.type == "cpu" or config.model.dropout == 0)
-    )
 
 
 class Stack:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from bnrepro import atomic, engines, sweepfolder
+from bnrepro import atomic, engines, members, sweepfolder
 from bnrepro.engines import Engine
 from bnrepro.errors import ConfigError
 from bnrepro.grid import Grid, grid
@@ -35,8 +35,16 @@ class Outcome:
     failures: dict[str, str]
 
 
-def run(words: Sequence[str], config_dir: Path | None, outputs: Path, console: Console) -> Outcome:
+def run(
+    words: Sequence[str],
+    config_dir: Path | None,
+    outputs: Path,
+    console: Console,
+    stack: int = 1,
+) -> Outcome:
     """Run what a sweep lacks; what is a result already is left as it is.
+
+    Of members that differ in numbers only, up to `stack` train together as one computation.
 
     Raises:
         ConfigError: the overrides, or what they make of a member, cannot work; nothing has run.
@@ -56,9 +64,12 @@ def run(words: Sequence[str], config_dir: Path | None, outputs: Path, console: C
             if asked.overwrites or not sweepfolder.finished(folder, member.name)
         ]  # fmt: skip
         engine = Engine(asked.launcher, asked.launcher_words, asked.threads)
+        stacks = members.stacks(found, pending, stack)
+        if stack > 1:
+            console.print(members.said(stacks), highlight=False)
         with StopSignals() as stop, Monitor("sweep", folder, found, pending, console):
             try:
-                engines.run(engine, folder, asked.digest, pending, stop)
+                engines.run(engine, folder, asked.digest, stacks, stop)
             finally:
                 table = sweepfolder.read(folder)
                 sweepfolder.write(table)

@@ -9,6 +9,7 @@ from bnrepro.bench.comparison import Comparison
 from bnrepro.bench.growth import draw, growth
 from bnrepro.bench.layer import layer
 from bnrepro.bench.loop import checkpoints, loop, probes, step
+from bnrepro.bench.stack import stack
 from bnrepro.bench.startup import startup
 from bnrepro.errors import ConfigError
 
@@ -18,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[c.Config, int], Iterator[Comparison]]] = {
     "layer": layer,
     "step": step,
     "loop": loop,
+    "stack": stack,
     "probes": probes,
     "checkpoints": checkpoints,
     "startup": startup,

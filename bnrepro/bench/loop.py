@@ -43,7 +43,7 @@ def loop(config: c.Config, rounds: int) -> Iterator[Comparison]:
         for label, other in others.items():
             yield compare(
                 "loop",
-                (RUN, lambda: _run(config, dataset)),
+                (RUN, lambda: run(config, dataset)),
                 (label, lambda other=other: other(config, dataset)),  # type: ignore[misc]
                 config.train.steps,
                 rounds,
@@ -79,7 +79,7 @@ def probes(config: c.Config, rounds: int) -> Iterator[Comparison]:
     """A whole run against the same run without probes and without TensorBoard."""
     silent = replace(config, probe=replace(config.probe, every=0), tensorboard=False)
     with prepared(config) as dataset:
-        ours, theirs = (lambda: _run(config, dataset)), (lambda: _run(silent, dataset))
+        ours, theirs = (lambda: run(config, dataset)), (lambda: run(silent, dataset))
         label = "the same without probes and TensorBoard"
         yield compare("probes", (RUN, ours), (label, theirs), config.train.steps, rounds)
 
@@ -96,7 +96,7 @@ def checkpoints(config: c.Config, rounds: int) -> Iterator[Comparison]:
     often = replace(config, train=replace(config.train, steps=steps, checkpoint_every=every))
     once = replace(often, train=replace(often.train, checkpoint_every=steps))
     with prepared(config) as dataset:
-        ours, theirs = (lambda: _run(often, dataset)), (lambda: _run(once, dataset))
+        ours, theirs = (lambda: run(often, dataset)), (lambda: run(once, dataset))
         label = "the same with the last checkpoint only"
         found = compare("checkpoints", (RUN, ours), (label, theirs), steps, rounds)
     yield replace(found, times=usual // every)
@@ -110,7 +110,7 @@ def prepared(config: c.Config) -> Iterator[Dataset]:
     yield load(config).to(device)
 
 
-def _run(config: c.Config, dataset: Dataset) -> None:
+def run(config: c.Config, dataset: Dataset) -> None:
     """A run as `bnrepro train` makes it, but for reading the data and starting Python."""
     with tempfile.TemporaryDirectory() as folder:
         writer = RunWriter.claim(Path(folder) / "run", c.to_dict(config), [])

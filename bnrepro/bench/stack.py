@@ -1,0 +1,63 @@
+"""Runs that train as one computation against the same runs one after another."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from bnrepro import config as c
+from bnrepro.bench.comparison import Comparison, compare
+from bnrepro.bench.loop import prepared, run
+from bnrepro.data import Dataset
+from bnrepro.experiment import Stacked, train_stacked
+from bnrepro.signals import StopSignals
+from bnrepro.store import RunWriter
+
+MEMBERS = 16
+
+
+def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
+    """So many runs of a seed each, whole: together against one after another.
+
+    The latter have as many threads each as the configuration says; together also as many as there
+    are cores, which is how one would run them on an otherwise idle machine.
+    """
+    configs = [replace(config, seed=seed) for seed in range(MEMBERS)]
+    with prepared(config) as dataset:
+        for threads in sorted({config.threads, os.cpu_count() or 1}):
+
+            def together(threads: int = threads) -> None:
+                torch.set_num_threads(threads)
+                _together(configs, dataset)
+
+            def one_by_one() -> None:
+                torch.set_num_threads(config.threads)
+                for each in configs:
+                    run(each, dataset)
+
+            yield compare(
+                "stack",
+                (f"{MEMBERS} runs together, threads={threads}", together),
+                (f"one after another, threads={config.threads}", one_by_one),
+                MEMBERS * config.train.steps,
+                rounds,
+            )
+
+
+def _together(configs: list[c.Config], dataset: Dataset) -> None:
+    def failed(error: BaseException) -> None:
+        raise error
+
+    with tempfile.TemporaryDirectory() as folder:
+        runs = []
+        for config in configs:
+            writer = RunWriter.claim(Path(folder) / str(config.seed), c.to_dict(config), [])
+            assert writer is not None
+            runs.append(Stacked(config, writer, Console(quiet=True), failed))
+        train_stacked(runs, dataset, {}, StopSignals())

@@ -1,0 +1,246 @@
+"""Runs that train as one computation: the same runs as one by one, but for rounding."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from alike import assert_same_run, state
+
+from bnrepro import config as c
+from bnrepro import data, launch, members, models, optimizers
+from bnrepro.cli import main
+from bnrepro.data import Dataset
+from bnrepro.stack import Stack
+from bnrepro.store import StoredRun
+from bnrepro.sweepfolder import Member
+
+BASE = ["dataset=digits", "model.hidden=[20,15]", "train.steps=200", "train.log_every=10",
+        "train.eval_every=100", "train.checkpoint_every=40", "probe.every=50", "probe.size=50",
+        "tensorboard=false"]  # fmt: skip
+
+
+def sweep(folder: Path, *words: str, stack: int = 16, code: int = 0) -> dict[str, StoredRun]:
+    line = ["sweep", *BASE, *words, f"sweep.dir={folder}", "--stack", str(stack)]
+    assert main(line) == code
+    return {path.parent.name: StoredRun(path.parent) for path in folder.glob("*/status.json")}
+
+
+def losses(run: StoredRun) -> np.ndarray:
+    return run.curve("train_loss")[1]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return data.load("digits", "unused")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["norm=none"],
+        ["norm=batch"],
+        ["norm.placement=post", "model.activation=relu", "init=he", "init.scale=1"],
+        ["norm.momentum=null", "norm.keep_bias=true", "model.dropout=0.2"],
+    ],
+)
+def test_a_stack_computes_what_each_network_would_alone(digits: Dataset, words: list[str]) -> None:
+    differ = zip((0.05, 0.1, 0.3), (0.0, 0.9, 0.5), (0.01, 0.0, 1e-3), strict=True)
+    configs = [
+        launch.compose(
+            [*BASE, *words, f"seed={seed}", f"optimizer.lr={lr}",
+             f"optimizer.momentum={momentum}", f"optimizer.weight_decay={decay}"]
+        ).config
+        for seed, (lr, momentum, decay) in enumerate(differ)
+    ]  # fmt: skip
+    together, apart = ([fresh(config, digits) for config in configs] for _ in range(2))
+    generators = [torch.Generator().manual_seed(config.seed) for config in configs]
+    stack = Stack(*zip(*together, strict=True), generators)
+    draw = torch.Generator().manual_seed(1)
+    rows = torch.randint(len(digits.train.labels), (20, 3, 60), generator=draw)
+    images, labels = digits.train.images, digits.train.labels
+    found = [
+        stack.step(images[step], labels[step], [config.optimizer.lr for config in configs])
+        for step in rows
+    ]
+    stack.show_gradients()
+    for index, (config, (model, optimizer)) in enumerate(zip(configs, apart, strict=True)):
+        torch.manual_seed(config.seed)
+        model.train()
+        for step, told in zip(rows[:, index], found, strict=True):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(images[step]), labels[step])
+            loss.backward()
+            optimizer.step(config.optimizer.lr)
+            torch.testing.assert_close(told[index], loss.detach())
+        own, own_optimizer = together[index]
+        assert torch.equal(torch.get_rng_state(), generators[index].get_state())
+        for ours, theirs in zip(own.parameters(), model.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+        states = [(own.state_dict(), model.state_dict())]
+        states += [(enumerated(own_optimizer), enumerated(optimizer))]
+        for ours_, theirs_ in states:
+            assert ours_.keys() == theirs_.keys()
+            for name, value in ours_.items():
+                torch.testing.assert_close(value, theirs_[name], rtol=1e-4, atol=1e-5)
+
+
+def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, optimizers.Sgd]:
+    model = models.build(config, digits.image_shape, 10)
+    optimizer = optimizers.build(config.optimizer, model.parameters())
+    assert isinstance(optimizer, optimizers.Sgd)
+    return model, optimizer
+
+
+def enumerated(optimizer: optimizers.Sgd) -> dict[int, torch.Tensor]:
+    return dict(enumerate(optimizer.velocities))
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_stacked_sweep_is_the_same_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["seed=0,1", "norm=batch,none,torch", "optimizer.lr=0.1,1e9",
+             "studies=[input-shift]"]  # fmt: skip
+    words += ["model.activation=relu", "init=he", "init.scale=1"]
+    apart = sweep(tmp_path / "apart", *words, stack=1)
+    together = sweep(tmp_path / "together", *words)
+    assert "8 members in 2 stacks, 4 one by one" in capsys.readouterr().out
+    assert together.keys() == apart.keys()
+    assert len(together) == 12
+    for ours, theirs in zip(rows(tmp_path / "together"), rows(tmp_path / "apart"), strict=True):
+        for name in ("member", "seed", "norm", "optimizer.lr", "state", "diverged_at", "steps"):
+            assert ours[name] == theirs[name]
+    stacked = 0
+    for name, run in together.items():
+        other, summary, expected = apart[name], run.summary(), apart[name].summary()
+        assert summary is not None
+        assert expected is not None
+        stacked += run.manifest().get("stacked", 0) == 4
+        assert [row["step"] for row in run.metrics()] == [row["step"] for row in other.metrics()]
+        np.testing.assert_allclose(losses(run), losses(other), atol=1e-4)
+        assert run.probe_steps() == other.probe_steps()
+        for step in run.probe_steps():
+            there = other.probe(step)
+            assert run.probe(step).keys() == there.keys()
+            for key in ("relu1/std", "linear1/gradient_norm"):
+                if key in there:
+                    np.testing.assert_allclose(run.probe(step)[key], there[key], rtol=1e-3)
+        assert run.checkpoint_steps() == other.checkpoint_steps()
+        if summary["status"] == "done":
+            assert summary["test_accuracy"] == pytest.approx(expected["test_accuracy"], abs=0.01)
+            assert state(run).keys() == state(other).keys()
+            files = [r.folder / "checkpoints" / "000000200.pt" for r in (run, other)]
+            assert files[0].stat().st_size == pytest.approx(files[1].stat().st_size, rel=0.01)
+    assert stacked == 8
+    before = {run.folder: run.summary() for run in together.values()}
+    sweep(tmp_path / "together", *words)
+    assert {run.folder: run.summary() for run in together.values()} == before
+
+
+def test_who_trains_together() -> None:
+    def member(name: str, *words: str) -> Member:
+        return Member(name, (), {}, launch.to_dict(launch.compose([*BASE, *words]).config))
+
+    words = [["seed=0"], ["seed=1", "optimizer.lr=3"], ["norm=none"], ["seed=2", "tags=[a]"],
+             ["norm=none", "init.scale=2"], ["optimizer=adam"], ["optimizer=adam", "seed=1"],
+             ["model.dropout=0.1"], ["model.dropout=0.2", "optimizer.momentum=0.9"],
+             ["seed=5", "model.hidden=[3]"]]  # fmt: skip
+    found = [member(str(number), *each) for number, each in enumerate(words)]
+    every = range(len(found))
+    assert members.stacks(found, every, 9) == [[0, 1, 3], [2, 4], [5], [6], [7, 8], [9]]
+    assert members.stacks(found, every, 2)[:2] == [[0, 1], [2, 4]]
+    assert members.stacks(found, [4, 3, 2], 2) == [[2, 4], [3]]
+    assert members.stacks(found, [3, 1, 0], 1) == [[3], [1], [0]]
+
+
+LONG = ["seed=range(0,3)", "train.steps=3000", "model.dropout=0.1", "optimizer.momentum=0.5"]
+
+
+def begun(folder: Path, step: int) -> "subprocess.Popen[str]":
+    line = [sys.executable, "-m", "bnrepro", "sweep", *BASE, *LONG, f"sweep.dir={folder}",
+            "--stack", "16"]  # fmt: skip
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        runs = [StoredRun(path.parent) for path in folder.glob("*/metrics.jsonl")]
+        if len(runs) == 3 and all((r := run.metrics()) and r[-1]["step"] >= step for run in runs):
+            return process
+        time.sleep(0.02)
+    raise AssertionError(f"never at step {step}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoredRun]:
+    return sweep(tmp_path_factory.mktemp("undisturbed") / "sweep", *LONG)
+
+
+def test_killed_and_typed_again_it_ends_with_the_same_bits(
+    tmp_path: Path, undisturbed: dict[str, StoredRun]
+) -> None:
+    process = begun(tmp_path / "sweep", 300)
+    [pid] = {json.loads(p.read_text())["pid"] for p in tmp_path.glob("sweep/*/status.json")}
+    subprocess.run(["kill", "-9", str(pid)], check=True)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.count("killed by SIGKILL") == 3
+    again = sweep(tmp_path / "sweep", *LONG)
+    for name, run in again.items():
+        assert_same_run(run, undisturbed[name])
+        [resumed] = run.manifest()["resumes"]
+        assert resumed["drift"] == []
+
+
+def test_a_signal_keeps_every_state_and_who_is_alone_goes_on(
+    tmp_path: Path, undisturbed: dict[str, StoredRun]
+) -> None:
+    process = begun(tmp_path / "sweep", 300)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    runs = [StoredRun(path.parent) for path in tmp_path.glob("sweep/*/status.json")]
+    assert [run.status()["state"] for run in runs] == ["interrupted"] * 3
+    assert len({run.checkpoint_steps()[-1] for run in runs}) == 1
+    words = [word for word in [*BASE, *LONG] if not word.startswith("seed")]
+    seed = runs[0].config()["seed"]
+    assert main(["train", *words, f"seed={seed}", f"run.dir={runs[0].folder}"]) == 0
+    [resumed] = runs[0].manifest()["resumes"]
+    assert resumed["drift"] == ["stacked: 3 -> not set"]
+    assert_close(runs[0], undisturbed[runs[0].folder.name])
+    sweep(tmp_path / "sweep", *LONG)
+    assert_close(runs[1], undisturbed[runs[1].folder.name])
+
+
+def assert_close(run: StoredRun, expected: StoredRun) -> None:
+    assert [row["step"] for row in run.metrics()] == [row["step"] for row in expected.metrics()]
+    np.testing.assert_allclose(losses(run), losses(expected), atol=0.02)
+
+
+def test_who_is_behind_catches_up(tmp_path: Path) -> None:
+    words = ["seed=0,1", "train.checkpoint_every=50"]
+    whole = sweep(tmp_path / "whole", *words)
+    name, ahead = sorted(whole.items())[0]
+    part = tmp_path / "part" / name
+    plain = [*BASE, "train.checkpoint_every=50", "seed=0", f"run.dir={part}"]
+    process = subprocess.Popen([sys.executable, "-m", "bnrepro", "train", *plain])
+    while not StoredRun(part).checkpoint_steps():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    (tmp_path / "part" / ".sweep").mkdir()
+    found: Any = sweep(tmp_path / "part", *words)
+    for each, run in found.items():
+        assert run.status()["state"] == "done"
+        np.testing.assert_allclose(losses(run), losses(whole[each]), atol=1e-4)
+    assert ahead.status()["state"] == "done"
