@@ -35,6 +35,7 @@ from bnrepro.claim import (
     Scale,
     Variation,
 )  # fmt: skip
+from bnrepro.claims.less_dropout import gap
 from bnrepro.evidence import VALIDATION, Evidence, log_ratio
 from bnrepro.exhibits import Bars, Cell, Curves, Figure, Table, over_seeds
 from bnrepro.fair import at_best_rates
@@ -249,9 +250,8 @@ def _networks(evidence: Evidence) -> Table:
     rows: list[list[Cell]] = []
     for name in evidence.runs:
         found = [evidence.steps_to(name, target) for target in targets]
-        test = evidence.final(name)
-        gap = evidence.final(name, "train_accuracy") - test
-        rows.append([name, *(_median(values) for values in (*found, test, gap))])
+        accuracies = evidence.final(name), gap(evidence, name)
+        rows.append([name, *(_median(values) for values in (*found, *accuracies))])
     return Table(
         "Every network: steps to the validation accuracy that BN-Baseline has after half of its "
         "steps, and at its last (∞: never); test accuracy, and how much higher that on training "
