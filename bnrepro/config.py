@@ -266,8 +266,8 @@ class Augment:
     """How training images are varied, anew in every epoch; not those that are evaluated on.
 
     `flip`: left and right change places in half of them; `shift`: up to so many pixels in each
-    direction, black coming in; `distortion`: brightness, contrast and saturation of each by factors
-    up to so far from 1.
+    direction, the mean coming in; `distortion`: saturation and contrast of each by factors up to so
+    far from 1, and up to so much added to its brightness.
     """
 
     flip: bool = False
@@ -580,9 +580,7 @@ def _studies(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
         ),
         "inference": (batch, "norm=batch"),
     }
-    for name in c.studies:
-        if name not in suits:
-            continue
+    for name in [study for study in c.studies if study in suits]:
         good, needs = suits[name]
         yield "studies", name, good, f"left out, or measured with {needs}"
         yield "model", c.model.name, isinstance(c.model, Mlp), f"mlp for studies=[{name}]"

@@ -78,25 +78,16 @@ def compiling(config: c.Config, device: torch.device) -> c.Config:
     wanted = config.train.compile
     if wanted is None:
         normalized = isinstance(config.norm, c.BatchNorm)
-        wanted = isinstance(config.model, c.Inception) and normalized and _can_compile(device)
-    elif wanted:
-        require_compiler(device)
-    return replace(config, train=replace(config.train, compile=wanted))
-
-
-def require_compiler(device: torch.device) -> None:
-    """Refuse to compile where nothing can.
-
-    Raises:
-        ConfigError: there is no C++ compiler for the CPU's code.
-    """
-    if not _can_compile(device):
+        wanted = isinstance(config.model, c.Inception) and normalized and can_compile(device)
+    elif wanted and not can_compile(device):
         raise ConfigError(
             "no C++ compiler here (train.compile=true): install g++ or use train.compile=false"
         )
+    return replace(config, train=replace(config.train, compile=wanted))
 
 
-def _can_compile(device: torch.device) -> bool:
+def can_compile(device: torch.device) -> bool:
+    """Whether torch can compile for a device: on the CPU that takes a C++ compiler."""
     if device.type != "cpu":
         return True
     from torch._inductor.cpp_builder import get_cpp_compiler

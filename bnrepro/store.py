@@ -65,10 +65,11 @@ WATCHED_SECONDS = 2 * HEARTBEAT_SECONDS
 """Before its folder is taken it is watched for so long: clocks of two machines may disagree."""
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz by name."""
+@contextmanager
+def _arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of a .npz by name, each read when it is asked for."""
     with _storage(path), np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+        yield arrays
 
 
 @contextmanager
@@ -264,13 +265,17 @@ class StoredRun:
 
     def probe(self, step: int) -> dict[str, np.ndarray]:
         """One probe's arrays by name."""
-        return _arrays(_numbered(self.folder / PROBES, "npz")[step])
+        with _arrays(_numbered(self.folder / PROBES, "npz")[step]) as arrays:
+            return dict(arrays)
 
     def probed(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (P,) and one measurement over all probes, (P, …)."""
-        found = [(step, self.probe(step)) for step in self.probe_steps()]
-        kept = [(step, arrays[name]) for step, arrays in found if name in arrays]
-        return np.array([step for step, _ in kept]), np.array([values for _, values in kept])
+        found = {}
+        for step, path in sorted(_numbered(self.folder / PROBES, "npz").items()):
+            with _arrays(path) as arrays:
+                if name in arrays:
+                    found[step] = arrays[name]
+        return np.array([*found]), np.array([*found.values()])
 
     def predictions(self) -> dict[str, np.ndarray]:
         """What was kept with `predictions=true`.
@@ -278,7 +283,8 @@ class StoredRun:
         Of the splits `validation` and `test`: SPLIT/probabilities, float32 (N, classes), by the
         network the run ended with, and SPLIT/labels, int64 (N,).
         """
-        return _arrays(self.folder / PREDICTIONS)
+        with _arrays(self.folder / PREDICTIONS) as arrays:
+            return dict(arrays)
 
     def checkpoint_steps(self) -> list[int]:
         """The steps of which there is a checkpoint, whole or not."""

@@ -241,14 +241,14 @@ def test_by_default_it_is_compiled_where_that_is_faster(monkeypatch: pytest.Monk
     def compiled(*overrides: str) -> bool | None:
         return environment.compiling(configured(*overrides), device).train.compile
 
-    monkeypatch.setattr(environment, "_can_compile", lambda device: True)
+    monkeypatch.setattr(environment, "can_compile", lambda device: True)
     assert compiled("norm=batch") is True
     assert compiled("norm=torch") is True
     assert compiled("norm=none") is False
     assert compiled("norm=batch", "train.compile=false") is False
     mlp = launch.compose(["train.compile=null"]).config
     assert environment.compiling(mlp, device).train.compile is False
-    monkeypatch.setattr(environment, "_can_compile", lambda device: False)
+    monkeypatch.setattr(environment, "can_compile", lambda device: False)
     assert compiled("norm=batch") is False
     with pytest.raises(ConfigError, match="C\\+\\+ compiler"):
         compiled("train.compile=true")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ def have(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def results(out: Path) -> dict[str, Any]:
-    found = json.loads((out / "results.json").read_text())
-    assert isinstance(found, dict)
+    """The numbers of a report, without when the runs began."""
+    found: dict[str, Any] = json.loads((out / "results.json").read_text())
+    for claim in found["claims"].values():
+        datetime.fromisoformat(claim.pop("began"))
     return found
 
 
@@ -266,7 +269,9 @@ def test_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["claim"] for row in rows] == claims.ids()
     for row in rows:
         assert row["claim"] in table
-        assert row["scales"]["paper"]["seeds"] >= 5
+        arms = claims.load(row["claim"]).scales["paper"].arms.values()
+        slow = any("experiment=cifar10-inception" in words for words in arms)
+        assert row["scales"]["paper"]["seeds"] >= (3 if slow else 5)
         assert all(criterion["compared"] for criterion in row["criteria"])
 
 

@@ -56,14 +56,9 @@ def step(config: c.Config, rounds: int) -> Iterator[Comparison]:
         raise ConfigError(f"bad value {config.norm.name} (norm): this benchmark needs norm=batch")
     fields = {name: getattr(config.norm, name) for name in vars(config.norm) if name != "name"}
     with_torch = replace(config, norm=c.TorchNorm(name="torch", **fields))
-    compiling = [False]
-    try:
-        environment.require_compiler(environment.choose(config.device))
-        compiling.append(True)
-    except ConfigError:
-        pass
+    can_compile = environment.can_compile(environment.choose(config.device))
     with prepared(config) as dataset:
-        for compiled in compiling:
+        for compiled in (False, True) if can_compile else (False,):
             how = "compiled" if compiled else "eager"
             loops = [Bare(each, dataset, compiled) for each in (config, with_torch)]
             yield compare(

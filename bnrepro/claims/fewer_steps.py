@@ -423,11 +423,11 @@ CLAIM = Claim(
     "74.8 %. At five times its rate the parameters of Inception without batch normalization "
     "reached machine infinity.",
     left_open="How Inception's learning rate was chosen, and its initial weights. Here all is "
-    "scaled down: CIFAR-10, the paper's ten modules with about 106,000 parameters, 8,000 steps "
-    "(5.7 epochs, where the paper has hundreds), a decay to a tenth of the rate by then. "
+    "scaled down: CIFAR-10, the paper's ten modules with about 106,000 parameters, 6,000 steps "
+    "(4.3 epochs, where the paper has hundreds), a decay to a fiftieth of the rate by then. "
     f"Initial weights after He; ×1 is {fig2.RATE:g}, Inception's own best on validation images, "
     "and Inception is judged at its best of a grid around that. Steps to an accuracy are read "
-    "off validation curves, linear between evaluations 400 steps apart. With fewer steps than it "
+    "off validation curves, linear between evaluations 300 steps apart. With fewer steps than it "
     "takes for Inception's curve to be flat, the factor would be another.",
     criteria=_criteria(),
     scales={scale: _scale(scale) for scale in SCALES},

@@ -230,7 +230,7 @@ CLAIM = Claim(
     "other changes of BN-x5 too. Inception has dropout of 40 %, and reaches 72.2 % on ImageNet; "
     "BN-x5, without, 73.0 %. No number for dropout alone.",
     left_open="All but the 40 %. Here CIFAR-10 and an Inception of 106,000 parameters, which at "
-    "scale paper sees each image six times, varied: there is far less overfitting to reduce than "
+    "scale paper sees each image four times, varied: there is far less overfitting to reduce than "
     "on ImageNet. Dropout stands before the softmax's layer. What is left out is the only "
     "difference; the learning rate is Inception's own best. Overfitting is taken for the gap "
     "between training and test accuracy, speed for steps to the validation accuracy that dropout "

@@ -18,6 +18,7 @@ from bnrepro.models.layers import (
     ACTIVATIONS,
     LocalResponseNorm,
     PerActivation,
+    PointwiseConv2d,
     convolutional_normalization,
     has_bias,
     placement,
@@ -189,7 +190,12 @@ class Convolution(nn.Sequential):
     ) -> None:
         bias, place = has_bias(norm), placement(norm)
         super().__init__()
-        self.add_module("conv", nn.Conv2d(fan_in, channels, size, stride, size // 2, bias=bias))
+        self.add_module(
+            "conv",
+            PointwiseConv2d(fan_in, channels, bias)
+            if size == stride == 1
+            else nn.Conv2d(fan_in, channels, size, stride, size // 2, bias=bias),
+        )
         if place is c.Placement.pre:
             self.add_module("norm", _normalization(norm, channels, places))
         self.add_module(model.activation.value, ACTIVATIONS[model.activation]())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, linear
 
 from bnrepro import config as c
 from bnrepro.batchnorm import BatchNorm1d, BatchNorm2d
@@ -67,6 +67,22 @@ class PerActivation(nn.Module):
         """Normalized x (N, C, H, W)."""
         y: Tensor = self.norm(x.flatten(1))
         return y.view(x.shape)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A convolution of 1×1: at every place the same linear map of the channels.
+
+    x (N, C, H, W) -> (N, channels, H, W). As matrix products over all places of a channels_last
+    tensor it takes half the time of the convolution kernels on a CPU.
+    """
+
+    def __init__(self, fan_in: int, channels: int, bias: bool) -> None:
+        super().__init__(fan_in, channels, 1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The maps of input (N, C, H, W), channels_last."""
+        places = linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return places.permute(0, 3, 1, 2)
 
 
 class LocalResponseNorm(nn.Module):

@@ -33,7 +33,7 @@ def _one(length: int | tuple[int, ...]) -> int:
     return length
 
 
-def _strides(like: Tensor) -> torch.memory_format:
+def _layout(like: Tensor) -> torch.memory_format:
     last = like.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
@@ -47,7 +47,7 @@ def _opaque(x: Tensor, size: int, stride: int, padding: int) -> tuple[Tensor, Te
 @_opaque.register_fake
 def _(x: Tensor, size: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
     sides = [(side + 2 * padding - size) // stride + 1 for side in x.shape[2:]]
-    y = x.new_empty((*x.shape[:2], *sides)).contiguous(memory_format=_strides(x))
+    y = x.new_empty((*x.shape[:2], *sides)).contiguous(memory_format=_layout(x))
     return y, torch.empty_like(y, dtype=torch.int64)
 
 

@@ -52,6 +52,7 @@ class Shown:
     file: str
     commit: Commit | None
     command: str
+    began: str | None
     made: list[str]
     images: dict[str, dict[str, bytes]]  # of every figure by its name: its panels' files
 
@@ -111,6 +112,9 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
     path = Path(claims.__path__[0]) / f"{name.replace('-', '_')}.py"
     wanted = claim.scales[asked.scale].seeds
     count = f" --seeds {len(evidence.seeds)}" if len(evidence.seeds) != wanted else ""
+    runs = list(dict.fromkeys(run for arm in evidence.runs.values() for run in arm))
+    manifests = [manifest for run in runs if (manifest := run.manifest())]
+    began = min((str(m["began"]) for m in manifests if "began" in m), default=None)
     return Shown(
         name,
         claim,
@@ -119,7 +123,12 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
         f"bnrepro/claims/{path.name}",
         commit(path),
         f"bnrepro reproduce {name} --scale {asked.scale}{count}",
-        _made(evidence, asked.codes.get(name)),
+        began,
+        [
+            _amount(evidence, runs),
+            *([f"The first began {began}."] if began else []),
+            *_made_on(manifests, asked.codes.get(name)),
+        ],
         {figure.name: _images(name, figure) for figure in _figures(judgement)},
     )
 
@@ -153,20 +162,21 @@ def commit(path: Path) -> Commit | None:
         return None
 
 
-def _made(evidence: Evidence, code: str | None) -> list[str]:
-    """What there is to say of the runs themselves, a sentence each."""
-    runs = dict.fromkeys(run for arm in evidence.runs.values() for run in arm)
+def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
+    """How many runs there are, and what they took."""
     summaries = [summary for run in runs if (summary := run.summary())]
-    manifests = [manifest for run in runs if (manifest := run.manifest())]
     diverged = sum(summary["status"] == "diverged" for summary in summaries)
     steps = sum(int(summary.get("steps") or 0) for summary in summaries)
     hours = sum(float(summary.get("wall_seconds") or 0) for summary in summaries) / 3600
-    said = [
+    return (
         f"{len(evidence.runs)} arms × {len(evidence.seeds)} seeds: {len(summaries)} runs, of which "
         f"{diverged} diverged; {steps:,} steps, {hours:.1f} hours of computing."
-    ]
-    if began := _began(evidence):
-        said.append(f"The first began {began}.")
+    )
+
+
+def _made_on(manifests: Sequence[Mapping[str, Any]], code: str | None) -> list[str]:
+    """On what the runs were made, a sentence each."""
+    said = []
     for what, values in (
         ("torch", [m.get("versions", {}).get("torch") for m in manifests]),
         ("Processor", [m.get("gpu") or m.get("cpu") for m in manifests]),
@@ -181,13 +191,6 @@ def _made(evidence: Evidence, code: str | None) -> list[str]:
             "(--any-code took them all the same)."
         )
     return said
-
-
-def _began(evidence: Evidence) -> str | None:
-    """When the first of the runs began, where one says so."""
-    manifests = [run.manifest() for arm in evidence.runs.values() for run in arm]
-    found = [str(manifest["began"]) for manifest in manifests if manifest and "began" in manifest]
-    return min(found, default=None)
 
 
 def _revision(git: Mapping[str, Any] | None) -> str | None:
@@ -305,7 +308,7 @@ def _numbers(one: Shown) -> dict[str, Any]:
         "seeds": len(one.evidence.seeds),
         "runs": judgement.present,
         "asked": judgement.asked,
-        "began": _began(one.evidence),
+        "began": one.began,
         "criterion_commit": one.commit.sha if one.commit and not one.commit.modified else None,
         "criteria": {judged.criterion.name: _judged(judged) for judged in judgement.criteria},
     }
