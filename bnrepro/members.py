@@ -14,9 +14,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
@@ -59,27 +60,16 @@ def _server() -> ForkServerContext:
     if _context is None:
         _context = multiprocessing.get_context("forkserver")
         _context.set_forkserver_preload(list(PRELOADED))
-        with _deaf():
+        resource_tracker.ensure_running()  # started by the server, it would unblock them again
+        # Slurm signals every process of a job. The fork server has to live on until its members
+        # have kept their state, and SIGUSR2, which says that the job's time runs out, is for the
+        # job's own process alone.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_THE_SERVER)
+        try:
             ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _context
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Within it, processes are started that ignore signals which are not for them.
-
-    Slurm signals every process of a job: the fork server has to live on until its members have kept
-    their state, and SIGUSR2, which says that the job's time runs out, is for the job's own process.
-    """
-    if threading.current_thread() is not threading.main_thread():  # it may not touch signals
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in NOT_FOR_THE_SERVER}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def stacks(found: Sequence[Member], pending: Sequence[int], size: int) -> list[list[int]]:
@@ -177,7 +167,6 @@ def _run(folder: str, digest: str, indices: list[int]) -> None:
     # Apart from the terminal's group: who supervises passes a signal on, once. A second one would
     # end the run on the spot.
     os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the fork server ignores it
     sweep = Path(folder)
     every = read_members(members_path(sweep, digest))
     members = [every[index] for index in indices]
@@ -190,6 +179,7 @@ def _run(folder: str, digest: str, indices: list[int]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with StopSignals(patient=True) as stop:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the server blocks it
             if len(members) == 1:
                 train(sweep, members[0], stop)
             else:
