@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-RATE = 0.01
+RATE = 0.04
 """The learning rate ×1: Inception's own best on validation images, see docs/cifar10.md."""
 
 COMMON: Mapping[str, tuple[str, ...]] = {
