@@ -32,6 +32,7 @@ RUN_MAKING = (
     "probes",
     "stack",
     "studies",
+    "together",
     "train",
 )
 """The modules and sub-packages whose code decides what numbers a run has."""

@@ -216,7 +216,7 @@ def train_together(sweep: Path, members: Sequence[Member], stop: StopSignals) ->
     """Train members that differ in numbers only, together; after them, alone, who could not."""
     from rich.console import Console
 
-    from bnrepro import experiment, launch
+    from bnrepro import launch, together
 
     jobs = _jobs(sweep, members)
     consoles = [
@@ -225,9 +225,9 @@ def train_together(sweep: Path, members: Sequence[Member], stop: StopSignals) ->
     ]
     alone: list[int] = []
     runs = []
-    together = experiment.can_stack(jobs[0].config)
+    can_stack = together.can_stack(jobs[0].config)
     for index, (job, console) in enumerate(zip(jobs, consoles, strict=True)):
-        if not together:
+        if not can_stack:
             alone.append(index)
             continue
         try:
@@ -240,9 +240,9 @@ def train_together(sweep: Path, members: Sequence[Member], stop: StopSignals) ->
             if taken is not None:
                 taken.call(lambda: None)  # leaves Hydra's record
                 ended = partial(_ended, taken, console)
-                runs.append(experiment.Stacked(job.config, taken.writer, console, ended))
+                runs.append(together.Run(job.config, taken.writer, console, ended))
     if runs:
-        experiment.run_stacked(runs, stop)
+        together.run(runs, stop)
     for index in alone:
         try:
             _train(sweep, jobs[index], stop)

@@ -55,6 +55,7 @@ FLOORS = {
     "train": 3,
     "stack": 3,  # what a step of many networks computes
     "experiment": 4,
+    "together": 4,  # several at once
     "report": 6,
     "members": 5,
     "bench": 5,
@@ -67,7 +68,7 @@ FLOORS = {
 """The floor of every module or sub-package directly below `bnrepro`."""
 
 MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "studies",
-         "tracking", "train", "stack", "experiment", "bench"}  # fmt: skip
+         "tracking", "train", "stack", "experiment", "together", "bench"}  # fmt: skip
 READS = {"report", "claims", "claim", "fair", "evidence", "arms", "stats", "exhibits", "paper"}
 LIGHT = {"store", "config", *READS}
 """Loaded without torch and without Hydra."""

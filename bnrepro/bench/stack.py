@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 
 from bnrepro import config as c
+from bnrepro import together
 from bnrepro.bench.comparison import Comparison, compare
 from bnrepro.bench.loop import prepared, run
 from bnrepro.data import Dataset
-from bnrepro.experiment import Stacked, train_stacked
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter
 
@@ -32,7 +32,7 @@ def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
     with prepared(config) as dataset:
         for threads in sorted({config.threads, os.cpu_count() or 1}):
 
-            def together(threads: int = threads) -> None:
+            def stacked(threads: int = threads) -> None:
                 torch.set_num_threads(threads)
                 _together(configs, dataset)
 
@@ -43,7 +43,7 @@ def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
 
             yield compare(
                 "stack",
-                (f"{MEMBERS} runs together, threads={threads}", together),
+                (f"{MEMBERS} runs together, threads={threads}", stacked),
                 (f"one after another, threads={config.threads}", one_by_one),
                 MEMBERS * config.train.steps,
                 rounds,
@@ -59,5 +59,5 @@ def _together(configs: list[c.Config], dataset: Dataset) -> None:
         for config in configs:
             writer = RunWriter.claim(Path(folder) / str(config.seed), c.to_dict(config), [])
             assert writer is not None
-            runs.append(Stacked(config, writer, Console(quiet=True), failed))
-        train_stacked(runs, dataset, {}, StopSignals())
+            runs.append(together.Run(config, writer, Console(quiet=True), failed))
+        together.train(runs, dataset, {}, StopSignals())
