@@ -55,15 +55,15 @@ FLOORS = {
     "train": 3,
     "stack": 3,  # what a step of many networks computes
     "experiment": 4,
-    "together": 4,  # several at once
+    "together": 5,  # several at once
     "report": 6,
-    "members": 5,
-    "bench": 5,
-    "engines": 6,
-    "sweep": 7,
-    "reproduce": 7,
-    "cli": 8,
-    "__main__": 9,  # `python -m bnrepro`
+    "members": 6,
+    "bench": 6,
+    "engines": 7,
+    "sweep": 8,
+    "reproduce": 8,
+    "cli": 9,
+    "__main__": 10,  # `python -m bnrepro`
 }
 """The floor of every module or sub-package directly below `bnrepro`."""
 
