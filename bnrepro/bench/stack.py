@@ -20,34 +20,37 @@ from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter
 
 MEMBERS = 16
+STEPS = 2000
+"""Of each run at most: a round is 32 of them."""
 
 
 def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
-    """So many runs of a seed each, whole: together against one after another.
+    """So many runs of a seed each, whole: together on every core against one after another.
 
-    The latter have as many threads each as the configuration says; together also as many as there
-    are cores, which is how one would run them on an otherwise idle machine.
+    The latter have as many threads each as the configuration says.
     """
+    steps = min(STEPS, config.train.steps)
+    config = replace(config, train=replace(config.train, steps=steps))
     configs = [replace(config, seed=seed) for seed in range(MEMBERS)]
+    cores = os.cpu_count() or 1
     with prepared(config) as dataset:
-        for threads in sorted({config.threads, os.cpu_count() or 1}):
 
-            def stacked(threads: int = threads) -> None:
-                torch.set_num_threads(threads)
-                _together(configs, dataset)
+        def stacked() -> None:
+            torch.set_num_threads(cores)
+            _together(configs, dataset)
 
-            def one_by_one() -> None:
-                torch.set_num_threads(config.threads)
-                for each in configs:
-                    run(each, dataset)
+        def one_by_one() -> None:
+            torch.set_num_threads(config.threads)
+            for each in configs:
+                run(each, dataset)
 
-            yield compare(
-                "stack",
-                (f"{MEMBERS} runs together, threads={threads}", stacked),
-                (f"one after another, threads={config.threads}", one_by_one),
-                MEMBERS * config.train.steps,
-                rounds,
-            )
+        yield compare(
+            "stack",
+            (f"{MEMBERS} runs together, threads={cores}", stacked),
+            (f"one after another, threads={config.threads}", one_by_one),
+            MEMBERS * steps,
+            rounds,
+        )
 
 
 def _together(configs: list[c.Config], dataset: Dataset) -> None:
