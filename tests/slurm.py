@@ -3,8 +3,9 @@
     python tests/slurm.py start DIR     then: export SLURM_CONF=DIR/slurm.conf
     python tests/slurm.py stop DIR
 
-Everything it writes lies in DIR. It needs Debian's packages slurm-wlm and munge, no cgroups, and no
-service of the system's to be running; whoever starts it is Slurm's only user.
+Everything it writes lies in DIR, which must not be there yet. It needs Debian's packages slurm-wlm
+and munge, no cgroups, and no service of the system's to be running; whoever starts it is Slurm's
+only user.
 """
 
 from __future__ import annotations
