@@ -17,7 +17,7 @@ COMMON: Mapping[str, tuple[str, ...]] = {
         "experiment=cifar10-inception", "dataset=digits", "dataset.limit=null", "train.steps=24",
         "train.eval_every=8", "train.compile=false", "probe.size=100", "tensorboard=false",
     ),
-    "short": ("experiment=cifar10-inception", "train.steps=1000", "train.eval_every=100"),
+    "short": ("experiment=cifar10-inception", "train.steps=800", "train.eval_every=100"),
     "paper": ("experiment=cifar10-inception",),
 }  # fmt: skip
 """What every network of Fig. 2 has in common; digits of 8×8 pixels at `smoke`."""
