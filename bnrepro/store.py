@@ -530,7 +530,7 @@ class RunWriter:
             _write_json(self.folder / MANIFEST, facts)
 
     def record(self, step: int, values: Mapping[str, Any]) -> None:
-        """Append one line to the metrics, and a sign of life to the status where one is due."""
+        """Append one line to the metrics, and give a sign of life."""
         assert self._metrics is not None
         with _storage(self.folder):
             line = json.dumps(_json({"step": step, **values}), allow_nan=False)
@@ -538,8 +538,13 @@ class RunWriter:
             while left:  # a disk that is nearly full takes a part
                 left = left[self._metrics.write(left) :]
             self._step = step
-            if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
-                self._write_status(step)
+        self.alive()
+
+    def alive(self) -> None:
+        """Give a sign of life to the status, where one is due."""
+        if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
+            with _storage(self.folder):
+                self._write_status(self._step)
 
     def probe(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one probe; it is flushed to the disk with the next checkpoint."""

@@ -127,6 +127,9 @@ def _step_together(going: Sequence[_Going], dataset: Dataset, stop: StopSignals)
             raise Interrupted(stop.received)
         behind = min(one.position.step for one in going)
         active = [one for one in going if one.position.step == behind]
+        if len(active) < len(going):
+            for one in going:
+                one.run.writer.alive()
         if active != together:
             together = active
             stack = Stack(*zip(*(one.parts for one in together), strict=True))

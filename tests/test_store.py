@@ -92,6 +92,22 @@ def test_a_new_folder_with_its_parents(tmp_path: Path) -> None:
     run.abandon("interrupted")
 
 
+def test_a_run_that_waits_gives_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = claim(tmp_path)
+    run.record(7, {"train_loss": 1.0})
+    rewrite_status(tmp_path, heartbeat=None)
+    run.alive()  # none is due yet
+    assert StoredRun(tmp_path).status()["heartbeat"] is None
+    monkeypatch.setattr(store, "HEARTBEAT_SECONDS", -1.0)
+    run.alive()
+    status = StoredRun(tmp_path).status()
+    assert status["heartbeat"] is not None
+    assert (status["state"], status["step"]) == ("running", 7)
+    run.abandon("interrupted")
+
+
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     claim(tmp_path).abandon("interrupted")
     assert StoredRun(tmp_path).exists()
