@@ -657,7 +657,7 @@ WAYS = ("raise", "exit", "exit at once", "kill", "memory")
 
 def sweep(quick: bool, folder: Path) -> str:
     """A sweep in which members fail, killed again and again, against one that was left alone."""
-    count, kills = (40, 3) if quick else (1000, 20)
+    count, kills = (24, 3) if quick else (1000, 20)
     ways = dict(zip(range(3, count, 20), itertools.cycle(WAYS)))  # 5 % of the members
     alone, disturbed = folder / "alone", folder / "disturbed"
     began = time.monotonic()

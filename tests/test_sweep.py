@@ -210,7 +210,10 @@ def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
     assert {row["state"] for row in rows(folder)} == {"done"}
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+AS_JOBS = pytest.param("submitit_local", marks=pytest.mark.slow)  # a job takes seconds to start
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib", AS_JOBS])
 def test_a_signal_keeps_every_members_state_and_the_sweep_goes_on(
     tmp_path: Path, launcher: str
 ) -> None:
@@ -233,7 +236,7 @@ def test_a_signal_keeps_every_members_state_and_the_sweep_goes_on(
     assert {row["state"] for row in rows(tmp_path / "sweep")} == {"done"}
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", AS_JOBS])
 def test_nothing_outlives_a_sweep_that_is_killed(tmp_path: Path, launcher: str) -> None:
     words = ["dataset=digits", "seed=range(0,4)", "train.steps=1000000", "model.hidden=[10]",
              "tensorboard=false", f"hydra/launcher={launcher}",
