@@ -109,9 +109,8 @@ class _Normalise(torch.autograd.Function):
         stacked: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         dims, m = _reduction(x, stacked)
-        mean = x.sum(dims, stacked).mul_(
-            _number(1 / m, x.dtype)
-        )  # (C,); x.mean() takes twice as long
+        # x.mean() takes twice as long.
+        mean = x.sum(dims, stacked).mul_(_number(1 / m, x.dtype))  # (C,)
         # Two passes: E[x²] - E[x]² would cancel when the mean is large beside the deviation.
         centred = x - _per_feature(mean, x)  # (N, C, ...)
         y = centred * centred
