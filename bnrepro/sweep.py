@@ -86,8 +86,9 @@ def _prepare(asked: Grid, folder: Path, console: Console) -> list[Member]:
     """Write down what was asked, or find it written down already."""
     path = sweepfolder.members_path(folder, asked.digest)
     before = sweepfolder.request(folder)
-    whole = path.is_file() and before.get("members_digest") == _digest(path)
-    if before.get("digest") == asked.digest and whole:
+    command = ["sweep", *asked.words]  # the digest is silent on `run.overwrite` and its like
+    same = before.get("digest") == asked.digest and before.get("command") == command
+    if same and path.is_file() and before.get("members_digest") == _digest(path):
         return sweepfolder.read_members(path)
     if folder.is_dir() and any(folder.iterdir()) and not path.parent.is_dir():
         raise ConfigError(f"not empty and not a sweep ({folder}): choose another sweep.dir")
@@ -96,7 +97,7 @@ def _prepare(asked: Grid, folder: Path, console: Console) -> list[Member]:
     atomic.make_folder(path.parent)
     sweepfolder.write_members(path, found)
     record = {
-        "command": ["sweep", *asked.words],
+        "command": command,
         "axes": asked.axes,
         "members": len(found),
         "began": datetime.now(UTC).isoformat(timespec="seconds"),

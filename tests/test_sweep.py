@@ -181,6 +181,20 @@ def test_a_grid_is_the_same_with_either_launcher_and_typed_again_nothing_runs(
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_overwriting_a_finished_sweep_runs_it_again(tmp_path: Path) -> None:
+    words = [*TINY, "seed=0,1", f"sweep.dir={tmp_path}"]
+
+    def sweep(*more: str) -> dict[Path, int]:
+        assert main(["sweep", *words, *more]) == 0
+        return {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/summary.json")}
+
+    first = sweep()
+    again = sweep("run.overwrite=true")
+    assert first.keys() == again.keys()
+    assert all(again[path] > first[path] for path in first)
+    assert sweep() == again
+
+
 def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
     tmp_path: Path, command: Command
 ) -> None:
