@@ -24,7 +24,7 @@ COMMON: Mapping[str, tuple[str, ...]] = {
     "paper": ("experiment=cifar10-inception",),
 }  # fmt: skip
 """What every network of Fig. 2 has in common; digits of 8×8 pixels at `smoke`, and at `short` as
-many images as its steps take. There what is measured at a run's end takes a third of its time."""
+many images as its steps take, for at its end a run goes over all it could have seen."""
 
 POPULATION_BATCHES: Mapping[str, int] = {"smoke": 4, "short": 20}
 """The batches of Algorithm 2 where they are fewer than the usual."""
