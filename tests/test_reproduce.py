@@ -290,8 +290,10 @@ def test_killed_anywhere_and_typed_again_no_number_changes(
     line = [sys.executable, "-m", "bnrepro", *SMOKE, "--out", "killed", "--jobs", "1"]
     for number, finished in ((signal.SIGKILL, 0), (signal.SIGINT, 2)):
         process = subprocess.Popen(
-            line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+            line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            # Tests run in the background of a script are deaf to SIGINT, and so is what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         until = time.monotonic() + 120
         while time.monotonic() < until and process.poll() is None:
             begun = list((tmp_path / "killed" / "runs").glob("*/metrics.jsonl"))
