@@ -1,6 +1,7 @@
 """What the tests share: the real command line, small runs, and the real data where it is there."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,11 @@ def real_data() -> Path:
     if not (REAL_DATA / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
         pytest.skip(f"no real MNIST in {REAL_DATA}: set BNREPRO_TEST_DATA to a folder that has it")
     return REAL_DATA
+
+
+def hear_sigint() -> None:
+    """A `preexec_fn`: tests in a script's background are deaf to SIGINT, and so what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

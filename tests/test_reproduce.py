@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from alike import assert_same_run
-from conftest import Command
+from conftest import Command, hear_sigint
 
 from bnrepro import claims, environment, reproduction
 from bnrepro import reproduce as reproducing
@@ -291,8 +291,7 @@ def test_killed_anywhere_and_typed_again_no_number_changes(
     for number, finished in ((signal.SIGKILL, 0), (signal.SIGINT, 2)):
         process = subprocess.Popen(
             line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            # Tests run in the background of a script are deaf to SIGINT, and so is what they start.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hear_sigint,
         )  # fmt: skip
         until = time.monotonic() + 120
         while time.monotonic() < until and process.poll() is None:

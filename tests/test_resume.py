@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from alike import assert_same_run
+from conftest import hear_sigint
 
 from bnrepro import environment
 from bnrepro.cli import main
@@ -25,10 +26,8 @@ OVERRIDES = ("dataset=digits", "train.steps=2000", "train.log_every=10", "train.
 def start(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
     line = [sys.executable, "-m", "bnrepro", "train", *OVERRIDES, *overrides, f"run.dir={folder}"]
     return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell that started the tests in the background made them, and so this, deaf to it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_sigint
+    )
 
 
 def again(folder: Path, *overrides: str) -> int:

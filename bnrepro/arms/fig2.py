@@ -26,8 +26,12 @@ COMMON: Mapping[str, tuple[str, ...]] = {
 """What every network of Fig. 2 has in common; digits of 8×8 pixels at `smoke`, and at `short` as
 many images as its steps take, for at its end a run goes over all it could have seen."""
 
-POPULATION_BATCHES: Mapping[str, int] = {"smoke": 4, "short": 20}
-"""The batches of Algorithm 2 where they are fewer than the usual."""
+NORMALIZED: Mapping[str, tuple[str, ...]] = {
+    "smoke": ("norm.population_batches=4",),
+    "short": ("norm.population_batches=20",),
+    "paper": (),
+}
+"""What those with batch normalization have in common: Algorithm 2 from fewer batches than usual."""
 
 LEARNING_RATE = "higher learning rate"
 
@@ -58,9 +62,9 @@ def changed(changes: Iterable[str] = CHANGES) -> tuple[str, ...]:
 
 
 def arm(scale: str, *words: str) -> tuple[str, ...]:
-    """All overrides of a network of Fig. 2, or of a variation of one: `words` come last."""
-    few = POPULATION_BATCHES.get(scale) if "norm=batch" in words else None
-    return (*COMMON[scale], *words, *((f"norm.population_batches={few}",) if few else ()))
+    """All overrides of a network of Fig. 2, or of a variation of one, which `words` are."""
+    normalized = NORMALIZED[scale] if "norm=batch" in words else ()
+    return (*COMMON[scale], *words, *normalized)
 
 
 NETWORKS: Mapping[str, tuple[str, ...]] = {
