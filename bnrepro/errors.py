@@ -36,6 +36,14 @@ class StorageError(BnreproError):
     exit_code = 3
 
 
+class UnreadableError(StorageError):
+    """A file whose content cannot be used: `path` names it, `why` says what is wrong."""
+
+    def __init__(self, path: Path, why: str, advice: str = "move it away") -> None:
+        super().__init__(f"not readable: {why} ({path}): {advice}")
+        self.path, self.why = path, why
+
+
 class LauncherError(BnreproError):
     """A launcher of Hydra's that could not do what it was asked to."""
 

@@ -1,0 +1,162 @@
+"""Read small files whose content cannot be trusted: JSON and YAML, without hanging or running out.
+
+Anyone may have put anything in the place of a file: a pipe, a device, gigabytes, a damaged text or
+one that is made to expand. Every reader of a small file goes through here. What is returned is a
+tree of None, bool, int of 64 bits, finite float, str, list, and dict with str keys.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bnrepro.errors import UnreadableError
+
+MEBIBYTE = 2**20
+JSON_BYTES = 8 * MEBIBYTE
+"""The largest JSON file that is read, in bytes: twenty times more than the largest ever written."""
+YAML_BYTES = MEBIBYTE
+DEPTH = 64
+"""How deep lists and dicts may be nested; a configuration has 3 levels."""
+
+_SLOW_NUMBER = re.compile(r"[-+.:_0-9]{1000,}")
+"""A number in base 60 is read in quadratic time."""
+
+
+def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
+    """Read a regular file of at most `limit` bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableError: it is something else, larger, or cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise UnreadableError(path, "not a regular file")
+            if found.st_size <= limit:
+                with open(descriptor, "rb", closefd=False) as file:
+                    content = file.read(limit + 1)  # it may have grown
+                if len(content) <= limit:
+                    return content
+            raise UnreadableError(path, f"larger than {limit:,} bytes")
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnreadableError(path, error.strerror or str(error)) from error
+    except MemoryError as error:
+        raise UnreadableError(path, "too large for the memory") from error
+
+
+def read_text(path: Path, limit: int = JSON_BYTES) -> str:
+    """Read a regular file of at most `limit` bytes as UTF-8; raises what `read_bytes` does."""
+    try:
+        return read_bytes(path, limit).decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableError(path, f"not UTF-8 at byte {error.start}") from error
+
+
+def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
+    """Read a JSON file; raises what `read_bytes` does."""
+    return parse_json(read_text(path, limit), path)
+
+
+def read_json_lines(path: Path, limit: int = JSON_BYTES) -> list[Any]:
+    """Read a file of one JSON value a line; raises what `read_bytes` does."""
+    return [parse_json(line, path) for line in read_text(path, limit).splitlines()]
+
+
+def read_yaml(path: Path, limit: int = YAML_BYTES) -> Any:
+    """Read a YAML file without aliases, which could expand; raises what `read_bytes` does."""
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, if it is there
+    text = read_text(path, limit)
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=loader):  # one by one, before anything is built
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH:
+                raise UnreadableError(path, f"nested deeper than {DEPTH} levels")
+            if isinstance(event, yaml.AliasEvent):
+                raise UnreadableError(path, f"an alias, *{event.anchor}")
+            if isinstance(event, yaml.ScalarEvent) and _SLOW_NUMBER.fullmatch(event.value):
+                raise UnreadableError(path, "a number of more than 1,000 digits")
+        value = yaml.load(text, Loader=loader)
+    # A date of month 13 is a ValueError, an unhashable key a TypeError in some versions.
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise UnreadableError(path, " ".join(str(error).split())) from error
+    return _checked(value, path)
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """Parse JSON that was read from `path`, which errors name.
+
+    Raises:
+        UnreadableError: it is not JSON, or holds what this module does not return.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UnreadableError(path, str(error)) from error
+    except RecursionError as error:
+        raise UnreadableError(path, f"nested deeper than {DEPTH} levels") from error
+    return _checked(value, path)
+
+
+def _checked(tree: Any, path: Path) -> Any:
+    """Return a tree that is what this module promises, level by level: it may be deep."""
+    level = [tree]
+    for _ in range(DEPTH + 1):
+        below: list[Any] = []
+        for value in level:
+            if why := _unwanted(value):
+                raise UnreadableError(path, why)
+            below.extend(_children(value))
+        level = below
+        if not level:
+            return tree
+    raise UnreadableError(path, f"nested deeper than {DEPTH} levels")
+
+
+def _children(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        yield from value
+    elif isinstance(value, dict):
+        yield from value.values()
+
+
+def _unwanted(value: Any) -> str | None:
+    """Why a value cannot be used; None if it can."""
+    if value is None or isinstance(value, bool | list):
+        return None
+    if isinstance(value, int):
+        return None if value.bit_length() <= 64 else "a number of more than 64 bits"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"a number that is not finite, {value}"
+    if isinstance(value, str):
+        return None if _is_unicode(value) else "text that is not Unicode"
+    if isinstance(value, dict):
+        good = all(isinstance(key, str) and _is_unicode(key) for key in value)
+        return None if good else "a key that is not text"
+    return f"neither text nor a number: {type(value).__name__}"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
