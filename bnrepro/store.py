@@ -31,13 +31,14 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro import atomic
+from bnrepro import atomic, reading
 from bnrepro.errors import (
     BnreproError,
     CheckpointError,
     ConfigError,
     RunInUseError,
     StorageError,
+    UnreadableError,
 )
 
 CONFIG = "config.yaml"
@@ -57,6 +58,40 @@ OWN_NAMES = (
 
 FINISHED = ("done", "diverged")
 """States of a run that is a result; any other is worth starting again."""
+STATES = ("running", *FINISHED, "failed", "interrupted")
+"""All states that are written."""
+
+Types = Mapping[str, tuple[type, ...]]
+NUMBER, ABSENT = (int, float), type(None)
+
+STATUS_TYPES = {"state": (str,), "step": (int, ABSENT), "error": (str, ABSENT)}
+SUMMARY_TYPES = {
+    "status": (str,),
+    "steps": (int, ABSENT),
+    "diverged_at": (int, ABSENT),
+    **dict.fromkeys(
+        ("test_accuracy", "best_test_accuracy", "validation_accuracy", "train_loss",
+         "population_test_accuracy", "train_accuracy", "train_loss_inference", "wall_seconds"),
+        (*NUMBER, ABSENT),
+    ),
+    "studies": (dict, ABSENT),
+}  # fmt: skip
+MANIFEST_TYPES = {
+    "resumes": (list,), "versions": (dict,), "dataset": (dict,), "code": (str,), "cpu": (str,),
+}  # fmt: skip
+CONFIG_TYPES = {
+    **dict.fromkeys(
+        ("dataset", "model", "norm", "init", "optimizer", "schedule", "train", "probe", "run"),
+        (dict,),
+    ),
+    **dict.fromkeys(
+        ("dataset.name", "model.name", "norm.name", "init.name", "optimizer.name"), (str,)
+    ),
+    **dict.fromkeys(("seed", "train.steps", "train.batch_size", "probe.every"), (int,)),
+    **dict.fromkeys(("optimizer.lr", "model.dropout", "norm.eps"), NUMBER),
+    "tags": (list,),
+}
+"""The types of what is read by name; everything else in these files is only compared or shown."""
 
 HEARTBEAT_SECONDS = 15.0
 SILENT_SECONDS = 20 * HEARTBEAT_SECONDS
@@ -194,22 +229,35 @@ def _lock(folder: Path, owner: Mapping[str, Any]) -> Path:
         mine.unlink(missing_ok=True)
 
 
+def _typed(value: Any, types: Types, path: Path) -> dict[str, Any]:
+    """Return the object that was read from `path`, its values at dotted names of these types."""
+    if not isinstance(value, dict):
+        raise UnreadableError(path, "not an object")
+    for name, wanted in types.items():
+        group, _, key = name.rpartition(".")
+        values = value.get(group, {}) if group else value
+        if key in values and type(values[key]) not in wanted:
+            raise UnreadableError(path, f"{name} is of type {type(values[key]).__name__}")
+    return value
+
+
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as it lies on disk. Every method reads afresh."""
+    """A run as it lies on disk. Every method reads afresh.
+
+    Raises:
+        UnreadableError: a file is not what `RunWriter` could have written.
+    """
 
     folder: Path
 
-    def _load(self, name: str) -> dict[str, Any] | None:
+    def _load(self, name: str, types: Types) -> dict[str, Any] | None:
+        path = self.folder / name
         try:
-            value = json.loads((self.folder / name).read_text(encoding="utf-8"))
+            read = reading.read_yaml if name == CONFIG else reading.read_json
+            return _typed(read(path), types, path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise StorageError(
-                f"not readable: {error} ({self.folder / name}): move the folder away"
-            ) from error
-        return value if isinstance(value, dict) else None
 
     def exists(self) -> bool:
         """Whether the folder holds a run, finished or not."""
@@ -217,33 +265,30 @@ class StoredRun:
 
     def status(self) -> dict[str, Any]:
         """The run's status; its `state` is `stale` where a running run's process is gone."""
-        status = self._load(STATUS) or {"state": "failed", "step": 0}
-        if status.get("state") == "running" and not _alive(status):
+        status = self._load(STATUS, STATUS_TYPES) or {"state": "failed", "step": 0}
+        if status.get("state") not in STATES:
+            raise UnreadableError(self.folder / STATUS, "no state of a run")
+        if status["state"] == "running" and not _alive(status):
             return {**status, "state": "stale"}
         return status
 
     def summary(self) -> dict[str, Any] | None:
         """The run's summary, or None where it did not come to its end."""
-        return self._load(SUMMARY)
+        summary = self._load(SUMMARY, SUMMARY_TYPES)
+        if summary is not None and summary.get("status") not in FINISHED:
+            raise UnreadableError(self.folder / SUMMARY, "no status of a finished run")
+        return summary
 
     def manifest(self) -> dict[str, Any]:
         """What the run ran on."""
-        return self._load(MANIFEST) or {}
+        manifest = self._load(MANIFEST, MANIFEST_TYPES) or {}
+        if not all(isinstance(resumed, dict) for resumed in manifest.get("resumes", ())):
+            raise UnreadableError(self.folder / MANIFEST, "resumes is not a list of objects")
+        return manifest
 
     def config(self) -> dict[str, Any]:
         """The run's configuration as plain containers."""
-        import yaml
-
-        try:
-            text = (self.folder / CONFIG).read_text(encoding="utf-8")
-            value = yaml.safe_load(text)
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise StorageError(
-                f"not readable: {error} ({self.folder / CONFIG}): move the folder away"
-            ) from error
-        return value if isinstance(value, dict) else {}
+        return self._load(CONFIG, CONFIG_TYPES) or {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every whole line of `metrics.jsonl`, in the order of steps."""
