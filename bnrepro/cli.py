@@ -69,6 +69,10 @@ def _complete_dataset(incomplete: str) -> list[str]:
     ]
 
 
+def _complete_published(incomplete: str) -> list[str]:
+    return [name for name in ("cifar10", "mnist") if name.startswith(incomplete)]
+
+
 def _complete_claim(incomplete: str) -> list[str]:
     from bnrepro import claims
 
@@ -124,6 +128,9 @@ StackSize = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[
     str, typer.Argument(help="mnist, cifar10, digits or folder.", autocompletion=_complete_dataset)
+]
+Published = Annotated[
+    str, typer.Argument(help="mnist or cifar10.", autocompletion=_complete_published)
 ]
 Root = Annotated[
     Path,
@@ -475,17 +482,24 @@ def _measured(result: dict[str, Any]) -> list[str]:
 def data_list(root: Root = DATA, as_json: Json = False, debug: Debug = False) -> None:
     """Show which data sets are here."""
     from bnrepro import data
+    from bnrepro.errors import DataError
 
+    if root != DATA and not root.is_dir():  # without data/ there is just nothing here yet
+        raise DataError(f"no such folder ({root}): give one with --root or BNREPRO_DATA")
     entries = [dataclasses.asdict(entry) for entry in data.inventory(root)]
     if as_json:
         typer.echo(json.dumps(entries, indent=2, default=str))
         return
     columns = ("name", "state", "train", "test", "where", "fingerprint")
+    for entry in entries:
+        entry["fingerprint"] = (entry["fingerprint"] or "")[:12]  # --json and verify have all 64
     _table(columns, [[_text(entry[column]) for column in columns] for entry in entries])
 
 
 @data_app.command("fetch")
-def data_fetch(name: Name, root: Root = DATA, mirror: Mirror = None, debug: Debug = False) -> None:
+def data_fetch(
+    name: Published, root: Root = DATA, mirror: Mirror = None, debug: Debug = False
+) -> None:
     """Download a data set and check it."""
     from bnrepro import data
     from bnrepro.display import transfer
@@ -497,7 +511,7 @@ def data_fetch(name: Name, root: Root = DATA, mirror: Mirror = None, debug: Debu
 
 @data_app.command("import")
 def data_import(
-    name: Name,
+    name: Published,
     path: Annotated[Path, typer.Argument(help="A class-folder tree, zips of one, or raw files.")],
     root: Root = DATA,
     debug: Debug = False,

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bnrepro import mirrors
 from bnrepro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -523,8 +524,9 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "dataset.validation", d.validation, held_out or d.validation >= 1, "1 or more"
     yield "dataset.limit", d.limit, d.limit is None or d.limit >= 1, "1 or more, or null for all"
     if isinstance(d, Mnist | Cifar10) and d.mirror is not None:
-        web = d.mirror.startswith(("https://", "http://"))
-        yield "dataset.mirror", d.mirror, web, "an http(s) address"
+        good = mirrors.objection(d.mirror) is None
+        allowed = f"as {mirrors.FORM}, without name or password"
+        yield "dataset.mirror", mirrors.shown(d.mirror), good, allowed
     m = c.model
     yield "model.dropout", m.dropout, 0 <= m.dropout < 1, "in [0, 1)"
     if isinstance(m, Mlp):

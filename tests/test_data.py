@@ -24,6 +24,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bnrepro.cli import main
 from bnrepro.config import Inputs
 from bnrepro.data import (
     Dataset,
@@ -934,6 +935,20 @@ def test_inventory_and_verify(mini_mnist: Mini, tmp_path: Path, no_network: None
     load("mnist", tmp_path)
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte"):
         verify("mnist", tmp_path)
+
+
+def test_the_list_fits_a_terminal_and_knows_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["data", "list"], ["data", "list", "--json"]):  # without data/: nothing yet
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        fingerprint = known.KNOWN["digits"].fingerprint
+        assert (fingerprint if "--json" in words else fingerprint[:12]) in said
+        assert (fingerprint in said) == ("--json" in words)
+    assert main(["data", "list", "--root", "nowhere"]) == 3
+    assert "no such folder (nowhere)" in capsys.readouterr().err
 
 
 def test_inventory_survives_what_is_no_data_set(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from bnrepro import mirrors
+from bnrepro.cli import main
 from bnrepro.data import atomic, download, fetch, known, load
 from bnrepro.errors import ConfigError, DataError
+from bnrepro.launch import quoted
 
 
 class Server(ThreadingHTTPServer):
@@ -243,6 +246,42 @@ def test_a_server_that_falls_silent(
         release.set()
 
 
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_a_server_that_sends_a_byte_at_a_time(
+    server: Server,
+    mnist: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.2)
+    release = threading.Event()
+
+    def drip(self: Handler) -> None:
+        head = b"HTTP/1.0 200 OK\r\n"
+        self.wfile.write(head if part == "head" else head + b"Content-Length: 5000\r\n\r\n")
+        while not release.wait(0.01):
+            self.wfile.write(b"x")
+
+    monkeypatch.setattr(Handler, "do_GET", drip)
+    try:
+        assert_fails(tmp_path, server, "too slow: less than 262,144 bytes in 0 seconds")
+    finally:
+        release.set()
+
+
+def test_the_words_of_a_status_cannot_reach_the_terminal(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = b"\x1b]0;title\x07 \xe2\x80\xae"
+    monkeypatch.setattr(
+        Handler, "do_GET", lambda self: self.wfile.write(b"HTTP/1.0 404 " + reason + b"\r\n\r\n")
+    )
+    with pytest.raises(DataError, match="HTTP Error 404") as failure:
+        fetch("mnist", tmp_path, mirror=server.url)
+    assert str(failure.value).isprintable()
+
+
 def test_a_gz_bomb(
     server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,11 +400,45 @@ def test_published_addresses_are_https() -> None:
     assert known.CIFAR10_URL.startswith("https://")
 
 
-@pytest.mark.parametrize("mirror", ["file:///etc", "ftp://a.example/", "a.example"])
-def test_a_mirror_must_be_a_web_address(tmp_path: Path, mirror: str) -> None:
-    with pytest.raises(ConfigError, match="not a web address"):
+MIRRORS = {
+    "": "not a web address",
+    "file:///etc": "not a web address",
+    "ftp://a.example/": "not a web address",
+    "a.example": "not a web address",
+    "https:///folder": "not a web address",
+    "http://[::1": "not a web address",
+    "https://a.example:99999999/": "not a web address",
+    "https://a.example/\x1b[31m": "not a web address",
+    "https://a.example/?token=s3cret": "not the address of a folder",
+    "https://a.example/a b": "not the address of a folder",
+    "http://user:s3cret@a.example/": "a user's name or password",
+    "http://s3cret@a.example/": "a user's name or password",
+    "http:user:s3cret@a.example/": "a user's name or password",
+    "https://user:s3/cret@a.example/": "not a web address",
+}
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_a_mirror_must_be_a_web_address_that_tells_no_secret(
+    tmp_path: Path, mirror: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=MIRRORS[mirror]) as failure:
         fetch("mnist", tmp_path, mirror=mirror)
-    assert below(tmp_path) == {}
+    assert "cret" not in str(failure.value)
+    assert main(["data", "fetch", "cifar10", "--root", str(tmp_path), "--mirror", mirror]) == 2
+    run = ["train", f"dataset.mirror={quoted(mirror)}", f"run.dir={tmp_path / 'run'}"]
+    assert main(run) == 2
+    said = "".join(capsys.readouterr())
+    assert said.count("https://HOST/FOLDER/") == 2
+    assert "cret" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "mirror", ["https://a.example", "http://127.0.0.1:8000/data/", "HTTPS://é.example"]
+)
+def test_a_good_mirror(mirror: str) -> None:
+    assert mirrors.objection(mirror) is None
 
 
 def test_load_downloads_what_is_missing(

@@ -24,6 +24,7 @@ FLOORS = {
     "errors": -1,  # everyone's
     "atomic": 0,
     "reading": 0,  # small files that may hold anything
+    "mirrors": 0,
     "batchnorm": 0,  # torch alone: `detached` is a layer of its kind
     "figures": 1,  # arrays in, a figure out: knows nothing of a run
     "display": 1,

@@ -8,7 +8,9 @@ on the disk, and trying again simply starts over.
 import hashlib
 import http.client
 import io
+import queue
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from bnrepro import mirrors
 from bnrepro.data import atomic, known, sources
 from bnrepro.data.raw import Progress
 from bnrepro.errors import ConfigError, DataError
@@ -24,6 +27,7 @@ DOWNLOAD_LIMIT = 256 * 2**20  # bytes of one download; the largest has 170 MB
 UNPACKED_LIMIT = 64 * 2**20  # bytes of one file out of it; the largest has 47 MB
 TIMEOUT = 30.0  # seconds without a byte from the server
 CHUNK = 2**18  # bytes between two reports of progress
+PATIENCE = 60.0  # seconds for a chunk, or for all before the first: 4 kB a second at least
 
 
 def mnist(root: Path, mirror: str | None = None, progress: Progress | None = None) -> None:
@@ -37,7 +41,7 @@ def mnist(root: Path, mirror: str | None = None, progress: Progress | None = Non
         if sources.digest(folder / name, hashlib.sha256) == expected:
             continue
         atomic.require_writable(folder)
-        url = _url(mirror or known.MNIST_URL, f"{name}.gz")
+        url = _url(known.MNIST_URL if mirror is None else mirror, f"{name}.gz")
         packed = get(url, "mnist", progress)
         try:
             content = sources.gunzip(packed, UNPACKED_LIMIT)
@@ -58,7 +62,7 @@ def cifar10(root: Path, mirror: str | None = None, progress: Progress | None = N
     if all(sources.digest(folder / name, sources.md5) == expected[name] for name in expected):
         return
     atomic.require_writable(folder)
-    url = _url(mirror or known.CIFAR10_URL, known.CIFAR10_ARCHIVE)
+    url = _url(known.CIFAR10_URL if mirror is None else mirror, known.CIFAR10_ARCHIVE)
     archive = get(url, "cifar10", progress)
     _require_sha256(archive, known.CIFAR10_ARCHIVE_SHA256, "cifar10", url)
     try:
@@ -91,23 +95,28 @@ def known_members(archive: bytes, folder: str, names: tuple[str, ...]) -> dict[s
 
 def get(url: str, name: str, progress: Progress | None = None) -> bytes:
     """What is at a URL, whole; DataError, naming the data set, if it does not come."""
-    request = urllib.request.Request(url, headers={"User-Agent": "bnrepro"})
-    opener = urllib.request.build_opener(NoDowngrade)
+    # Another thread reads, since no timeout of a socket ends on a server that sends a byte a
+    # second. It is a daemon: one that hangs keeps no process from ending.
+    arrived: queue.Queue[tuple[bytes, int | None] | BaseException] = queue.Queue()
+    given_up = threading.Event()
+    threading.Thread(target=_receive, args=(url, arrived, given_up), daemon=True).start()
     content = bytearray()
     try:
-        with opener.open(request, timeout=TIMEOUT) as response:
-            length = response.headers.get("Content-Length")
-            total = int(length) if length else None
-            if (total or 0) > DOWNLOAD_LIMIT:
-                raise ValueError(f"{total:,} bytes are more than this can be")
-            while chunk := response.read(CHUNK):
-                content += chunk
-                if len(content) > DOWNLOAD_LIMIT:
-                    raise ValueError(f"more than {DOWNLOAD_LIMIT:,} bytes")
-                if progress:
-                    progress(url.rpartition("/")[2], len(content), total)
+        while True:
+            found = arrived.get(timeout=PATIENCE)
+            if isinstance(found, BaseException):
+                raise found
+            chunk, total = found
+            if not chunk:
+                break
+            content += chunk
+            if progress:
+                progress(url.rpartition("/")[2], len(content), total)
         if total is not None and len(content) != total:
             raise ValueError(f"cut off after {len(content):,} of {total:,} bytes")
+    except queue.Empty:
+        slow = f"less than {CHUNK:,} bytes in {PATIENCE:.0f} seconds"
+        raise _failed(name, url, f"too slow: {slow}") from None
     except urllib.error.HTTPError as error:  # a status such as 404
         error.close()
         raise _failed(name, url, error) from error
@@ -115,7 +124,39 @@ def get(url: str, name: str, progress: Progress | None = None) -> bytes:
         raise _failed(name, url, error.reason) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _failed(name, url, error) from error
+    finally:
+        given_up.set()
     return bytes(content)
+
+
+def _receive(
+    url: str,
+    arrived: "queue.Queue[tuple[bytes, int | None] | BaseException]",
+    given_up: threading.Event,
+) -> None:
+    """Put each chunk of a URL's content, with the length announced, or what went wrong; b"" ends.
+
+    Stops after the chunk at which nobody waits any more.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "bnrepro"})
+    opener = urllib.request.build_opener(NoDowngrade)
+    received = 0
+    try:
+        with opener.open(request, timeout=TIMEOUT) as response:
+            length = response.headers.get("Content-Length")
+            total = int(length) if length else None
+            if (total or 0) > DOWNLOAD_LIMIT:
+                raise ValueError(f"{total:,} bytes are more than this can be")
+            while not given_up.is_set():
+                chunk = response.read(CHUNK)
+                received += len(chunk)
+                if received > DOWNLOAD_LIMIT:
+                    raise ValueError(f"more than {DOWNLOAD_LIMIT:,} bytes")
+                arrived.put((chunk, total))
+                if not chunk:
+                    return
+    except Exception as error:  # for the thread that waits to tell
+        arrived.put(error)
 
 
 class NoDowngrade(urllib.request.HTTPRedirectHandler):
@@ -134,13 +175,14 @@ class NoDowngrade(urllib.request.HTTPRedirectHandler):
         scheme = urlsplit(newurl).scheme
         if scheme != "https" and not scheme == req.type == "http":
             fp.close()
-            raise urllib.error.URLError(f"redirected from {req.type} to {newurl}, refused")
+            to = mirrors.shown(newurl)
+            raise urllib.error.URLError(f"redirected from {req.type} to {to}, refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _url(base: str, name: str) -> str:
-    if urlsplit(base).scheme not in ("https", "http"):
-        raise ConfigError(f"not a web address ({base}): give the mirror as https://HOST/FOLDER/")
+    if wrong := mirrors.objection(base):
+        raise ConfigError(f"{wrong} ({mirrors.shown(base)}): give the mirror as {mirrors.FORM}")
     return f"{base.rstrip('/')}/{name}"
 
 
@@ -150,8 +192,10 @@ def _require_sha256(content: bytes, expected: str, name: str, url: str) -> None:
 
 
 def _failed(name: str, url: str, reason: object) -> DataError:
+    # A server chooses the words of its status: no control sequence of its may reach a terminal.
+    said = "".join(c if c.isprintable() else "?" for c in " ".join(str(reason).split()))
     return DataError(
-        f"cannot download {name}: {' '.join(str(reason).split())} ({url}): try again or with "
+        f"cannot download {name}: {said} ({url}): try again or with "
         f"another mirror, take over a copy with `bnrepro data import {name} PATH`, or say where "
         f"one is with dataset.root or BNREPRO_DATA"
     )
