@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -106,10 +107,12 @@ class Digits(Dataset):
 class Folder(Dataset):
     """Any train/CLASS/*.png, test/CLASS/*.png tree, or zips of one, below `root`.
 
-    Without `validation`, a tenth of the training images is held out.
+    Without `validation`, a tenth of the training images is held out. `fingerprint` is that of the
+    images, since `root` does not say which they are; without it, whatever lies there is taken.
     """
 
     validation: int | None = None  # type: ignore[assignment]
+    fingerprint: str | None = None
 
 
 @dataclass
@@ -353,10 +356,13 @@ NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "da
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
 
+FINGERPRINT = "dataset.fingerprint"
+
 ADDED: Mapping[str, Any] = {
     "augment.distortion": 0.0,
     "augment.flip": False,
     "augment.shift": 0,
+    FINGERPRINT: None,
     "dataset.inputs": "default",
     "dataset.limit": None,
     "norm.keep_bias": False,
@@ -523,6 +529,9 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     held_out = isinstance(d, Folder) and d.validation is None
     yield "dataset.validation", d.validation, held_out or d.validation >= 1, "1 or more"
     yield "dataset.limit", d.limit, d.limit is None or d.limit >= 1, "1 or more, or null for all"
+    if isinstance(d, Folder) and d.fingerprint is not None:
+        digest = re.fullmatch("[0-9a-f]{64}", d.fingerprint) is not None
+        yield FINGERPRINT, repr(d.fingerprint), digest, "64 hexadecimal digits, or null"
     if isinstance(d, Mnist | Cifar10) and d.mirror is not None:
         good = mirrors.objection(d.mirror) is None
         allowed = f"as {mirrors.FORM}, without name or password"
@@ -640,9 +649,13 @@ def what_is_computed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Settings in which two configurations are not the same run, as `name: theirs -> ours`."""
+    """Settings in which two configurations are not the same run, as `name: theirs -> ours`.
+
+    A configuration without the fingerprint of its data takes whatever data there is: that is no
+    difference. What a run has read stands in its manifest.
+    """
     a, b = what_is_computed(theirs), what_is_computed(ours)
-    names = sorted({*a, *b})
+    names = sorted({*a, *b} - ({FINGERPRINT} if FINGERPRINT not in a.keys() & b.keys() else set()))
     return [f"{n}: {_show(a, n)} -> {_show(b, n)}" for n in names if a.get(n) != b.get(n)]
 
 

@@ -17,7 +17,7 @@ from bnrepro import data, environment, models, optimizers
 from bnrepro.batchnorm import population_statistics
 from bnrepro.data import Dataset, Split
 from bnrepro.display import Display
-from bnrepro.errors import CheckpointError, ConfigError, Interrupted
+from bnrepro.errors import CheckpointError, ConfigError, DataError, Interrupted
 from bnrepro.jacobian import singular_values
 from bnrepro.probes import Probe
 from bnrepro.signals import StopSignals
@@ -93,9 +93,13 @@ def history(facts: dict[str, Any], config: c.Config, writer: RunWriter) -> dict[
 
 
 def load(config: c.Config) -> Dataset:
-    """The data set of a configuration."""
+    """The data set of a configuration.
+
+    Raises:
+        DataError: it is missing or damaged, or not of the fingerprint the configuration says.
+    """
     d = config.dataset
-    return data.load(
+    found = data.load(
         d.name,
         Path(d.root),
         validation=d.validation,
@@ -104,6 +108,13 @@ def load(config: c.Config) -> Dataset:
         inputs=d.inputs.value,
         mirror=d.mirror if isinstance(d, c.Mnist | c.Cifar10) else None,
     )
+    expected = d.fingerprint if isinstance(d, c.Folder) else None
+    if expected not in (None, found.fingerprint):
+        raise DataError(
+            f"other data than asked for: fingerprint expected {expected}, found "
+            f"{found.fingerprint} ({d.root}): bring those images back, or leave out {c.FINGERPRINT}"
+        )
+    return found
 
 
 def fit(config: c.Config, images: int) -> None:

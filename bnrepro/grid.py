@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnrepro import config as c
 from bnrepro.errors import ConfigError
-from bnrepro.launch import compose_here, explaining, hydra_context, searching
+from bnrepro.launch import compose_here, explaining, fingerprint, hydra_context, searching
 from bnrepro.sweepfolder import Member
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class Grid:
             ConfigError: naming the member that cannot work.
         """
         found: dict[str, Member] = {}
+        read = cache(fingerprint)  # once, not for every member
         with hydra_context("sweep"):
             for done, (overrides, base, values) in enumerate(self._combinations):
                 try:
-                    config = _with(base, values)
+                    config = _with(base, values, read)
                 except ConfigError as error:
                     raise ConfigError(f"{' '.join(overrides)}: {error}") from error
                 digest, member = self._member(overrides, config)
@@ -157,6 +159,7 @@ def configurations(
         ConfigError: naming the overrides that cannot work.
     """
     found: list[dict[str, Any]] = []
+    read = cache(fingerprint)
     bases: dict[tuple[str, ...], DictConfig] = {}
     parsed: dict[str, Override] = {}
     with hydra_context("compose"):
@@ -167,7 +170,7 @@ def configurations(
                 if structure not in bases:
                     bases[structure] = compose_here(list(structure))
                 values = [parsed[word] for word in words if not _chooses(parsed[word])]
-                found.append(_with(bases[structure], values))
+                found.append(_with(bases[structure], values, read))
             except ConfigError as error:
                 raise ConfigError(f"{' '.join(words)}: {error}") from error
             told(len(found))
@@ -211,8 +214,22 @@ def _chooses(override: Override) -> bool:
     return name in c.OPTIONS or name == "experiment" or "/" in name
 
 
-def _with(base: DictConfig, values: list[Override]) -> dict[str, Any]:
-    """A checked configuration: a composed one with some values set, as Hydra itself sets them."""
+def same_data(members: Iterable[Member]) -> bool:
+    """Whether the data lie there still that the members were composed for.
+
+    Raises:
+        DataError: they are missing, or cannot be read.
+    """
+    every = [member.config["dataset"] for member in members]
+    meant = {(d["root"], d.get("fingerprint")) for d in every if d["name"] == "folder"}
+    return all(fingerprint(root) == expected for root, expected in meant)
+
+
+def _with(base: DictConfig, values: list[Override], read: Callable[[str], str]) -> dict[str, Any]:
+    """A checked configuration: a composed one with some values set, as Hydra itself sets them.
+
+    Of a data set that its folder does not name, it says the fingerprint that `read` finds there.
+    """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from omegaconf import OmegaConf
 
@@ -220,4 +237,7 @@ def _with(base: DictConfig, values: list[Override]) -> dict[str, Any]:
         changed = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
         OmegaConf.set_struct(changed, True)  # as composed: no setting that is not there
         ConfigLoaderImpl._apply_overrides_to_config(values, changed)
-    return c.to_dict(c.parse(changed))
+    config = c.parse(changed)
+    if isinstance(config.dataset, c.Folder) and config.dataset.fingerprint is None:
+        config.dataset.fingerprint = read(config.dataset.root)
+    return c.to_dict(config)

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnrepro.config import (
+    FINGERPRINT,
     OPTIONS,
     Config,
+    Folder,
     differences,
     first_line,
     flat,
@@ -325,14 +327,40 @@ def take(job: Job, outputs: Path) -> Taken | None:
     values = to_dict(config)
     stored = StoredRun(folder)
     there = stored.config() if stored.exists() else {}
+    different = differences(values, there) if there else []
+    if there and stored.summary() is not None and not config.run.overwrite:
+        different += other_data(config, stored)
     writer = RunWriter.claim(
         folder,
         values,
-        differences(values, there) if there else [],
+        different,
         overwrite=config.run.overwrite,
         allow_drift=config.run.allow_drift,
     )
     return None if writer is None else Taken(job, folder, writer)
+
+
+def fingerprint(root: str) -> str:
+    """The fingerprint of the images in a folder of the user's own: all of them are read.
+
+    Raises:
+        DataError: they are missing, or cannot be read.
+    """
+    from bnrepro.data import copies
+
+    return copies.read("folder", Path(root)).fingerprint
+
+
+def other_data(config: Config, stored: StoredRun) -> list[str]:
+    """What differs between the data a run has read and those it would read now.
+
+    Of the data sets known by name there is only one each.
+    """
+    if not isinstance(config.dataset, Folder):
+        return []
+    ours = config.dataset.fingerprint or fingerprint(config.dataset.root)
+    theirs = (stored.manifest().get("dataset") or {}).get("fingerprint")
+    return differences({FINGERPRINT: ours}, {FINGERPRINT: theirs})
 
 
 def _run_job(job: Job, folder: Path, task: Callable[[], T]) -> T:

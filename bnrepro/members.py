@@ -137,7 +137,7 @@ def supervise(sweep: Path, digest: str, indices: Sequence[int], stop: Callable[[
     code, asked = process.exitcode, stop()
     process.close()
     for member in members:
-        if not asked and not finished(sweep, member.name):
+        if not asked and not finished(sweep, member):
             _note(sweep, member, code)
 
 

@@ -33,7 +33,9 @@ from bnrepro.signals import StopSignals
 from bnrepro.store import StoredRun
 from bnrepro.sweepfolder import Member
 
-NOT_SAID = ("train.log_every", "train.eval_every", "train.checkpoint_every", "probe.")
+NOT_SAID = (
+    "train.log_every", "train.eval_every", "train.checkpoint_every", "probe.", c.FINGERPRINT,
+)  # fmt: skip
 """Settings that a run's folder is not named by, though they make it another run."""
 
 
@@ -169,7 +171,7 @@ def _run(
     ]
     pending = [
         index for index, member in enumerate(made)
-        if member.config["run"]["overwrite"] or not sweepfolder.finished(folder, member.name)
+        if member.config["run"]["overwrite"] or not sweepfolder.finished(folder, member)
     ]  # fmt: skip
     # The longest first: at the end no core waits for a long one that began last.
     pending.sort(key=lambda index: -int(made[index].config["train"]["steps"]))

@@ -20,7 +20,7 @@ from rich.console import Console
 from bnrepro import atomic, engines, members, sweepfolder
 from bnrepro.engines import Engine
 from bnrepro.errors import ConfigError
-from bnrepro.grid import Grid, grid
+from bnrepro.grid import Grid, grid, same_data
 from bnrepro.monitor import Monitor, composing
 from bnrepro.signals import StopSignals
 from bnrepro.store import FINISHED
@@ -61,7 +61,7 @@ def run(
         found = _prepare(asked, folder, console)
         pending = [
             index for index, member in enumerate(found)
-            if asked.overwrites or not sweepfolder.finished(folder, member.name)
+            if asked.overwrites or not sweepfolder.finished(folder, member)
         ]  # fmt: skip
         engine = Engine(asked.launcher, asked.launcher_words, asked.threads)
         stacks = members.stacks(found, pending, stack)
@@ -89,7 +89,9 @@ def _prepare(asked: Grid, folder: Path, console: Console) -> list[Member]:
     command = ["sweep", *asked.words]  # the digest is silent on `run.overwrite` and its like
     same = before.get("digest") == asked.digest and before.get("command") == command
     if same and path.is_file() and before.get("members_digest") == _digest(path):
-        return sweepfolder.read_members(path)
+        found = sweepfolder.read_members(path)
+        if same_data(found):
+            return found
     if folder.is_dir() and any(folder.iterdir()) and not path.parent.is_dir():
         raise ConfigError(f"not empty and not a sweep ({folder}): choose another sweep.dir")
     with composing(len(asked), console) as told:

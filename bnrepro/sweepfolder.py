@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from bnrepro import atomic
+from bnrepro.config import differences
 from bnrepro.errors import Interrupted, StorageError
 from bnrepro.store import FINISHED, SUMMARY, StoredRun
 
@@ -84,9 +85,16 @@ def output(sweep: Path, name: str) -> Path:
     return sweep / OWN / OUTPUT / f"{name}.txt"
 
 
-def finished(sweep: Path, name: str) -> bool:
+def finished(sweep: Path, member: Member) -> bool:
     """Whether a member's run is a result already."""
-    return (sweep / name / SUMMARY).is_file()
+    run = StoredRun(sweep / member.name)
+    return (run.folder / SUMMARY).is_file() and not another(run, member)
+
+
+def another(run: StoredRun, member: Member) -> list[str]:
+    """What makes the run in a member's folder another one: folders are copied and renamed."""
+    config = run.config()
+    return differences(member.config, config) if config else []
 
 
 def what_ended(sweep: Path, name: str) -> str:
@@ -164,14 +172,17 @@ def read(folder: Path) -> Results:
             values = axes.setdefault(axis, [])
             if value not in values:
                 values.append(value)
-    rows = [{"member": m.name, **m.values, **row(StoredRun(folder / m.name))} for m in members]
+    rows = [{"member": m.name, **m.values, **row(folder, m)} for m in members]
     return Results(folder, axes, rows)
 
 
-def row(run: StoredRun) -> dict[str, Any]:
-    """What became of one run."""
+def row(sweep: Path, member: Member) -> dict[str, Any]:
+    """What became of one member."""
+    run = StoredRun(sweep / member.name)
     if not run.exists():
         return dict.fromkeys(COLUMNS) | {"state": "missing"}
+    if another(run, member):
+        return dict.fromkeys(COLUMNS) | {"state": "another run"}
     summary = run.summary()
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
     if summary is None:

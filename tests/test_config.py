@@ -116,8 +116,8 @@ def test_differences_name_what_makes_another_run_and_nothing_else() -> None:
 
 
 def test_settings_that_were_added_leave_older_runs_what_they_were() -> None:
-    decay = "schedule=exponential"  # only a decay has a speed
-    now = c.to_dict(launch.compose([decay]).config)
+    options = ["schedule=exponential", "dataset=folder"]  # which have a speed, a fingerprint
+    now = c.to_dict(launch.compose(options).config)
     assert {name: c.flat(now)[name] for name in c.ADDED} == c.ADDED
     before = {group: dict(v) if isinstance(v, dict) else v for group, v in now.items()}
     for name in c.ADDED:
@@ -125,7 +125,7 @@ def test_settings_that_were_added_leave_older_runs_what_they_were() -> None:
         del (before[group] if group else before)[key]
     assert c.what_is_computed(now) == c.what_is_computed(before)
     assert c.differences(now, before) == c.differences(before, now) == []
-    raw = c.to_dict(launch.compose([decay, "dataset.inputs=raw"]).config)
+    raw = c.to_dict(launch.compose([*options, "dataset.inputs=raw"]).config)
     assert c.differences(raw, before) == ['dataset.inputs: not set -> "raw"']
 
 
