@@ -13,10 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from bnrepro.stats import lower_median
+from bnrepro.store import CHANCE as CHANCE  # where measures look for it
 from bnrepro.store import FINISHED, StoredRun
-
-CHANCE = 0.1
-"""The accuracy of guessing: MNIST, CIFAR-10 and the digits have ten classes."""
 
 TEST, VALIDATION = "test_accuracy", "validation_accuracy"
 """Verdicts read the test set once, at the final step; all that is chosen, or watched over training
@@ -66,13 +64,7 @@ class Evidence:
 
         Where a diverged run has no more values, they are `diverged`.
         """
-        found = [run.curve(name) for run in self.runs[arm]]
-        steps = max((steps for steps, _ in found), key=len)
-        values = np.full((len(found), len(steps)), diverged)
-        for row, (own, curve) in zip(values, found, strict=True):
-            assert np.array_equal(own, steps[: len(own)]), "runs of one arm are recorded alike"
-            row[: len(own)] = curve
-        return steps, values
+        return aligned([run.curve(name) for run in self.runs[arm]], diverged)
 
     def steps_to(self, arm: str, target: float | np.ndarray, name: str = VALIDATION) -> np.ndarray:
         """The first step at or above a target, one for all seeds or (S,): (S,).
@@ -100,6 +92,25 @@ def is_result(run: StoredRun) -> bool:
     """Whether a run came to its end; divergence is one."""
     summary = run.summary()
     return summary is not None and summary.get("status") in FINISHED
+
+
+def aligned(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+    diverged: float = CHANCE,
+    steps: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Curves of runs that are recorded alike as steps (P,) and values (R, P).
+
+    The steps are those of the longest curve unless given. A run that has no more values diverged;
+    from there on it has the value `diverged`.
+    """
+    if steps is None:
+        steps = max((steps for steps, _ in curves), key=len)
+    values = np.full((len(curves), len(steps)), diverged)
+    for row, (own, curve) in zip(values, curves, strict=True):
+        assert np.array_equal(own, steps[: len(own)]), "runs of one arm are recorded alike"
+        row[: len(own)] = curve
+    return steps, values
 
 
 def log_ratio(a: np.ndarray, b: np.ndarray, base: Literal[2, 10] = 2) -> np.ndarray:

@@ -93,6 +93,9 @@ CONFIG_TYPES = {
 }
 """The types of what is read by name; everything else in these files is only compared or shown."""
 
+CHANCE = 0.1
+"""The accuracy of guessing: MNIST, CIFAR-10 and the digits have ten classes."""
+
 HEARTBEAT_SECONDS = 15.0
 SILENT_SECONDS = 20 * HEARTBEAT_SECONDS
 """A run on another machine that has not shown a sign of life for so long is taken for dead."""
@@ -285,6 +288,12 @@ class StoredRun:
         if not all(isinstance(resumed, dict) for resumed in manifest.get("resumes", ())):
             raise UnreadableError(self.folder / MANIFEST, "resumes is not a list of objects")
         return manifest
+
+    def chance(self) -> float:
+        """The accuracy of guessing: one over the number of classes, as the manifest names them."""
+        dataset = self.manifest().get("dataset")
+        classes = dataset.get("classes") if isinstance(dataset, dict) else None
+        return 1 / len(classes) if isinstance(classes, list) and classes else CHANCE
 
     def config(self) -> dict[str, Any]:
         """The run's configuration as plain containers."""

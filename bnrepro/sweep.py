@@ -131,11 +131,13 @@ def cells(table: Results, limit: int) -> tuple[tuple[str, ...], list[list[str]]]
     columns = (*table.axes, "state", "test accuracy", "best", "steps to .97", "seconds")
     rows = []
     for row in table.best_first()[:limit]:
+        chance = " (chance)" if sweepfolder.at_chance(row) else ""
         rows.append(
             [
                 *(str(row[axis]) for axis in table.axes),
                 str(row["state"]),
-                *(_number(row[name], "{:.4f}") for name in ("test_accuracy", "best_test_accuracy")),
+                _number(row["test_accuracy"], "{:.4f}") + chance,
+                _number(row["best_test_accuracy"], "{:.4f}"),
                 _number(row["steps_to_0.97"], "{}"),
                 _number(row["wall_seconds"], "{:.1f}"),
             ]

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import Command
 
-from bnrepro import launch, members, sweepfolder
+from bnrepro import launch, members, sweep, sweepfolder
 from bnrepro.cli import main
 from bnrepro.errors import ConfigError
 from bnrepro.grid import Grid, grid
@@ -336,7 +337,7 @@ def results(folder: Path, axes: dict[str, list[Any]], state: str = "done") -> Re
     found = []
     for number, values in enumerate(itertools.product(*axes.values())):
         row: dict[str, Any] = dict.fromkeys(COLUMNS)
-        row |= {"state": state, "test_accuracy": 0.5 + number / 1000, "steps": 100}
+        row |= {"state": state, "test_accuracy": 0.5 + number / 1000, "steps": 100, "chance": 0.1}
         found.append({"member": str(number), **dict(zip(axes, values, strict=True)), **row})
     return Results(folder, axes, found)
 
@@ -381,7 +382,76 @@ def test_a_heat_map_says_means_and_what_diverged(tmp_path: Path) -> None:
     assert figure is not None
     said = [text.get_text() for text in figure.axes[0].texts]
     assert said.count("0.417") == 4
-    assert said.count("0.250\n2/3 div.") == 2
+    assert said.count("0.150\n2/3 div.") == 2  # (.1 + .1 + .25) / 3: a diverged run guesses
+
+
+def diverged_at_the_largest_rate(row: dict[str, Any]) -> None:
+    if row["optimizer.lr"] == 10.0 and row["seed"] != 1:
+        row |= {"state": "diverged", "test_accuracy": None}
+
+
+@pytest.mark.parametrize("side", [{}, NORM])
+def test_a_curve_counts_a_diverged_run_as_guessing_and_says_how_many_diverged(
+    tmp_path: Path, side: dict[str, list[Any]]
+) -> None:
+    table = results(tmp_path, {**side, **LR, **SEED})
+    for row in table.rows:
+        row["test_accuracy"] = 0.7
+        diverged_at_the_largest_rate(row)
+    figure = report.draw(table)
+    assert figure is not None
+    [axes] = figure.axes
+    for line in axes.lines:
+        np.testing.assert_allclose(line.get_ydata(), [0.7, 0.7, 0.3])  # (.1 + .7 + .1) / 3
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(0.1)
+    assert [text.get_text() for text in axes.texts] == ["2/3\ndiverged"] * len(axes.lines)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert all("2/9 diverged" in text.get_text() for text in legend.get_texts())
+    assert "a diverged run counts as guessing" in axes.get_title()
+
+
+def test_a_curve_over_training_counts_a_diverged_run_as_guessing(tmp_path: Path) -> None:
+    table = results(tmp_path, {**NORM, "seed": [0, 1]})
+    for row in table.rows:
+        lines = [{"step": step, "test_accuracy": 0.5 + step / 100} for step in (0, 10, 20)]
+        if row["norm"] == "none" and row["seed"] == 1:
+            row |= {"state": "diverged", "test_accuracy": None}
+            del lines[1:]
+        folder = tmp_path / row["member"]
+        folder.mkdir()
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / "metrics.jsonl").write_text(text)
+    figure = report.draw(table)
+    assert figure is not None
+    [axes] = figure.axes
+    batch, none = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_allclose(batch, [0.5, 0.6, 0.7])
+    np.testing.assert_allclose(none, [0.5, 0.35, 0.4])
+    legend = axes.get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["norm = batch", "norm = none; 1/2 diverged"]
+    assert [text.get_text() for text in axes.texts] == ["1/2\ndiverged"]
+    (tmp_path / "2" / "metrics.jsonl").write_text('{"step": 0, "test_accuracy": 0.2}\n')
+    table.rows[2] |= {"state": "diverged", "test_accuracy": None}
+    figure = report.draw(table)
+    assert figure is not None
+    none = figure.axes[0].lines[1].get_ydata()  # both diverged: it guesses up to the end
+    np.testing.assert_allclose(none, [0.35, 0.1, 0.1])
+
+
+def test_the_table_marks_members_at_chance(tmp_path: Path) -> None:
+    table = results(tmp_path, {"optimizer.lr": [0.1, 1.0, 10.0]})
+    for row, final in zip(table.rows, (0.9, 0.1135, 0.098), strict=True):
+        row["test_accuracy"] = final
+    text = report.render(table, tmp_path / "out")
+    assert [line.split("|")[3].strip() for line in text.splitlines() if "| done |" in line] == [
+        "0.9000", "0.1135 (chance)", "0.0980 (chance)",
+    ]  # fmt: skip
+    _, lines = sweep.cells(table, 3)
+    assert [line[2] for line in lines] == ["0.9000", "0.1135 (chance)", "0.0980 (chance)"]
 
 
 def test_a_report_is_the_same_every_time(tmp_path: Path) -> None:

@@ -4,22 +4,28 @@ Seeds are repetitions and no axis. Two numeric axes make a heat map, side by sid
 of few values; one numeric axis makes a curve with a band over seeds, one for each value of a second
 axis of few values; one axis of few values that are no numbers makes curves over training; anything
 else is a table.
+
+One rule holds for every mean and band: a diverged run counts as guessing. How many runs diverged,
+and how many are missing, is written at the point and in the legend.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnrepro.evidence import aligned
 from bnrepro.figures import PALETTE, STYLES, heat_map
 from bnrepro.store import FINISHED, StoredRun
-from bnrepro.sweepfolder import RESULTS, Results, write
+from bnrepro.sweepfolder import RESULTS, Results, accuracy, at_chance, write
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SEED = "seed"
@@ -78,11 +84,13 @@ def _at(rows: Iterable[Row], **values: Any) -> list[Row]:
 
 
 def _accuracies(rows: Iterable[Row]) -> list[float]:
-    return [row["test_accuracy"] for row in rows if row["test_accuracy"] is not None]
+    """Final test accuracies of the runs that ended; a diverged run guesses."""
+    found = [accuracy(row) for row in rows]
+    return [value for value in found if value is not None]
 
 
 def _heat_maps(results: Results, x: str, y: str, side: str | None) -> Figure:
-    """Mean accuracy over seeds; a cell in which runs diverged says how many."""
+    """Mean accuracy over seeds; a cell says how many of its runs diverged or are missing."""
     from matplotlib.figure import Figure
 
     xs, ys = sorted(results.axes[x]), sorted(results.axes[y])
@@ -115,12 +123,17 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _said(cell: list[Row], mean: float) -> str:
-    diverged = sum(row["state"] == "diverged" for row in cell)
-    missing = sum(row["state"] not in FINISHED for row in cell)
     parts = [] if math.isnan(mean) else [f"{mean:.3f}"]
-    parts += [f"{diverged}/{len(cell)} div."] if diverged else []
-    parts += [f"{missing}/{len(cell)} missing"] if missing else []
-    return "\n".join(parts)
+    return "\n".join([*parts, *_not_done(cell, "div.")])
+
+
+def _not_done(rows: Sequence[Row], diverged: str = "diverged") -> list[str]:
+    """How many of these runs diverged, and how many are no result."""
+    counts = {
+        diverged: sum(row["state"] == "diverged" for row in rows),
+        "missing": sum(row["state"] not in FINISHED for row in rows),
+    }
+    return [f"{count}/{len(rows)} {what}" for what, count in counts.items() if count]
 
 
 def _heading(results: Results) -> str:
@@ -128,7 +141,45 @@ def _heading(results: Results) -> str:
     steps = sorted({row["steps"] for row in results.rows if row["state"] == "done"})
     length = f"{steps[0]:,} steps" if len(steps) == 1 else ""
     mean = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
-    return ", ".join(part for part in (mean, length, results.complete) if part)
+    diverged = any(row["state"] == "diverged" for row in results.rows)
+    rule = "a diverged run counts as guessing" if diverged else ""
+    return ", ".join(part for part in (mean, length, rule, results.complete) if part)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The runs of one line of a figure: those at one value of the axis `side`."""
+
+    number: int
+    rows: list[Row]
+    label: str
+    color: str
+    style: str
+
+
+def _groups(results: Results, side: str | None) -> list[_Group]:
+    found = []
+    for number, value in enumerate(results.axes[side] if side else [None]):
+        rows = _at(results.rows, **{side: value}) if side else results.rows
+        label = "; ".join([*([f"{side} = {value}"] if side else []), *_not_done(rows)])
+        color, style = PALETTE[number % len(PALETTE)], STYLES[number % len(STYLES)]
+        found.append(_Group(number, rows, label, color, style))
+    return found
+
+
+def _legend(axes: Axes, groups: Sequence[_Group]) -> None:
+    if any(group.label for group in groups):
+        axes.legend(fontsize=8)
+
+
+def _note(axes: Axes, x: float, y: float, rows: Sequence[Row], group: _Group) -> None:
+    """Write at a point of a curve how many of its runs diverged or are missing."""
+    if said := "\n".join(_not_done(rows)).replace(" ", "\n"):
+        # Curves lie on one another where all diverge: their words go above and below by turns.
+        apart, below = divmod(group.number, 2)
+        offset = (5 + 20 * apart) * (-1 if below else 1)
+        axes.annotate(said, (x, y), (0, offset), textcoords="offset points", ha="center",
+                      va="top" if below else "bottom", fontsize=7, color=group.color)  # fmt: skip
 
 
 def _curves(results: Results, x: str, side: str | None) -> Figure:
@@ -137,48 +188,60 @@ def _curves(results: Results, x: str, side: str | None) -> Figure:
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained", dpi=130)
     axes = figure.subplots()
-    xs = sorted(results.axes[x])
-    for number, value in enumerate(results.axes[side] if side else [None]):
-        rows = _at(results.rows, **{side: value}) if side else results.rows
-        found = [_accuracies(_at(rows, **{x: at})) for at in xs]
-        middle = np.array([_mean(values) for values in found])
+    xs, groups = sorted(results.axes[x]), _groups(results, side)
+    for group in groups:
+        cells = [_at(group.rows, **{x: at}) for at in xs]
+        found = [_accuracies(cell) for cell in cells]
+        middle = [_mean(values) for values in found]
         low = np.array([min(values, default=math.nan) for values in found])
         high = np.array([max(values, default=math.nan) for values in found])
-        color, style = PALETTE[number % len(PALETTE)], STYLES[number % len(STYLES)]
-        axes.fill_between(xs, low, high, color=color, alpha=0.2, linewidth=0)
-        label = f"{side} = {value}" if side else None
-        axes.plot(xs, middle, style, color=color, marker="o", markersize=3, label=label)
+        axes.fill_between(xs, low, high, color=group.color, alpha=0.2, linewidth=0)
+        axes.plot(xs, middle, group.style, color=group.color, marker="o", markersize=3,
+                  label=group.label or None)  # fmt: skip
+        for at, mean, cell in zip(xs, middle, cells, strict=True):
+            if not math.isnan(mean):
+                _note(axes, at, mean, cell, group)
     if xs[0] > 0 and xs[-1] / xs[0] >= 20:
         axes.set_xscale("log")
     axes.set(xlabel=x, ylabel="test accuracy at the last step")
-    if side:
-        axes.legend(fontsize=8)
-    axes.set_title(f"{_heading(results)}; gaps: every run diverged or is missing", fontsize=9)
+    axes.margins(y=0.12)  # room for the words at the points
+    _legend(axes, groups)
+    gaps = "; gaps: every run is missing" if results.complete else ""
+    axes.set_title(f"{_heading(results)}{gaps}", fontsize=9)
     return figure
 
 
 def _over_training(results: Results, side: str | None) -> Figure | None:
-    """Test accuracy over training, a band over seeds for each value."""
+    """Test accuracy over training, a band over seeds for each value.
+
+    A run that diverged guesses from there on.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained", dpi=130)
     axes, drawn = figure.subplots(), False
-    for number, value in enumerate(results.axes[side] if side else [None]):
-        rows = _at(results.rows, **{side: value}) if side else results.rows
-        runs = [StoredRun(results.folder / r["member"]) for r in rows if r["state"] == "done"]
-        curves = [run.curve("test_accuracy") for run in runs]
-        curves = [curve for curve in curves if np.array_equal(curve[0], curves[0][0])]
-        if not curves:
+    groups = _groups(results, side)
+    curves = {
+        row["member"]: StoredRun(results.folder / row["member"]).curve("test_accuracy")
+        for row in results.rows if row["state"] in FINISHED
+    }  # fmt: skip
+    longest = max((steps for steps, _ in curves.values()), key=len, default=np.array([]))
+    for group in groups:
+        ended = [row for row in group.rows if row["state"] in FINISHED]
+        if not ended:
             continue
-        steps, values = curves[0][0], np.stack([values for _, values in curves])
-        color, style = PALETTE[number % len(PALETTE)], STYLES[number % len(STYLES)]
-        axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
-        label = f"{side} = {value}" if side else None
-        axes.plot(steps, values.mean(0), style, color=color, linewidth=1.3, label=label)
+        whole = any(row["state"] == "done" for row in ended)
+        own = [curves[row["member"]] for row in ended]
+        steps, values = aligned(own, ended[0]["chance"], None if whole else longest)
+        low, middle, high = values.min(0), values.mean(0), values.max(0)
+        axes.fill_between(steps, low, high, color=group.color, alpha=0.2, linewidth=0)
+        axes.plot(steps, middle, group.style, color=group.color, linewidth=1.3,
+                  label=group.label or None)  # fmt: skip
+        if len(steps):
+            _note(axes, steps[-1], middle[-1], group.rows, group)
         drawn = True
     axes.set(xlabel="step", ylabel="test accuracy")
-    if side:
-        axes.legend(fontsize=8)
+    _legend(axes, groups)
     axes.set_title(_heading(results), fontsize=9)
     return figure if drawn else None
 
@@ -196,7 +259,8 @@ def _table(results: Results) -> list[str]:
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for row in results.best_first()[:MANY]:
         values = [str(row[axis]).replace("|", "\\|") for axis in results.axes]
-        values += [row["state"], _number(row["test_accuracy"]), _number(row["best_test_accuracy"])]
+        final = _number(row["test_accuracy"]) + (" (chance)" if at_chance(row) else "")
+        values += [row["state"], final, _number(row["best_test_accuracy"])]
         values.append(str(row["steps_to_0.97"] or ""))
         lines.append(f"| {' | '.join(values)} |")
     if len(results.rows) > MANY:

@@ -21,7 +21,7 @@ import numpy as np
 
 from bnrepro import atomic, claims, reproduction
 from bnrepro.claim import Check, Claim, Judged, Judgement, Verdict, judge
-from bnrepro.evidence import TEST, Evidence, seeds
+from bnrepro.evidence import CHANCE, TEST, Evidence, seeds
 from bnrepro.exhibits import Exhibit, Figure, Table
 from bnrepro.report.draw import png
 from bnrepro.report.words import effect, interval, said, signed, spread
@@ -243,7 +243,7 @@ def arms(one: Shown) -> Table:
     plan = one.claim.scales[one.evidence.scale]
     for arm, runs in one.evidence.runs.items():
         summaries = [summary for run in runs if (summary := run.summary())]
-        finals = [s[TEST] for s in summaries if s.get(TEST) is not None]
+        finals = [CHANCE if s["status"] == "diverged" else s[TEST] for s in summaries]
         states = [s["status"] for s in summaries]
         rows.append(
             (arm, " ".join(plan.words(arm)), f"{len(summaries)} of {len(runs)}",
