@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import yaml
 
 from bnrepro.claim import Claim
 from bnrepro.evidence import CHANCE, Evidence, seeds
@@ -19,6 +20,7 @@ from bnrepro.grid import configurations
 from bnrepro.store import StoredRun
 
 Config = dict[str, Any]
+DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def write(folder: Path, config: Config, planted: Planted) -> StoredRun:
         np.savez(folder / "probes" / f"{step:09d}.npz", **arrays)  # type: ignore[arg-type]
     if planted.predictions:
         np.savez(folder / "predictions.npz", **planted.predictions)  # type: ignore[arg-type]
-    (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    # Not as JSON, of which YAML reads 1e-05 as text.
+    (folder / "config.yaml").write_text(yaml.dump(config, Dumper=DUMPER))
     (folder / "summary.json").write_text(json.dumps(summary | dict(planted.summary)))
     return StoredRun(folder)
 
