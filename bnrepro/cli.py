@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import traceback
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 OUTPUTS = Path("outputs")
 SHOWN = 20  # rows of a sweep's table on the terminal
 BUG, INTERRUPTED = 70, 130
+BENCHMARKS = ("layer", "step", "loop", "stack", "probes", "checkpoints", "startup", "growth")
+COMPLETING = "_BNREPRO_COMPLETE"  # set by a shell that asks what a word may become
 
 # Typer's own base of usage errors has no public name.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -48,17 +52,30 @@ class Shown(StrEnum):
 
 
 def _complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _completed(ctx.params.get("overrides"), incomplete)
+
+
+def _completed(
+    typed: list[str] | None, incomplete: str, names: Iterable[str] = (), keys: str = ""
+) -> list[str]:
+    """What a word may become: an override whose key begins with `keys`, or one of the `names`."""
     from bnrepro import launch
 
-    # Bash takes "=" for a word of its own: norm=ba arrives as "norm", "=", "ba", and only what
-    # follows the last "=" is to be answered.
-    words = [str(value) for value in ctx.params.get("overrides") or ()]
-    split = incomplete == "=" or words[-1:] == ["="]
-    line = " ".join([*words, incomplete]).replace(" = ", "=").replace(" =", "=")
-    found = launch.complete(line)
+    # Bash takes "=" for a word of its own: norm=ba arrives as "norm", "=", "ba", and norm= as
+    # "norm", "". Only what follows the last "=" is to be answered.
+    words = [str(word) for word in typed or ()]
+    at_equals = incomplete in ("", "=") and bool(words) and words[-1] not in ("=", *names)
+    at_equals = at_equals and "=" not in words[-1] and words[-2:-1] != ["="]
+    split = at_equals or words[-1:] == ["="]
+    line = [*words, "=" if at_equals else incomplete]
+    *words, word = " ".join(line).replace(" = ", "=").replace(" =", "=").split(" ")
+    found = launch.complete(words, word) if word.startswith(keys) else []
+    if keys and "=" not in word and keys.startswith(word):
+        found = [keys]
+    found = [*(name for name in names if name.startswith(word)), *found]
     if len(found) == 1 and found[0].endswith("="):
         # A shell sets a space behind an only answer: where there are options, show them instead.
-        options = launch.complete(line[: line.rfind(" ") + 1] + found[0])
+        options = launch.complete(words, found[0])
         found = options if len(options) > 1 else found
     return [answer.rpartition("=")[2] for answer in found] if split else found
 
@@ -73,10 +90,14 @@ def _complete_published(incomplete: str) -> list[str]:
     return [name for name in ("cifar10", "mnist") if name.startswith(incomplete)]
 
 
-def _complete_claim(incomplete: str) -> list[str]:
+def _complete_claim(ctx: typer.Context, incomplete: str) -> list[str]:
     from bnrepro import claims
 
-    return [name for name in claims.ids() if name.startswith(incomplete)]
+    return _completed(ctx.params.get("names"), incomplete, claims.ids(), "hydra/launcher=")
+
+
+def _complete_benchmark(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _completed(ctx.params.get("what"), incomplete, BENCHMARKS)
 
 
 class Scale(StrEnum):
@@ -175,6 +196,7 @@ def train(
     if cfg is not None:
         typer.echo(launch.show(job, cfg.value), nl=False)
         return
+    launch.refuse_elsewhere("train", overrides or [])
     folder, summary = launch.run(job, _experiment, OUTPUTS)
     if summary is None:
         typer.echo(f"finished already: {folder} (run.overwrite=true does it again)")
@@ -211,8 +233,10 @@ def sweep(
     """
     from rich.console import Console
 
+    from bnrepro import launch
     from bnrepro import sweep as sweeps
 
+    launch.refuse_elsewhere("sweep", overrides or [])
     outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console(), stack)
     table = outcome.results
     _table(*sweeps.cells(table, SHOWN))
@@ -422,8 +446,10 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[layer|step|loop|stack|probes|checkpoints|startup|growth] [KEY=VALUE]...",
-            help="The benchmark, by default each; then Hydra overrides.",
+            metavar="[NAME|KEY=VALUE]",
+            help=f"Benchmarks ({', '.join(BENCHMARKS)}; by default all but growth), "
+            "then Hydra overrides.",
+            autocompletion=_complete_benchmark,
             show_default=False,
         ),
     ] = None,
@@ -568,6 +594,8 @@ def main(arguments: list[str] | None = None) -> int:
         kind = type(error).__name__
         message = f"a bug in bnrepro: {kind}: {said[0] if said else ''}: try --debug and report it"
         code, trace = BUG, error
+    if COMPLETING in os.environ:  # an error would be printed into the prompt
+        return code
     if trace is not None and "--debug" in arguments:
         traceback.print_exception(trace)
     print(f"bnrepro: error: {' '.join(message.split())}", file=sys.stderr)

@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -352,6 +353,12 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 STUDIES = ("identity-transform", "scale-invariance", "inference", "input-shift")
 """What can be measured of the network a run ends with, see `bnrepro.studies`."""
 
+TEXT = ("run.dir", "sweep.dir", "dataset.root", "dataset.mirror", "tags", "studies")
+"""Settings that are text, or lists of it, so that 1e3 is a name there and no number."""
+
+FOLDERS = ("run.dir", "sweep.dir", "dataset.root")
+"""Settings that name a folder; a leading ~ is the user's home."""
+
 NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "dataset.mirror")
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
@@ -402,6 +409,7 @@ def parse(composed: DictConfig) -> Config:
         name = str(values[group].get("name"))
         if name not in options:
             raise ConfigError(unknown(f"{group}.name", name, options))
+    _require_text(values)
     groups = {group: OPTIONS[group][values[group]["name"]]() for group in OPTIONS}
     schema = OmegaConf.structured(Config(**groups))
     try:
@@ -412,6 +420,19 @@ def parse(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def _require_text(values: dict[str, Any]) -> None:
+    """Refuse a number where text is asked for, and put the home folder in for a leading ~."""
+    for name in TEXT:
+        group, _, key = name.rpartition(".")
+        holder = values.get(group) if group else values
+        value = holder.get(key) if isinstance(holder, dict) else None
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, bool | int | float):
+                raise ConfigError(f"bad value {item} ({name}): it must be text, in quotes")
+        if name in FOLDERS and isinstance(holder, dict) and isinstance(value, str):
+            holder[key] = os.path.expanduser(value)
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:

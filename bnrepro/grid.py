@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnrepro import config as c
 from bnrepro.errors import ConfigError
-from bnrepro.launch import compose_here, explaining, fingerprint, hydra_context, searching
+from bnrepro.launch import compose_here, explaining, fingerprint, hydra_context, prepared
 from bnrepro.sweepfolder import Member
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
         ConfigError: one line on what is wrong and what would be right.
     """
     with hydra_context("sweep"):
-        typed = _parsed(searching(words, config_dir))
+        typed = _parsed(prepared(words, config_dir))
         fixed = [override for override in typed if not override.is_sweep_override()]
         fixed_words = [str(override.input_line) for override in fixed]
         composed = compose_here(fixed_words)

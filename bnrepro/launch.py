@@ -8,12 +8,15 @@ What Hydra and OmegaConf have to say about a bad override becomes one line here.
 
 from __future__ import annotations
 
+import filecmp
 import importlib.util
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +25,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bnrepro.config import (
     FINGERPRINT,
     OPTIONS,
+    STUDIES,
+    TEXT,
     Config,
     Folder,
     differences,
@@ -90,19 +95,106 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, name: str 
     Raises:
         ConfigError: one line on what is wrong and what would be right.
     """
-    overrides = searching(overrides, config_dir)
+    overrides = prepared(overrides, config_dir)
     with hydra_context(name):
         composed = compose_here(overrides)
     return Job(composed, parse(composed))
 
 
-def searching(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
-    """The overrides, with a folder of the user's own configurations to be searched as well."""
+def prepared(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
+    """The overrides as Hydra gets them: text stays text, and the user's own folder is searched.
+
+    Raises:
+        ConfigError: the folder is missing, or holds a file that Hydra would never read.
+    """
+    for word in overrides:
+        if word.lstrip("+~").startswith("hydra.searchpath"):
+            raise ConfigError(f"not taken ({word[:80]}): give the folder by --config-dir DIR")
+    words = [_text_quoted(word) for word in overrides]
     if config_dir is None:
-        return list(overrides)
+        return words
     if not config_dir.is_dir():
         raise ConfigError(f"no such folder ({config_dir}): --config-dir takes a folder")
-    return [*overrides, f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"]
+    _refuse_shadowed(config_dir)
+    return [*words, f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"]
+
+
+def _text_quoted(word: str) -> str:
+    """`KEY=VALUE`, the value of a text setting in quotes where Hydra would read it as a number.
+
+    A folder called 2026_11_26 would become 20261126, and 1e3 would become 1000.0.
+    """
+    key, _, value = word.partition("=")
+    if key.lstrip("+") not in TEXT:
+        return word
+    if value.startswith("~"):  # a home folder, which Hydra's grammar has no place for
+        return f"{key}={quoted(value)}"
+    if not re.fullmatch(r"[\w.+,\[\]-]+", value):
+        return word
+    return f"{key}=" + re.sub(r"[\w.+-]+", lambda found: _as_text(found[0]), value)
+
+
+def _as_text(value: str) -> str:
+    """A bare value, in quotes unless Hydra reads it as text or null by itself."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    read = OverridesParser.create().parse_override(f"key={value}").value()
+    return value if read is None or isinstance(read, str) else quoted(value)
+
+
+def _refuse_shadowed(config_dir: Path) -> None:
+    """Hydra reads the first file of a name that it finds, and a packaged one comes first."""
+    for root in (conf_dir(), Path(str(files("hydra.conf")))):
+        for packaged in sorted(root.rglob("*.yaml")):
+            own = config_dir / packaged.relative_to(root)
+            if own.is_file() and not filecmp.cmp(own, packaged, shallow=False):
+                raise ConfigError(
+                    f"the packaged {packaged} would be read in place of your file ({own}): "
+                    "give yours another name"
+                )
+
+
+ELSEWHERE = {
+    "train": {
+        "sweep.dir": "the folder of one run is run.dir=DIR",
+        "hydra/launcher": "one run is made here, 'bnrepro sweep' takes launchers",
+        "hydra.launcher": "one run is made here, 'bnrepro sweep' takes launchers",
+        "hydra.sweeper": "'bnrepro sweep' takes several values",
+    },
+    "sweep": {"run.dir": "the folder of a sweep is sweep.dir=DIR"},
+}
+"""Settings that one command has no use for, and what to do instead."""
+
+
+def refuse_elsewhere(command: str, overrides: Sequence[str]) -> None:
+    """Refuse what another command would heed and this one would drop.
+
+    Raises:
+        ConfigError: naming the setting, and what to give instead.
+    """
+    for word in overrides:
+        key = word.lstrip("+~").partition("=")[0]
+        for name, instead in ELSEWHERE[command].items():
+            if f"{key}.".startswith(f"{name}."):
+                raise ConfigError(f"not a setting of 'bnrepro {command}' ({word[:80]}): {instead}")
+
+
+HYDRAS_OWN = {
+    "run.dir": "run.dir=DIR",
+    "sweep.dir": "sweep.dir=DIR with 'bnrepro sweep'",
+    "sweep.subdir": "sweep.dir=DIR with 'bnrepro sweep', which names the folders below itself",
+    "mode": "'bnrepro sweep' for several values",
+    "job.chdir": "absolute paths: bnrepro stays in the folder where it was started",
+}
+"""Settings of Hydra's below `hydra.` that bnrepro sets itself, and what to give instead."""
+
+
+def _refuse_hydras_own(composed: DictConfig) -> None:
+    """Refuse what Hydra would take and bnrepro would drop."""
+    said, plain = _hydra_settings(composed), _hydra_settings(_compose([]))
+    for name, instead in HYDRAS_OWN.items():
+        if said.get(name) != plain.get(name):
+            raise ConfigError(f"not taken (hydra.{name}={said.get(name)}): use {instead}")
 
 
 def _refuse_several(composed: DictConfig) -> None:
@@ -144,14 +236,21 @@ def _refuse_missing_launcher(overrides: list[str]) -> None:
     """Say what to install where a launcher is ours to configure and somebody else's to bring."""
     for word in overrides:
         name = word.lstrip("+").removeprefix("hydra/launcher=")
-        _, plugin = LAUNCHERS.get(name, ("", ""))
-        if plugin and importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+        if name in LAUNCHERS and not _is_installed(name):
             raise ConfigError(_not_installed(name))
+
+
+def _is_installed(launcher: str) -> bool:
+    _, plugin = LAUNCHERS[launcher]
+    try:
+        return importlib.util.find_spec(f"hydra_plugins.{plugin}") is not None
+    except ModuleNotFoundError:  # without any plugin there is no hydra_plugins either
+        return False
 
 
 def _not_installed(launcher: str) -> str:
     extra, _ = LAUNCHERS[launcher]
-    return f"launcher '{launcher}' is not installed: pip install 'bnrepro[{extra}]'"
+    return f"launcher '{launcher}' is not installed: pip install '.[{extra}]' in bnrepro's folder"
 
 
 def quoted(text: str) -> str:
@@ -165,6 +264,8 @@ def compose_here(overrides: list[str]) -> DictConfig:
     composed = _compose(overrides)
     if any("hydra.searchpath" in word for word in overrides):
         _refuse_hydra_settings(composed, overrides)
+    if any("hydra" in word for word in overrides):
+        _refuse_hydras_own(composed)
     _refuse_several(composed)
     return composed
 
@@ -201,9 +302,12 @@ def _explain(error: Exception) -> str:
         return " ".join(str(root).split()) + ": mend that file"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        if group == "hydra/launcher" and option in LAUNCHERS:
-            return _not_installed(option)
-        return unknown(f"option of {group or 'config'}", option, error.options or [])
+        choices = set(error.options or [])
+        if group == "hydra/launcher":
+            if option in LAUNCHERS:
+                return _not_installed(option)
+            choices |= set(LAUNCHERS)
+        return unknown(f"option of {group or 'config'}", option, choices)
     text = first_line(error)
     if isinstance(error, OverrideParseException) or isinstance(root, GrammarParseError):
         return f"{text}: write KEY=VALUE, and quote what has special characters"
@@ -396,11 +500,44 @@ def _logged(task: Callable[[], T]) -> T:
         raise
 
 
-def complete(line: str) -> list[str]:
-    """What the last word of a line of overrides may become: groups, options, settings, values."""
+def complete(words: Sequence[str], word: str) -> list[str]:
+    """What a word may become after other words: groups, options, settings, values.
+
+    Of values with commas between them, which a sweep takes, it is the last that is completed.
+    """
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
+    words = [other for other in words if "=" in other and "," not in other]
+    key, equals, value = word.partition("=")
+    before, comma, _ = value.rpartition(",")
+    asked = f"{key}=" if comma else word
     with hydra_context("complete") as hydra:
         plugin = DefaultCompletionPlugin(hydra.config_loader)
-        found = plugin._query(config_name="config", line=line)
-    return [word for word in found if not word.startswith("hydra")]
+        found = (
+            [] if asked.startswith("hydra") else plugin._query("config", " ".join([*words, asked]))
+        )
+        known = _known_values(key, words) if equals else []
+        launchers = hydra.config_loader.get_group_options("hydra/launcher")
+    if key == "hydra/launcher":
+        known = sorted({*launchers, *LAUNCHERS})
+    start = f"{key}={before}{comma}"
+    if known or comma:
+        given = before.split(",")
+        rest = known or [answer.partition("=")[2] for answer in found]
+        found = [f"{start}{option}" for option in rest if option not in given]
+    return [answer for answer in found if answer.startswith(word)]
+
+
+def _known_values(key: str, words: Sequence[str]) -> list[str]:
+    """The values of a setting that has but a few."""
+    if key == "studies":
+        return [f"[{study}]" for study in STUDIES]
+    try:
+        value: Any = parse(compose_here(list(words)))
+        for name in key.lstrip("+").split("."):
+            value = getattr(value, name)
+    except (ConfigError, AttributeError):  # what was typed before does not work: nothing to offer
+        return []
+    if isinstance(value, bool):
+        return ["false", "true"]
+    return [option.value for option in type(value)] if isinstance(value, Enum) else []

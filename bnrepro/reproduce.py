@@ -84,6 +84,8 @@ def run(
         raise ConfigError(f"two ways to run (--jobs {jobs}, {engine[0]}): give one of them")
     asked = {name: claims.load(name) for name in ids or claims.ids()}
     where = engines.chosen(engine) if engine else None
+    if jobs is not None and jobs > 1:
+        engines.chosen(["hydra/launcher=joblib"])  # refused now where it is not installed
     out = out.absolute()
     before = _before(out, scale)
     with sweepfolder.written(out, "--out"):

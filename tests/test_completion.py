@@ -9,6 +9,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from bnrepro import cli, launch
+
 BIN = Path(sys.executable).parent
 
 
@@ -39,10 +41,60 @@ def ask(shell: str, words: list[str]) -> list[str]:
         (["data", "verify", "mn"], ["mnist"]),
         (["reproduce", "faster"], ["faster-training"]),
         (["reproduce", "--scale", "sm"], ["smoke"]),
+        (["reproduce", "hydra/launcher=jo"], ["hydra/launcher=joblib"]),
+        (["bench", "layer", "norm=to"], ["norm=torch"]),
     ],
 )
 def test_fish_is_answered(words: list[str], answers: list[str]) -> None:
     assert ask("fish", words) == answers
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        ("norm=batch,n", ["norm=batch,none"]),
+        ("norm=batch,none model.activation=", ["model.activation=sigmoid", "model.activation=relu",
+                                               "model.activation=tanh"]),
+        ("optimizer=sgd tensorboard=", ["tensorboard=false", "tensorboard=true"]),
+        ("device=c", ["device=cpu", "device=cuda"]),
+        ("studies=[sc", ["studies=[scale-invariance]"]),
+        ("hydra/launcher=su", ["hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm"]),
+        ("foo=1 model.activation=", []),
+        ("layer norm=to", ["norm=torch"]),
+    ],
+)  # fmt: skip
+def test_values_are_offered_where_there_are_few(words: str, answers: list[str]) -> None:
+    *before, last = words.split(" ")
+    assert launch.complete(before, last) == answers
+
+
+@pytest.mark.parametrize(
+    ("typed", "last", "answers"),
+    [
+        (["norm"], "", ["batch", "detached", "none", "torch"]),  # as bash gives norm=
+        (["norm", "="], "ba", ["batch"]),
+        (["norm=none"], "norm=ba", ["norm=batch"]),  # as other shells give it
+        (["norm", "=", "none", "hydra/launcher"], "", ["basic", "joblib", "ray", "submitit_local",
+                                                       "submitit_slurm"]),
+    ],
+)  # fmt: skip
+def test_every_way_a_shell_splits_is_understood(
+    typed: list[str], last: str, answers: list[str]
+) -> None:
+    assert cli._completed(typed, last) == answers
+    assert cli._completed(["norm", "=", "none"], "optimizer.weight") == ["optimizer.weight_decay="]
+
+
+def test_an_error_while_completing_is_not_printed_into_the_prompt(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setenv("_BNREPRO_COMPLETE", "complete_fish")
+    assert cli.main([]) == 70
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
@@ -63,6 +115,7 @@ def test_bash_completes_where_it_splits_at_the_equals_sign(tmp_path: Path) -> No
     shell.expect_exact("READY> ")
     for typed, completed in (
         ("bnrepro train norm=ba", "norm=batch "),
+        ("bnrepro train norm=\t", "batch     detached  none      torch"),
         ("bnrepro train norm=none experiment=fi", "experiment=fig1 "),
         ("bnrepro train expe", "experiment="),
         ("bnrepro train dataset=digits optimizer.weight", "optimizer.weight_decay="),

@@ -1,5 +1,6 @@
 """The configuration: its files, its limits, and that no override, however odd, does harm."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from bnrepro import config as c
 from bnrepro import launch
 from bnrepro.cli import main
 from bnrepro.errors import ConfigError
+from bnrepro.grid import grid
 
 DEFAULT = launch.compose([]).config
 
@@ -41,6 +43,10 @@ DEFAULT = launch.compose([]).config
         ("optimizer.lr=0.1,0.2", "one run takes one value"), ("optimizer.lr=[1", "KEY=VALUE"),
         ("run.dir=${foo}", "foo"), ("+norm._target_=os.system", "_target_"),
         ("+tags.0._target_=os.system", ""), ("hydra.foo=1", "hydra.foo"),
+        ("hydra.run.dir=x", "use run.dir=DIR"), ("hydra.run={dir:x}", "use run.dir=DIR"),
+        ("hydra.sweep.dir=x", "use sweep.dir=DIR"), ("hydra.mode=MULTIRUN", "bnrepro sweep"),
+        ("hydra.job.chdir=true", "absolute paths"), ("hydra.searchpath=[/x]", "--config-dir"),
+        ("hydra/launcher=joblb", "did you mean 'joblib'?"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused(override: str, told: str) -> None:
@@ -102,6 +108,82 @@ def test_yaml_read_again_is_the_same_configuration() -> None:
     again = yaml.safe_load(c.to_yaml(config))
     assert again == c.to_dict(config)
     assert c.differences(again, c.to_dict(config)) == []
+
+
+def test_text_stays_as_it_was_typed() -> None:
+    for text in ("2026_11_26", "1e3", "1.50", "true", "0x10", "nan", "null_", "-1", "a.b"):
+        config = launch.compose([f"run.dir={text}", f"dataset.root={text}", f"tags=[{text},x]"])
+        assert (config.config.run.dir, config.config.dataset.root) == (text, text)
+        assert config.config.tags == [text, "x"]
+        assert grid([f"sweep.dir={text}", "seed=0,1"]).sweep_dir == text
+    assert launch.compose(["run.dir=null"]).config.run.dir is None
+    found = grid(["dataset.root=1_0,1.50", "tags=[1],[2,3e1]"])
+    assert found.axes == {"dataset.root": ["'1_0'", "'1.50'"], "tags": ["['1']", "['2','3e1']"]}
+
+
+def test_every_text_setting_is_known_as_such() -> None:
+    text = {"str", "str | None", "list[str]"}
+    groups = [(group, option) for group, table in c.OPTIONS.items() for option in table.values()]
+    groups += [("", c.Config), ("run", c.RunFolder), ("sweep", c.SweepFolder)]
+    found = {
+        f"{group}.{field.name}".lstrip(".")
+        for group, options in groups
+        for field in dataclasses.fields(options)
+        if field.type in text and field.name != "name"
+    }
+    assert found == set(c.TEXT)
+
+
+def test_a_number_in_a_file_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    path = tmp_path / "experiment" / "mine.yaml"
+    for lines, name in (("run: {dir: 2026_11_26}", "run.dir"), ("tags: [a, 1e3]", "tags")):
+        path.write_text(f"# @package _global_\n{lines}\n")
+        with pytest.raises(ConfigError, match=rf"\({name}\): it must be text, in quotes"):
+            launch.compose(["experiment=mine"], tmp_path)
+
+
+def test_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("BNREPRO_DATA", "~/data")
+    for typed in ("run.dir=~/x", "run.dir='~/x'"):
+        config = launch.compose([typed]).config
+        assert (config.run.dir, config.dataset.root) == ("/home/me/x", "/home/me/data")
+
+
+@pytest.mark.parametrize("file", ["optimizer/sgd", "config", "hydra/job_logging/default"])
+def test_a_file_that_a_packaged_one_would_hide_is_refused(tmp_path: Path, file: str) -> None:
+    own = tmp_path / f"{file}.yaml"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text("lr: 5\n")
+    with pytest.raises(ConfigError) as error:
+        launch.compose([], tmp_path)
+    assert str(own) in str(error.value)
+    assert f"the packaged {launch.conf_dir()}" in str(error.value) or "hydra/conf" in str(
+        error.value
+    )
+    own.rename(own.with_name("mine.yaml"))
+    launch.compose([], tmp_path)
+    launch.compose([], launch.conf_dir())  # the same files again hide nothing
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train sweep.dir=x", "run.dir=DIR"), ("train +sweep.dir=x", "run.dir=DIR"),
+        ("train hydra/launcher=joblib", "bnrepro sweep"),
+        ("train hydra.launcher.n_jobs=2 hydra/launcher=joblib", "bnrepro sweep"),
+        ("sweep run.dir=x seed=0,1", "sweep.dir=DIR"),
+    ],
+)  # fmt: skip
+def test_what_another_command_heeds_is_refused(
+    line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_differences_name_what_makes_another_run_and_nothing_else() -> None:

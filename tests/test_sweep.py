@@ -133,13 +133,6 @@ def test_what_cannot_work_is_refused_before_anything_runs(
     assert not list(tmp_path.rglob("metrics.jsonl"))
 
 
-def test_a_launcher_that_is_not_installed_is_told_with_what_to_install() -> None:
-    from hydra.errors import MissingConfigException
-
-    error = MissingConfigException("no such file", "hydra/launcher/joblib", ["basic"])
-    assert "pip install 'bnrepro[joblib]'" in launch._explain(error)
-
-
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     assert main(["sweep", "seed=0,1", f"sweep.dir={tmp_path}"]) == 2
