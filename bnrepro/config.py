@@ -353,7 +353,10 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 STUDIES = ("identity-transform", "scale-invariance", "inference", "input-shift")
 """What can be measured of the network a run ends with, see `bnrepro.studies`."""
 
-TEXT = ("run.dir", "sweep.dir", "dataset.root", "dataset.mirror", "tags", "studies")
+TEXT = (
+    "run.dir", "sweep.dir", "dataset.root", "dataset.mirror", "dataset.fingerprint", "tags",
+    "studies",
+)  # fmt: skip
 """Settings that are text, or lists of it, so that 1e3 is a name there and no number."""
 
 FOLDERS = ("run.dir", "sweep.dir", "dataset.root")
