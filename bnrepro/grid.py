@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
+MOST = 100_000
+"""Members that a sweep may have: composing and reading so many takes an hour."""
+
 NAME_LENGTH = 80  # characters of a member's name that say what differs; a file's name has 255
 
 
@@ -33,16 +38,21 @@ class Grid:
     """What was asked for, before its members are composed.
 
     `digest` tells one request from another: the words and all configurations they build on.
+    `source` tells whether the members are still the same: it is None if only composing can tell.
+    `asked` counts the combinations as they were typed, equal ones as often as they came.
     """
 
     words: tuple[str, ...]
     axes: dict[str, list[str]]
+    asked: int
     digest: str
+    source: str | None
     sweep_dir: str | None
     overwrites: bool
     launcher: str
     launcher_words: tuple[str, ...]
     threads: int
+    _said_by: str
     _combinations: list[tuple[tuple[str, ...], DictConfig, list[Override]]]
 
     def __len__(self) -> int:
@@ -58,10 +68,8 @@ class Grid:
         read = cache(fingerprint)  # once, not for every member
         with hydra_context("sweep"):
             for done, (overrides, base, values) in enumerate(self._combinations):
-                try:
+                with _naming(" ".join(overrides) + self._said_by):
                     config = _with(base, values, read)
-                except ConfigError as error:
-                    raise ConfigError(f"{' '.join(overrides)}: {error}") from error
                 digest, member = self._member(overrides, config)
                 found.setdefault(digest, member)  # the same configuration twice is one run
                 told(done + 1)
@@ -102,50 +110,198 @@ def _short(axes: Iterable[str]) -> dict[str, str]:
 def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
     """Read the overrides of a sweep, and what an experiment says a sweep of it goes over.
 
+    As in Hydra, an override replaces those of the same key before it; what is typed comes after
+    what an experiment says.
+
     Raises:
         ConfigError: one line on what is wrong and what would be right.
     """
     with hydra_context("sweep"):
         typed = _parsed(prepared(words, config_dir))
-        fixed = [override for override in typed if not override.is_sweep_override()]
-        fixed_words = [str(override.input_line) for override in fixed]
-        composed = compose_here(fixed_words)
-        own = composed.hydra.sweeper.get("params") or {}
-        said = _parsed([f"{key}={value}" for key, value in own.items()])
-        swept = {str(o.get_key_element()): o for o in said}
-        swept |= {str(o.get_key_element()): o for o in typed if o.is_sweep_override()}
-        for key in swept:
-            if f"{key}.".startswith(("run.", "sweep.", "hydra")):
-                raise ConfigError(f"a sweep cannot go over '{key}': give one value, quoted")
-        for override in fixed:
-            swept.pop(str(override.get_key_element()), None)
-        with explaining():
-            axes = {key: _values(override) for key, override in swept.items()}
+        own = _own_sweep(typed)
+        with _naming(SAID_BY_AN_EXPERIMENT.strip(" ()")):
+            said = _parsed([f"{key}={value}" for key, value in own.items()])
+        ordered = [*said, *typed]
+        swept = [
+            place
+            for place, override in enumerate(ordered)
+            if (place < len(said) or override.is_sweep_override())
+            and not any(_replaces(later, override) for later in ordered[place + 1 :])
+        ]
+        late = [  # they change what a sweep has set before them: composed after it
+            place
+            for place, override in enumerate(ordered)
+            if place not in swept
+            and not override.is_sweep_override()
+            and any(before < place and _changes(override, ordered[before]) for before in swept)
+        ]
+        fixed = [
+            str(override.input_line)
+            for place, override in enumerate(ordered[len(said) :], len(said))
+            if not override.is_sweep_override() and place not in late
+        ]
+        axes, asked = _axes([ordered[place] for place in swept])
+        applied = sorted([*swept, *late])
         combinations, bases = [], {}
         for chosen in itertools.product(*axes.values()):
-            overrides = tuple(f"{key}={value}" for key, value in zip(axes, chosen, strict=True))
-            pairs = list(zip(overrides, swept.values(), strict=True))
-            structure = tuple(word for word, o in pairs if _chooses(o))
+            overrides = [f"{key}={value}" for key, value in zip(axes, chosen, strict=True)]
+            word = dict(zip(swept, overrides, strict=True))
+            word |= {place: str(ordered[place].input_line) for place in late}
+            structure = tuple(word[place] for place in applied if _chooses(ordered[place]))
             if structure not in bases:
-                bases[structure] = compose_here([*fixed_words, *structure])
-            values = [word for word, o in pairs if not _chooses(o)]
+                with _naming(" ".join(structure) + (SAID_BY_AN_EXPERIMENT if said else "")):
+                    bases[structure] = compose_here([*fixed, *structure])
+            values = [word[place] for place in applied if not _chooses(ordered[place])]
             combinations.append((overrides, structure, values))
+        for base in bases.values():
+            if (base.hydra.sweeper.get("params") or {}) != own:
+                raise ConfigError(
+                    "an experiment with a sweep of its own (hydra.sweeper.params) cannot be one of "
+                    "several: give that experiment alone"
+                )
         parsed = {word: _parsed([word])[0] for word in {w for _, _, v in combinations for w in v}}
-    asked = [sorted(axes.items()), *sorted(_text(base) for base in bases.values())]
+    first = next(iter(bases.values()))
+    request = [sorted(axes.items()), *sorted(_text(base) for base in bases.values())]
+    request += [[str(ordered[place].input_line) for place in late]] if late else []
     return Grid(
         tuple(words),
         {key.lstrip("+"): values for key, values in axes.items()},
-        hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
-        composed.sweep.dir,
-        bool(composed.run.overwrite),
-        str(composed.hydra.runtime.choices["hydra/launcher"]),
-        tuple(word for word in fixed_words if word.lstrip("+~").startswith("hydra")),
-        int(composed.threads),
+        asked,
+        _sha256(request),
+        _source(bases, combinations),
+        first.sweep.dir,
+        bool(first.run.overwrite),
+        str(first.hydra.runtime.choices["hydra/launcher"]),
+        tuple(word for word in fixed if word.lstrip("+~").startswith("hydra")),
+        int(first.threads),
+        SAID_BY_AN_EXPERIMENT if any(place < len(said) for place in swept) else "",
         [
             (tuple(w.lstrip("+") for w in words), bases[structure], [parsed[w] for w in values])
             for words, structure, values in combinations
         ],
     )
+
+
+SAID_BY_AN_EXPERIMENT = " (hydra.sweeper.params of the experiment)"
+
+
+def _own_sweep(typed: Sequence[Override]) -> dict[str, Any]:
+    """What an experiment that is typed says a sweep of it goes over: values as text by key."""
+    composed = compose_here(
+        [
+            str(override.input_line)
+            for override in typed
+            if not override.is_sweep_override()
+            and (_chooses(override) or override.is_hydra_override())
+        ]
+    )
+    own = dict(composed.hydra.sweeper.get("params") or {})
+    for key, value in own.items():
+        if key == "experiment":
+            raise ConfigError("hydra.sweeper.params goes over 'experiment': type it instead")
+        if isinstance(value, Mapping):
+            raise ConfigError(
+                f"hydra.sweeper.params has settings below '{key}': write each in one line, such as "
+                f"{key}.{next(iter(value), 'setting')}: 1,2"
+            )
+    return own
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Say in front of an error what it comes from."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}" if what else str(error)) from error
+
+
+def _key(override: Override) -> tuple[bool, str, str | None]:
+    return _chooses(override), override.key_or_group, override.package
+
+
+def _replaces(later: Override, earlier: Override) -> bool:
+    """Whether nothing is left of an override after another: a dictionary is merged instead."""
+    return _key(later) == _key(earlier) and not _has_dictionary(later)
+
+
+def _changes(later: Override, earlier: Override) -> bool:
+    """Whether two overrides set the same setting, or one sets some of the other's."""
+    if _chooses(later) or _chooses(earlier):
+        return False
+    a, b = f"{later.key_or_group}.", f"{earlier.key_or_group}."
+    return a.startswith(b) or b.startswith(a)
+
+
+def _axes(swept: Sequence[Override]) -> tuple[dict[str, list[str]], int]:
+    """The values of every axis by its key, and how many combinations were typed.
+
+    They are counted before they are listed: a range can be longer than any memory.
+    """
+    for override in swept:
+        key = override.get_key_element().lstrip("+")
+        if f"{key}.".startswith(("run.", "sweep.", "hydra")):
+            raise ConfigError(f"a sweep cannot go over '{key}': give one value, quoted")
+    with explaining():
+        lengths = {str(o.input_line): _length(o) for o in swept}
+    asked = math.prod(lengths.values())
+    if asked > MOST:
+        longest = max(lengths, key=lambda line: lengths[line])
+        count = f"{asked:,.0f}" if math.isfinite(asked) else "endlessly many"
+        raise ConfigError(f"{count} members ({longest[:60]}): a sweep has {MOST:,} at most")
+    for line, length in lengths.items():
+        if length < 1:
+            raise ConfigError(f"nothing matches ({line}): give at least one value")
+    with explaining():
+        listed = {str(o.get_key_element()): _values(o) for o in swept}
+    if len({key.lstrip("+") for key in listed}) < len(swept):
+        raise ConfigError(f"two lists for one key ({', '.join(lengths)}): give one")
+    axes = {key: list(dict.fromkeys(values)) for key, values in listed.items()}
+    return axes, math.prod(len(values) for values in listed.values())
+
+
+def _length(override: Override) -> float:
+    """How many values an axis has, without listing those of a range."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    value = override.value()
+    if isinstance(value, RangeSweep):
+        assert value.start is not None
+        assert value.stop is not None
+        start, stop, step = value.start, value.stop, value.step
+        if not step:
+            raise ConfigError(f"a range needs a step other than 0 ({override.input_line})")
+        if all(isinstance(number, int) for number in (start, stop, step)):
+            return int(max(0, -((start - stop) // step)))
+        length = (float(stop) - float(start)) / float(step)
+        return max(0, math.ceil(length)) if math.isfinite(length) else math.inf
+    if override.is_sweep_override() and override.is_discrete_sweep():
+        return sum(1 for _ in override.sweep_string_iterator())
+    return 1
+
+
+def _source(
+    bases: Mapping[tuple[str, ...], DictConfig],
+    combinations: Sequence[tuple[Sequence[str], tuple[str, ...], Sequence[str]]],
+) -> str | None:
+    """What tells whether members that were composed before are those that would be now.
+
+    None if only composing can tell: what a reference stands for, such as a variable of the
+    environment, may have changed.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if any("${" in word for _, _, values in combinations for word in values):
+        return None
+    try:
+        texts = {
+            structure: _sha256(OmegaConf.to_yaml(_masked(base, "hydra"), resolve=True))
+            for structure, base in bases.items()
+        }
+    except OmegaConfBaseException:
+        return None
+    return _sha256([[*overrides, texts[key], *values] for overrides, key, values in combinations])
 
 
 def configurations(
@@ -181,12 +337,23 @@ def _text(base: DictConfig) -> str:
     """A composed configuration as text, but for where things lie."""
     from omegaconf import OmegaConf
 
-    skipped = ("hydra", "run", "sweep")
-    kept = OmegaConf.masked_copy(base, [str(key) for key in base if key not in skipped])
-    return OmegaConf.to_yaml(kept)
+    return OmegaConf.to_yaml(_masked(base, "hydra", "run", "sweep"))
+
+
+def _masked(base: DictConfig, *without: str) -> DictConfig:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.masked_copy(base, [str(key) for key in base if key not in without])
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _parsed(words: Sequence[str]) -> list[Override]:
+    for word in words:
+        if word.count(",") >= MOST:  # parsing it would take minutes
+            raise ConfigError(f"more than {MOST:,} values ({word[:60]}…): give fewer")
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -204,14 +371,24 @@ def _values(override: Override) -> list[str]:
             raise ConfigError(
                 f"no grid ({override.input_line}): give values, range(…), choice(…) or glob(…)"
             )
-        return list(dict.fromkeys(override.sweep_string_iterator()))
+        return list(override.sweep_string_iterator())
     return [override.get_value_element_as_str()]
 
 
 def _chooses(override: Override) -> bool:
     """Whether it chooses an option of a group, so that other files are composed."""
     name = override.key_or_group
-    return name in c.OPTIONS or name == "experiment" or "/" in name
+    is_group = name in c.OPTIONS or name == "experiment" or "/" in name
+    return is_group and not _has_dictionary(override)
+
+
+def _has_dictionary(override: Override) -> bool:
+    """Whether it gives a group's settings, which are merged into those that are there."""
+    from hydra.core.override_parser.types import ChoiceSweep
+
+    value = override.value()
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    return any(isinstance(item, dict) for item in values)
 
 
 def same_data(members: Iterable[Member]) -> bool:
@@ -234,7 +411,7 @@ def _with(base: DictConfig, values: list[Override], read: Callable[[str], str]) 
     from omegaconf import OmegaConf
 
     with explaining():
-        changed = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
+        changed = _masked(base, "hydra")
         OmegaConf.set_struct(changed, True)  # as composed: no setting that is not there
         ConfigLoaderImpl._apply_overrides_to_config(values, changed)
     config = c.parse(changed)

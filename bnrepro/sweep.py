@@ -59,6 +59,13 @@ def run(
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another sweep.dir")
     with sweepfolder.written(folder, "sweep.dir"):
         found = _prepare(asked, folder, console)
+        if len(found) < asked.asked:
+            console.print(
+                f"{asked.asked} members asked for, {len(found)} different: the others would "
+                "compute the same",
+                soft_wrap=True,
+                highlight=False,
+            )
         pending = [
             index for index, member in enumerate(found)
             if asked.overwrites or not sweepfolder.finished(folder, member)

@@ -56,6 +56,14 @@ def untimed(folder: Path) -> list[dict[str, str]]:
         (["experiment=fig1,digits"], {"experiment": ["fig1", "digits"]}),
         (["seed=1,1,2"], {"seed": ["1", "2"]}),
         (["tags=[a],['b c']"], {"tags": ["[a]", "['b c']"]}),
+        # An override replaces those of its key before it, as in Hydra and in `train`.
+        (["optimizer.lr=0.1", "optimizer.lr=0.2,0.3"], {"optimizer.lr": ["0.2", "0.3"]}),
+        (["optimizer.lr=0.2,0.3", "optimizer.lr=0.1", "seed=0,1"], {"seed": ["0", "1"]}),
+        (["optimizer.lr=0.2,0.3", "++optimizer.lr=0.1", "seed=0,1"], {"seed": ["0", "1"]}),
+        (["seed=1,2", "seed=3,4"], {"seed": ["3", "4"]}),
+        (["norm=none", "norm=batch,none"], {"norm": ["batch", "none"]}),
+        (["norm=batch,none", "norm=none", "seed=0,1"], {"seed": ["0", "1"]}),
+        (["experiment=fig1", "experiment=digits,fig1"], {"experiment": ["digits", "fig1"]}),
     ],
 )
 def test_the_whole_sweep_syntax(words: list[str], axes: dict[str, list[str]]) -> None:
@@ -73,6 +81,37 @@ def test_members_are_composed_as_if_each_was_typed() -> None:
         assert member.config == launch.to_dict(typed)
 
 
+def test_what_is_typed_last_holds_in_every_member() -> None:
+    words = ["optimizer.lr=1,2", "optimizer.momentum=0.5,0.9", "optimizer={lr: 3}", "seed=4"]
+    [one, other] = grid(words).members()
+    assert [m.config["optimizer"]["lr"] for m in (one, other)] == [3, 3]
+    assert [m.config["optimizer"]["momentum"] for m in (one, other)] == [0.5, 0.9]
+    settings = ["norm={eps: 0.5},{eps: 0.25}", "norm.eps=1"]
+    assert [m.config["norm"]["eps"] for m in grid(settings).members()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["seed=range(0,1000000000)"], "1,000,000,000 members"),
+        (["seed=range(0,inf)"], "endlessly many members"),
+        (["seed=range(0,nan)"], "endlessly many members"),
+        (["optimizer.lr=range(0,1,1e-9)"], "1,000,000,000 members"),
+        (["seed=range(0,1000)", "optimizer.lr=range(1,1001)"], "1,000,000 members"),
+        (["seed=choice(" + "7," * 100_000 + "7)"], "more than 100,000 values"),
+    ],
+)
+def test_members_are_counted_before_they_are_listed(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    def listed(override: Any) -> list[str]:
+        raise AssertionError("listed before counted")
+
+    monkeypatch.setattr("bnrepro.grid._values", listed)
+    with pytest.raises(ConfigError, match=told):
+        grid(words)
+
+
 def test_names_say_what_differs_and_are_those_of_other_sweeps_of_the_same_runs() -> None:
     a = names(grid([*TINY, "seed=0,1", "optimizer.lr=0.1,1"]))
     b = names(grid([*TINY, "seed=1,2", "optimizer.lr=0.1,1", "tags=[other]"]))
@@ -84,8 +123,13 @@ def test_names_say_what_differs_and_are_those_of_other_sweeps_of_the_same_runs()
     assert all(len(name) < 100 for name in long)
 
 
-def test_what_says_nothing_of_the_computation_makes_no_member() -> None:
+def test_what_says_nothing_of_the_computation_makes_no_member(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert len(grid(["tags=[a],[b]", "seed=1"]).members()) == 1
+    monkeypatch.setattr("bnrepro.engines.run", lambda *arguments: None)
+    main(["sweep", *TINY, "tags=[a],[b]", "seed=0,0,0", f"sweep.dir={tmp_path}"])
+    assert "6 members asked for, 1 different" in capsys.readouterr().out
 
 
 def test_an_experiment_says_what_a_sweep_of_it_goes_over(tmp_path: Path) -> None:
@@ -99,9 +143,22 @@ def test_an_experiment_says_what_a_sweep_of_it_goes_over(tmp_path: Path) -> None
     asked = grid(["experiment=mine", "seed=7,8"], tmp_path)
     assert asked.axes == {"seed": ["7", "8"], "norm": ["batch", "none"]}
     assert grid(["experiment=mine", "seed=7"], tmp_path).axes == {"norm": ["batch", "none"]}
+    asked = grid(["experiment=mine", "seed=7", "seed=8,9", "norm=none"], tmp_path)
+    assert asked.axes == {"seed": ["8", "9"]}
+    with pytest.raises(ConfigError, match="give that experiment alone"):
+        grid(["experiment=mine,fig1"], tmp_path)
     path.write_text(path.read_text().replace("seed:", "hydra.verbose:"))
     with pytest.raises(ConfigError, match=r"cannot go over 'hydra\.verbose'"):
         grid(["experiment=mine"], tmp_path)
+    for params, told in {
+        "experiment: fig1,digits": "goes over 'experiment'",
+        "optimizer: {lr: '1,2'}": r"settings below 'optimizer'.*optimizer\.lr: 1,2",
+        "+optimizer.lr: 1,2": r"optimizer\.lr=1 \(hydra\.sweeper\.params of the experiment\)",
+        "seed: '[1'": r"^hydra\.sweeper\.params of the experiment: ",
+    }.items():
+        path.write_text(f"# @package _global_\nhydra:\n  sweeper:\n    params:\n      {params}\n")
+        with pytest.raises(ConfigError, match=told):
+            grid(["experiment=mine"], tmp_path).members()
 
 
 @pytest.mark.parametrize(
@@ -116,6 +173,10 @@ def test_an_experiment_says_what_a_sweep_of_it_goes_over(tmp_path: Path) -> None
         (["norm=batch,none", "norm.eps=1e-3,1"], "no setting 'norm.eps'"),
         (["seed=0,1", "hydra/launcher=nope"], "unknown option of hydra/launcher 'nope'"),
         (["seed=0,1", "threads=64", "hydra/launcher=joblib"], "threads"),
+        (["norm=glob(zzz*)"], "nothing matches (norm=glob(zzz*))"),
+        (["seed=range(3,0)"], "nothing matches (seed=range(3,0))"),
+        (["seed=range(0,3,0)"], "a range needs a step"),
+        (["norm={eps: 1},{eps: 2}", "norm=batch,torch"], "two lists for one key"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_runs(
