@@ -60,7 +60,7 @@ def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any
             facts["compiled"] = True
         facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
         writer.manifest(history(facts, config, writer) if writer.resuming else facts)
-        model = models.build(config, dataset.image_shape, len(dataset.classes)).to(device)
+        model = network(config, dataset)
         training = Training(config, writer, display, dataset, model, stop)
         try:
             return training.train()
@@ -90,6 +90,17 @@ def history(facts: dict[str, Any], config: c.Config, writer: RunWriter) -> dict[
     drift += c.differences({"stacked": facts.get("stacked")}, {"stacked": began.get("stacked")})
     again = {name: facts[name] for name in ("began", "argv", "git", "code")} | {"drift": drift}
     return {**began, "resumes": [*began.get("resumes", []), again]}
+
+
+def network(config: c.Config, dataset: Dataset) -> nn.Module:
+    """The network of a run; torch's generator is left as dropout's first mask finds it.
+
+    Building a layer draws weights of torch's own, which ours replace: only where every run builds
+    its network here do the masks of one seed agree, whether it trains alone or in a stack.
+    """
+    torch.manual_seed(config.seed)
+    model = models.build(config, dataset.image_shape, len(dataset.classes))
+    return model.to(dataset.train.labels.device)
 
 
 def load(config: c.Config) -> Dataset:

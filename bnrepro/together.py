@@ -12,11 +12,11 @@ from rich.console import Console
 from torch import nn
 
 from bnrepro import config as c
-from bnrepro import environment, models, optimizers
+from bnrepro import environment, optimizers
 from bnrepro.data import Dataset
 from bnrepro.display import Display
 from bnrepro.errors import ConfigError, Interrupted
-from bnrepro.experiment import Training, fit, history, load, title
+from bnrepro.experiment import Training, fit, history, load, network, title
 from bnrepro.signals import StopSignals
 from bnrepro.stack import Stack
 from bnrepro.store import RunWriter, StoredRun
@@ -177,9 +177,9 @@ class _Going:
         try:
             fit(config, len(dataset.train.labels))
             writer.manifest(history(facts, config, writer) if writer.resuming else facts)
-            model = models.build(config, dataset.image_shape, len(dataset.classes))
-            model.to(dataset.train.labels.device)
-            generator = torch.Generator().manual_seed(config.seed)
+            model = network(config, dataset)
+            generator = torch.Generator()
+            generator.set_state(torch.get_rng_state())
             training = Training(config, writer, display, dataset, model, stop, generator)
             self._training = training
             assert isinstance(training.optimizer, optimizers.Sgd)

@@ -15,7 +15,7 @@ import torch
 from alike import assert_same_run, state
 
 from bnrepro import config as c
-from bnrepro import data, launch, members, models, optimizers
+from bnrepro import data, experiment, launch, members, optimizers
 from bnrepro.cli import main
 from bnrepro.data import Dataset
 from bnrepro.stack import Stack
@@ -60,8 +60,8 @@ def test_a_stack_computes_what_each_network_would_alone(digits: Dataset, words: 
         ).config
         for seed, (lr, momentum, decay) in enumerate(differ)
     ]  # fmt: skip
-    together, apart = ([fresh(config, digits) for config in configs] for _ in range(2))
-    generators = [torch.Generator().manual_seed(config.seed) for config in configs]
+    built = [fresh(config, digits) for config in configs]
+    together, generators = [(model, own) for model, own, _ in built], [g for *_, g in built]
     stack = Stack(*zip(*together, strict=True), generators)
     draw = torch.Generator().manual_seed(1)
     rows = torch.randint(len(digits.train.labels), (20, 3, 60), generator=draw)
@@ -71,8 +71,8 @@ def test_a_stack_computes_what_each_network_would_alone(digits: Dataset, words: 
         for step in rows
     ]
     stack.show_gradients()
-    for index, (config, (model, optimizer)) in enumerate(zip(configs, apart, strict=True)):
-        torch.manual_seed(config.seed)
+    for index, config in enumerate(configs):
+        model, optimizer, _ = fresh(config, digits)
         model.train()
         for step, told in zip(rows[:, index], found, strict=True):
             optimizer.zero_grad()
@@ -92,11 +92,16 @@ def test_a_stack_computes_what_each_network_would_alone(digits: Dataset, words: 
                 torch.testing.assert_close(value, theirs_[name], rtol=1e-4, atol=1e-5)
 
 
-def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, optimizers.Sgd]:
-    model = models.build(config, digits.image_shape, 10)
+def fresh(
+    config: c.Config, digits: Dataset
+) -> tuple[torch.nn.Module, optimizers.Sgd, torch.Generator]:
+    """A network as `train` builds it, and a generator as that leaves torch's."""
+    model = experiment.network(config, digits)
     optimizer = optimizers.build(config.optimizer, model.parameters())
     assert isinstance(optimizer, optimizers.Sgd)
-    return model, optimizer
+    generator = torch.Generator()
+    generator.set_state(torch.get_rng_state())
+    return model, optimizer, generator
 
 
 def enumerated(optimizer: optimizers.Sgd) -> dict[int, torch.Tensor]:
@@ -113,7 +118,7 @@ def test_a_stacked_sweep_is_the_same_sweep(
 ) -> None:
     words = ["seed=0,1", "norm=batch,none,torch", "optimizer.lr=0.1,1e9",
              "studies=[input-shift]"]  # fmt: skip
-    words += ["model.activation=relu", "init=he", "init.scale=1"]
+    words += ["model.activation=relu", "init=he", "init.scale=1", "model.dropout=0.2"]
     apart = sweep(tmp_path / "apart", *words, stack=1)
     together = sweep(tmp_path / "together", *words)
     assert "8 members in 2 stacks, 4 one by one" in capsys.readouterr().out
