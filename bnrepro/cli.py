@@ -362,9 +362,10 @@ def runs(
 def _row(run: StoredRun, folder: Path) -> dict[str, Any]:
     """What there is to say about a run in one line; its name is relative to `folder`."""
     status, summary, config = run.status(), run.summary() or {}, run.config()
+    drift = run.drift()
     return {
         "run": str(run.folder.relative_to(folder)),
-        "state": status["state"],
+        "state": "drifted" if summary and drift else status["state"],
         "step": status.get("step"),
         "steps": config.get("train", {}).get("steps"),
         "test_accuracy": summary.get("test_accuracy"),
@@ -375,6 +376,7 @@ def _row(run: StoredRun, folder: Path) -> dict[str, Any]:
         "init_scale": config.get("init", {}).get("scale"),
         "seed": config.get("seed"),
         "tags": config.get("tags", []),
+        "drift": drift,
         "error": status.get("error"),
     }
 

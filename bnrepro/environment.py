@@ -40,6 +40,14 @@ RUN_MAKING = (
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard", "typer")
 
 
+ARITHMETIC = (
+    "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE",
+    "OPENBLAS_CORETYPE", "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
+"""Environment variables by which libraries choose how to compute: other values, other bits."""
+
+
 def choose(device: c.Device) -> torch.device:
     """The device a configuration means.
 
@@ -54,7 +62,7 @@ def choose(device: c.Device) -> torch.device:
 
 def make_deterministic(seed: int, threads: int) -> None:
     """Make torch compute the same bits again: one seed, a fixed number of threads, no choices."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.set_num_threads(threads)
     # What `use_deterministic_algorithms(True)` does, without importing torch's compiler (seconds).
     torch.set_deterministic_debug_mode("error")
@@ -118,6 +126,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
+        "environment": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
     }

@@ -89,9 +89,9 @@ class Evidence:
 
 
 def is_result(run: StoredRun) -> bool:
-    """Whether a run came to its end; divergence is one."""
+    """Whether a run came to its end, divergence being one, and is of a single configuration."""
     summary = run.summary()
-    return summary is not None and summary.get("status") in FINISHED
+    return summary is not None and summary.get("status") in FINISHED and not run.drift()
 
 
 def aligned(

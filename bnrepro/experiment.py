@@ -29,12 +29,19 @@ from bnrepro.train import DivergedError, Position, Step, probabilities, score, s
 CHECKPOINT_FORMAT = 1
 
 
-SAME_FACTS = ("versions", "cpu_capability", "device", "gpu", "threads", "dataset", "compiled")
+SAME_FACTS = (
+    "versions", "cpu", "cpu_capability", "device", "gpu", "threads", "environment", "compiled",
+    "dataset.name", "dataset.fingerprint",
+)  # fmt: skip
 """What has to be as it was for a run to go on to the same bits."""
 
 
-def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any]:
+def run(
+    config: c.Config, writer: RunWriter, stop: StopSignals, *, restart: bool = False
+) -> dict[str, Any]:
     """Train as the configuration says, into the folder `writer` has taken, from where it stood.
+
+    With `restart`, an unfinished run that would not go on to the same bits here begins anew.
 
     Returns:
         The run's summary, as it stands in `summary.json`.
@@ -59,7 +66,9 @@ def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any
         if config.train.compile:
             facts["compiled"] = True
         facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
-        writer.manifest(history(facts, config, writer) if writer.resuming else facts)
+        if writer.resuming:
+            facts = history(facts, config, writer, display, restart=restart)
+        writer.manifest(facts)
         model = network(config, dataset)
         training = Training(config, writer, display, dataset, model, stop)
         try:
@@ -68,28 +77,62 @@ def run(config: c.Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any
             training.close()
 
 
-def history(facts: dict[str, Any], config: c.Config, writer: RunWriter) -> dict[str, Any]:
-    """The manifest of a run that is gone on with: as it was, and this time under `resumes`.
+def history(
+    facts: dict[str, Any],
+    config: c.Config,
+    writer: RunWriter,
+    display: Display,
+    *,
+    restart: bool = False,
+) -> dict[str, Any]:
+    """The manifest of an unfinished run: as it began, and this time under `resumes`.
+
+    If something differs that the bits depend on, the run goes on with `run.allow_drift`; otherwise
+    `restart` makes it begin anew, with a manifest of its own.
 
     Raises:
-        ConfigError: something differs that the bits depend on, and `run.allow_drift` is not set.
+        ConfigError: the run can neither go on nor begin anew, or has made all steps asked for.
     """
     stored = StoredRun(writer.folder)
     began = stored.manifest() or facts
-    drift = c.differences(
-        {name: facts.get(name) for name in SAME_FACTS},
-        {name: began.get(name) for name in SAME_FACTS},
-    )
+    _more_steps(config, stored)
+    drift = c.differences(_same(facts), _same(began))
     if drift and not config.run.allow_drift:
+        said = f"not what the run began with ({writer.folder}; {'; '.join(drift)})"
+        if restart:
+            display.say(f"begins anew: {said}")
+            writer.rewind(0, 0, 0.0)
+            return facts
         raise ConfigError(
-            f"not what the run began with ({writer.folder}; {'; '.join(drift)}): "
-            "run.allow_drift=true goes on all the same, run.overwrite=true begins anew"
+            f"{said}: run.overwrite=true begins anew, run.allow_drift=true goes on all the same"
         )
     drift += c.differences(c.to_dict(config), stored.config())
     # Together with others or alone: other roundings, and no other run.
     drift += c.differences({"stacked": facts.get("stacked")}, {"stacked": began.get("stacked")})
     again = {name: facts[name] for name in ("began", "argv", "git", "code")} | {"drift": drift}
     return {**began, "resumes": [*began.get("resumes", []), again]}
+
+
+def _same(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts by dotted names that have to be the same."""
+    names = [name for name in SAME_FACTS if name != "cpu" or facts.get("gpu") is None]
+    prefixes = tuple(f"{name}." for name in names)
+    found = c.flat(facts).items()
+    return {name: value for name, value in found if f"{name}.".startswith(prefixes)}
+
+
+def _more_steps(config: c.Config, stored: StoredRun) -> None:
+    """Refuse to go on with a run for no more steps than it has made of those it began with.
+
+    Raises:
+        ConfigError: naming the setting and how many steps there are.
+    """
+    asked, reached = config.train.steps, max(stored.checkpoint_steps(), default=0)
+    if asked != stored.config().get("train", {}).get("steps", asked) and asked <= reached:
+        raise ConfigError(
+            f"bad value {asked} (train.steps): the run has made {reached} steps "
+            f"({stored.folder}): ask for more, or run.overwrite=true begins anew"
+        )
 
 
 def network(config: c.Config, dataset: Dataset) -> nn.Module:

@@ -433,6 +433,10 @@ def take(job: Job, outputs: Path) -> Taken | None:
     there = stored.config() if stored.exists() else {}
     different = differences(values, there) if there else []
     if there and stored.summary() is not None and not config.run.overwrite:
+        drift = stored.drift()
+        # The configuration that a drifted run ended with had a part in it, as all that drifted.
+        part = config.run.allow_drift and set(different) <= set(drift)
+        different = [] if part else [*different, *(f"drifted, {line}" for line in drift)]
         different += other_data(config, stored)
     writer = RunWriter.claim(
         folder,

@@ -293,7 +293,7 @@ def _train(sweep: Path, job: Job, stop: StopSignals) -> None:
 
     while True:
         try:
-            launch.run(job, experiment.run, sweep, stop)
+            launch.run(job, partial(experiment.run, restart=True), sweep, stop)
         except RunInUseError:
             time.sleep(WAIT)
         else:

@@ -168,7 +168,7 @@ def _run(
 ) -> None:
     """Run those that are missing, and those that are not what would be made now."""
     made = [
-        member if any_code or made_alike(StoredRun(folder / member.name), code) else _anew(member)
+        _anew(member) if _to_be_made(StoredRun(folder / member.name), code, any_code) else member
         for member in members
     ]
     pending = [
@@ -187,6 +187,11 @@ def _run(
         console.print(processes.said(stacks), highlight=False)
     with StopSignals() as stop, Monitor("reproduce", folder, made, pending, console):
         engines.run(engine or _engine(jobs, len(stacks)), folder, digest, stacks, stop)
+
+
+def _to_be_made(run: StoredRun, code: str, any_code: bool) -> bool:
+    """Whether what a folder holds is no run that a claim can take."""
+    return bool(run.drift()) or not (any_code or made_alike(run, code))
 
 
 def made_alike(run: StoredRun, code: str) -> bool:

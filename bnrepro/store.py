@@ -289,6 +289,16 @@ class StoredRun:
             raise UnreadableError(self.folder / MANIFEST, "resumes is not a list of objects")
         return manifest
 
+    def drift(self) -> list[str]:
+        """What differed from when the run began, of those it was resumed with; empty as a rule.
+
+        A run that drifted is of no single configuration. To have been trained in a stack and alone
+        is no drift: that differs in rounding only.
+        """
+        resumes = self.manifest().get("resumes", ())
+        found = [str(line) for resumed in resumes for line in resumed.get("drift") or ()]
+        return [line for line in dict.fromkeys(found) if not line.startswith("stacked: ")]
+
     def chance(self) -> float:
         """The accuracy of guessing: one over the number of classes, as the manifest names them."""
         dataset = self.manifest().get("dataset")

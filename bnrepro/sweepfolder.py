@@ -93,7 +93,7 @@ def output(sweep: Path, name: str) -> Path:
 def finished(sweep: Path, member: Member) -> bool:
     """Whether a member's run is a result already."""
     run = StoredRun(sweep / member.name)
-    return (run.folder / SUMMARY).is_file() and not another(run, member)
+    return (run.folder / SUMMARY).is_file() and not another(run, member) and not run.drift()
 
 
 def another(run: StoredRun, member: Member) -> list[str]:
@@ -106,6 +106,8 @@ def what_ended(sweep: Path, name: str) -> str:
     """Why a member is no result: its state, and what was said last."""
     run = StoredRun(sweep / name)
     status = run.status() if run.exists() else {"state": "missing"}
+    if drift := run.drift():
+        return f"drifted: {'; '.join(drift)}: run.overwrite=true begins anew"
     path = output(sweep, name)
     lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
     last = lines[-1] if lines else "it never began"
@@ -209,6 +211,8 @@ def _row(run: StoredRun, member: Member) -> dict[str, Any]:
         return dict.fromkeys(COLUMNS) | {"state": "missing"}
     if another(run, member):
         return dict.fromkeys(COLUMNS) | {"state": "another run"}
+    if run.drift():
+        return dict.fromkeys(COLUMNS) | {"state": "drifted"}
     summary = run.summary()
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
     if summary is None:

@@ -176,7 +176,9 @@ class _Going:
         config, writer = self.run.config, self.run.writer
         try:
             fit(config, len(dataset.train.labels))
-            writer.manifest(history(facts, config, writer) if writer.resuming else facts)
+            if writer.resuming:  # a member of many begins anew by itself where it has to
+                facts = history(facts, config, writer, display, restart=True)
+            writer.manifest(facts)
             model = network(config, dataset)
             generator = torch.Generator()
             generator.set_state(torch.get_rng_state())

@@ -1,14 +1,18 @@
 """What a run is: its configuration and the data it read, wherever either lies."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from bnrepro import experiment, launch
+from bnrepro import environment, experiment, launch
 from bnrepro.cli import main
 from bnrepro.errors import DataError
+from bnrepro.evidence import is_result
 from bnrepro.grid import grid
 from bnrepro.store import StoredRun
 from bnrepro.sweepfolder import finished, read
@@ -103,3 +107,125 @@ def test_a_member_takes_no_other_data_than_the_sweep_found(tmp_path: Path) -> No
     images(root, 2)
     with pytest.raises(DataError, match="other data than asked for"):
         experiment.load(config)
+
+
+DIGITS = (*TINY, "dataset=digits", "norm=none", "train.checkpoint_every=2")
+
+
+def unfinished(folder: Path, **began: object) -> StoredRun:
+    """Make a run one that stopped after its first checkpoint, and that began on other facts."""
+    run = StoredRun(folder)
+    (folder / "summary.json").unlink()
+    for path in (folder / "checkpoints").glob("*4.*"):
+        path.unlink()
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **began}))
+    return run
+
+
+def test_an_unfinished_run_goes_on_where_the_arithmetic_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", *DIGITS, f"run.dir={tmp_path}"]
+    assert main(line) == 0
+    run = unfinished(tmp_path)
+    here = run.manifest()["cpu"]
+    for name in environment.ARITHMETIC:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            assert main(line) == 2
+            assert f'environment.{name}: not set -> "1"' in capsys.readouterr().err
+    unfinished_again = {**run.manifest(), "cpu": "another processor"}
+    (tmp_path / "manifest.json").write_text(json.dumps(unfinished_again))
+    assert main(line) == 2
+    said = capsys.readouterr().err
+    assert f'cpu: "another processor" -> "{here}"' in said
+    assert "run.overwrite=true begins anew" in said
+    assert run.checkpoint_steps() == [2]
+    assert main([*line, "run.overwrite=true"]) == 0
+    assert run.manifest()["cpu"] == here
+    assert run.drift() == []
+
+
+def test_facts_name_the_settings_of_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    facts = environment.facts(torch.device("cpu"))
+    assert facts["environment"]["MKL_CBWR"] == "COMPATIBLE"
+    assert facts["cpu"]
+
+
+@pytest.mark.parametrize("stack", [1, 9])
+def test_a_sweep_begins_a_member_anew_that_cannot_go_on_to_the_same_bits(
+    tmp_path: Path, stack: int
+) -> None:
+    line = ["sweep", *DIGITS, "seed=0,1", f"sweep.dir={tmp_path}", "--stack", str(stack)]
+    assert main(line) == 0
+    runs = [StoredRun(tmp_path / row["member"]) for row in read(tmp_path).rows]
+    before = [untimed(run) for run in runs]
+    moved = unfinished(runs[0].folder, cpu="another processor", began="long ago")
+    unfinished(runs[1].folder, began="long ago")
+    assert main(line) == 0
+    assert moved.manifest()["began"] != "long ago"
+    assert "resumes" not in moved.manifest()
+    assert runs[1].manifest()["began"] == "long ago"
+    assert len(runs[1].manifest()["resumes"]) == 1
+    assert [untimed(run) for run in runs] == before
+
+
+def untimed(run: StoredRun) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
+
+
+def test_a_run_that_drifted_is_of_no_single_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["sweep", *DIGITS, "seed=0,1", f"sweep.dir={tmp_path}"]
+    assert main(line) == 0
+    [member, _] = grid(line[1:]).members()
+    run = StoredRun(tmp_path / member.name)
+    typed = ["train", *DIGITS, f"run.dir='{run.folder}'"]
+    unfinished(run.folder)
+    ended = [*typed, "optimizer.lr=0.5", "run.allow_drift=true"]
+    assert main(ended) == 0
+    drift = "optimizer.lr: 0.07 -> 0.5"
+    assert run.drift() == [drift]
+    assert not is_result(run)
+    capsys.readouterr()
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    states = {row["run"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+    assert sorted(states.values()) == ["done", "drifted"]
+    assert states[member.name] == "drifted"
+    for again in (typed, [*typed, "optimizer.lr=0.5"]):
+        assert main(again) == 2
+        assert f"drifted, {drift}" in capsys.readouterr().err
+    assert main([*ended, "seed=5"]) == 2
+    assert main(ended) == 0
+    assert main(line) == 1
+    assert f"failed: {member.name}: drifted: {drift}" in capsys.readouterr().err
+    assert [row["state"] for row in read(tmp_path).rows] == ["drifted", "done"]
+    with open(tmp_path / "results.csv") as file:
+        assert f"{member.name},0,drifted,,," in file.read()
+    assert main(["report", str(tmp_path)]) == 0
+    assert "1 drifted" in capsys.readouterr().out
+
+
+def test_to_have_been_alone_and_in_a_stack_is_no_drift(tmp_path: Path) -> None:
+    resumes = [{"drift": ["stacked: 3 -> null"]}, {"drift": []}, {}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"resumes": resumes}))
+    assert StoredRun(tmp_path).drift() == []
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_run_is_not_gone_on_with_for_fewer_steps_than_it_has_made(
+    tmp_path: Path, steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", *DIGITS, f"run.dir={tmp_path}"]
+    assert main(line) == 0
+    whole = untimed(StoredRun(tmp_path))
+    run = unfinished(tmp_path)
+    manifest = run.manifest()
+    assert main([*line, f"train.steps={steps}", "run.allow_drift=true"]) == 2
+    assert "(train.steps): the run has made 2 steps" in capsys.readouterr().err
+    assert (run.summary(), run.manifest(), run.checkpoint_steps()) == (None, manifest, [2])
+    assert main(line) == 0
+    assert untimed(run) == whole

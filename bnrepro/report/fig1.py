@@ -73,7 +73,7 @@ def arms(runs: Iterable[StoredRun]) -> list[Arm]:
         summary = run.summary()
         if named[0] not in paper.CURVES or named[1] != "mnist" or not summary:
             continue
-        if summary["status"] != "done":
+        if summary["status"] != "done" or run.drift():
             continue
         key = json.dumps(differences({**config, "seed": 0}, {}))
         grouped[key].append(run)
