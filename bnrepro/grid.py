@@ -292,7 +292,7 @@ def _source(
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if any("${" in word for _, _, values in combinations for word in values):
+    if any("$" in word for _, _, values in combinations for word in values):
         return None
     try:
         texts = {

@@ -28,7 +28,7 @@ from bnrepro import config as c
 from bnrepro import store
 from bnrepro.errors import BnreproError, Interrupted, RunInUseError
 from bnrepro.signals import StopSignals
-from bnrepro.sweepfolder import Member, finished, members_path, output, read_members
+from bnrepro.sweepfolder import Member, finished, output, read_some
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,10 +121,8 @@ def supervise(sweep: Path, digest: str, indices: Sequence[int], stop: Callable[[
 
     What became of each stands in its folder. Where `stop` says so, they are asked to stop.
     """
-    every = read_members(members_path(sweep, digest))
-    members = [every[index] for index in indices]
-    arguments = (str(sweep), digest, list(indices))
-    process = _server().Process(target=_run, args=arguments, name=members[0].name)
+    members = read_some(sweep, digest, indices)
+    process = _server().Process(target=_run, args=(sweep, members), name=members[0].name)
     process.start()
     try:
         while process.exitcode is None:
@@ -162,14 +160,11 @@ def _note(sweep: Path, member: Member, code: int) -> None:
     store.note_failure(sweep / member.name, member.config, how)
 
 
-def _run(folder: str, digest: str, indices: list[int]) -> None:
+def _run(sweep: Path, members: list[Member]) -> None:
     """The process of a member, or of several together."""
     # Apart from the terminal's group: who supervises passes a signal on, once. A second one would
     # end the run on the spot.
     os.setsid()
-    sweep = Path(folder)
-    every = read_members(members_path(sweep, digest))
-    members = [every[index] for index in indices]
     path = output(sweep, members[0].name)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -6,8 +6,6 @@ of this configuration, by this code and on this data, is not made again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bnrepro import atomic, claims, engines, environment, reproduction, sweepfolder
+from bnrepro import claims, engines, environment, reproduction, sweepfolder
 from bnrepro import config as c
 from bnrepro import members as processes
 from bnrepro.claim import Claim, Judgement
@@ -177,11 +175,7 @@ def _run(
     ]  # fmt: skip
     # The longest first: at the end no core waits for a long one that began last.
     pending.sort(key=lambda index: -int(made[index].config["train"]["steps"]))
-    text = json.dumps([member.config for member in made], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    path = sweepfolder.members_path(folder, digest)
-    atomic.make_folder(path.parent)
-    sweepfolder.write_members(path, made)
+    digest = sweepfolder.write_members(folder, made)
     stacks = processes.stacks(made, pending, stack)
     if stack > 1:
         console.print(processes.said(stacks), highlight=False)

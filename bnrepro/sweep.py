@@ -6,11 +6,11 @@ became of it) and `.sweep/` (the members' configurations, composed once, and wha
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from bnrepro.grid import Grid, grid, same_data
 from bnrepro.monitor import Monitor, composing
 from bnrepro.signals import StopSignals
 from bnrepro.store import FINISHED
-from bnrepro.sweepfolder import SWEEP, Member, Results
+from bnrepro.sweepfolder import OWN, SWEEP, Member, Results
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def run(
         StorageError: the sweep's folder cannot be written.
         Interrupted: SIGINT or SIGTERM came; every member's state is kept.
     """
+    say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     asked = grid(words, config_dir)
     if not asked.axes:
         raise ConfigError("nothing to go over: give a setting several values (seed=0,1,2)")
@@ -58,13 +59,11 @@ def run(
     if "${" in str(folder):
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another sweep.dir")
     with sweepfolder.written(folder, "sweep.dir"):
-        found = _prepare(asked, folder, console)
+        digest, found = _prepare(asked, folder, console)
         if len(found) < asked.asked:
-            console.print(
+            say(
                 f"{asked.asked} members asked for, {len(found)} different: the others would "
-                "compute the same",
-                soft_wrap=True,
-                highlight=False,
+                "compute the same"
             )
         pending = [
             index for index, member in enumerate(found)
@@ -73,13 +72,20 @@ def run(
         engine = Engine(asked.launcher, asked.launcher_words, asked.threads)
         stacks = members.stacks(found, pending, stack)
         if stack > 1:
-            console.print(members.said(stacks), highlight=False)
+            say(members.said(stacks))
         with StopSignals() as stop, Monitor("sweep", folder, found, pending, console):
             try:
-                engines.run(engine, folder, asked.digest, stacks, stop)
+                engines.run(engine, folder, digest, stacks, stop)
             finally:
-                table = sweepfolder.read(folder)
+                table = sweepfolder.read(folder, digest)
                 sweepfolder.write(table)
+        if count := sweepfolder.others(table):
+            tables = ", ".join(sorted(path.name for path in folder.glob("results-*.csv")))
+            say(
+                f"{count} finished {'run' if count == 1 else 'runs'} in this folder not of this "
+                f"grid, and not in {sweepfolder.RESULTS}"
+                + (f": former tables are {tables}" if tables else "")
+            )
     return Outcome(table, _failures(folder, table))
 
 
@@ -89,38 +95,33 @@ def _name(asked: Grid) -> str:
     return f"sweep-{re.sub(r'[^A-Za-z0-9_-]', '_', axes)[:60]}-{asked.digest[:10]}"
 
 
-def _prepare(asked: Grid, folder: Path, console: Console) -> list[Member]:
-    """Write down what was asked, or find it written down already."""
-    path = sweepfolder.members_path(folder, asked.digest)
+def _prepare(asked: Grid, folder: Path, console: Console) -> tuple[str, list[Member]]:
+    """Write down the members, or find them written down: the digest of their file, and they."""
     before = sweepfolder.request(folder)
-    command = ["sweep", *asked.words]  # the digest is silent on `run.overwrite` and its like
-    same = before.get("digest") == asked.digest and before.get("command") == command
-    if same and path.is_file() and before.get("members_digest") == _digest(path):
-        found = sweepfolder.read_members(path)
-        if same_data(found):
-            return found
-    if folder.is_dir() and any(folder.iterdir()) and not path.parent.is_dir():
-        raise ConfigError(f"not empty and not a sweep ({folder}): choose another sweep.dir")
-    with composing(len(asked), console) as told:
-        found = asked.members(told)
-    atomic.make_folder(path.parent)
-    sweepfolder.write_members(path, found)
+    digest, found = str(before.get("digest")), None
+    same = asked.source is not None and before.get("source") == asked.source
+    if same and sweepfolder.is_whole(folder, digest):
+        found = sweepfolder.read_members(folder, digest)
+    if found is None or not same_data(found):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / OWN).is_dir():
+            raise ConfigError(f"not empty and not a sweep ({folder}): choose another sweep.dir")
+        with composing(len(asked), console) as told:
+            found = asked.members(told)
+        digest = sweepfolder.write_members(folder, found)
+        sweepfolder.keep_table(folder, digest)
     record = {
-        "command": command,
+        "command": ["sweep", *asked.words],
         "axes": asked.axes,
         "members": len(found),
-        "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "launcher": asked.launcher,
-        "digest": asked.digest,
-        "members_digest": _digest(path),
+        "digest": digest,
+        "source": asked.source,
     }
-    record_text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
-    atomic.write(folder / SWEEP, lambda file: file.write(record_text.encode()))
-    return found
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    if {**before, **record} != before:
+        record = {**record, "began": datetime.now(UTC).isoformat(timespec="seconds")}
+        text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+        atomic.write(folder / SWEEP, lambda file: file.write(text.encode()))
+    return digest, found
 
 
 def _failures(folder: Path, table: Results) -> dict[str, str]:

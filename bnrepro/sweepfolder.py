@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from bnrepro import atomic
+from bnrepro import atomic, reading
 from bnrepro.config import differences
 from bnrepro.errors import Interrupted, StorageError
 from bnrepro.store import FINISHED, SUMMARY, StoredRun
@@ -26,6 +26,9 @@ OWN, OUTPUT = ".sweep", "output"
 
 TARGETS = (0.9, 0.95, 0.97, 0.98)
 """Test accuracies of which the first step that reached them is told."""
+
+MEMBERS_BYTES, SWEEP_BYTES = 2**30, 2**25
+"""The largest files of members and `sweep.yaml` that are read: a sweep of 100,000 needs a tenth."""
 
 AT_CHANCE = 1.25
 """A run at up to so many times the accuracy of guessing has not learned: the most frequent class
@@ -52,35 +55,83 @@ class Member:
 
 
 def members_path(sweep: Path, digest: str) -> Path:
-    """Where the members of a request are: each has a file, for two may be at work in one folder."""
+    """The file of the members of one request, named by the SHA-256 of its content."""
     return sweep / OWN / f"members-{digest[:10]}.jsonl"
 
 
-def write_members(path: Path, members: Iterable[Member]) -> None:
-    """Write down the members of a sweep, in the order they were asked for."""
-    text = "".join(json.dumps(vars(member), ensure_ascii=False) + "\n" for member in members)
-    atomic.write(path, lambda file: file.write(text.encode()))
+def write_members(sweep: Path, members: Iterable[Member]) -> str:
+    """Write down the members of a request, in their order, and return the digest of the file.
+
+    Every line has the same length, so that a member is read without the others. What is written
+    never changes: two requests may be at work in one folder.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    lines = [json.dumps(vars(member)).encode() for member in members]
+    width = max(map(len, lines), default=0)
+    text = b"".join(line.ljust(width) + b"\n" for line in lines)
+    digest = hashlib.sha256(text).hexdigest()
+    path = members_path(sweep, digest)
+    atomic.make_folder(path.parent)
+    if not is_whole(sweep, digest):
+        atomic.write(path, lambda file: file.write(text))
+    return digest
 
 
-def read_members(path: Path) -> list[Member]:
-    """The members of a sweep, in the order they were asked for.
+def is_whole(sweep: Path, digest: str) -> bool:
+    """Whether the members of a request stand there as they were written down."""
+    try:
+        found = reading.read_bytes(members_path(sweep, digest), MEMBERS_BYTES)
+    except (FileNotFoundError, StorageError):
+        return False
+    return hashlib.sha256(found).hexdigest() == digest
+
+
+def read_members(sweep: Path, digest: str) -> list[Member]:
+    """The members of a request, in the order they were asked for.
 
     Raises:
         StorageError: what was written down cannot be read.
     """
+    path = members_path(sweep, digest)
+    with _whole(path):
+        return [_member(line) for line in reading.read_json_lines(path, MEMBERS_BYTES)]
+
+
+def read_some(sweep: Path, digest: str, indices: Sequence[int]) -> list[Member]:
+    """Some members of a request, by their numbers; what is read does not grow with the others.
+
+    Raises:
+        StorageError: what was written down cannot be read.
+    """
+    path = members_path(sweep, digest)
+    found = []
+    with _whole(path), open(path, "rb") as file:
+        width = len(file.readline())
+        for index in indices:
+            file.seek(index * width)
+            found.append(_member(reading.parse_json(file.readline().decode(), path)))
+    return found
+
+
+def _member(found: dict[str, Any]) -> Member:
+    return Member(found["name"], tuple(found["overrides"]), found["values"], found["config"])
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
     try:
-        lines = path.read_text("utf-8").splitlines()
-        found = [json.loads(line) for line in lines]
-        return [Member(m["name"], tuple(m["overrides"]), m["values"], m["config"]) for m in found]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield
+    except (OSError, StorageError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"not a whole sweep: {error} ({path}): type the sweep again") from error
 
 
 def request(sweep: Path) -> dict[str, Any]:
     """What was asked for last, from `sweep.yaml`; empty where that cannot be read."""
     try:
-        found = yaml.safe_load((sweep / SWEEP).read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        found = reading.read_yaml(sweep / SWEEP, SWEEP_BYTES)
+    except (FileNotFoundError, StorageError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -171,13 +222,13 @@ def is_sweep(folder: Path) -> bool:
     return (folder / SWEEP).is_file()
 
 
-def read(folder: Path) -> Results:
-    """The results of a sweep as they stand.
+def read(folder: Path, digest: str | None = None) -> Results:
+    """The results of a sweep as they stand: of the request of this digest, or of the last one.
 
     Raises:
         StorageError: what the sweep wrote down cannot be read.
     """
-    members = read_members(members_path(folder, str(request(folder).get("digest"))))
+    members = read_members(folder, digest or str(request(folder).get("digest")))
     axes: dict[str, list[Any]] = {}
     for member in members:
         for axis, value in member.values.items():
@@ -224,6 +275,36 @@ def _row(run: StoredRun, member: Member) -> dict[str, Any]:
         reached = steps[accuracies >= target]
         found[f"steps_to_{target}"] = int(reached[0]) if len(reached) else None
     return found
+
+
+def others(results: Results) -> int:
+    """How many finished runs in a sweep's folder are no member of it."""
+    own = {row["member"] for row in results.rows}
+    return sum(
+        path.name not in own and (path / SUMMARY).is_file() for path in results.folder.iterdir()
+    )
+
+
+def keep_table(sweep: Path, digest: str) -> None:
+    """Before another request's table takes its place, keep one that has other members.
+
+    It is then called `results-DIGEST.csv`, by the digest of its own request.
+    """
+    before = str(request(sweep).get("digest"))
+    (sweep / _kept(digest)).unlink(missing_ok=True)  # it is the table now
+    if before == digest or not (sweep / RESULTS).is_file():
+        return
+    names = {member.name for member in read_members(sweep, digest)}
+    try:
+        former = {member.name for member in read_members(sweep, before)}
+    except StorageError:
+        former = set()
+    if not former <= names or not former:
+        os.replace(sweep / RESULTS, sweep / _kept(before))
+
+
+def _kept(digest: str) -> str:
+    return f"results-{digest[:10]}.csv"
 
 
 def write(results: Results) -> Path:

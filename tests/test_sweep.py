@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Command
+from rich.console import Console
 
-from bnrepro import launch, members, sweep, sweepfolder
+from bnrepro import launch, members, sweepfolder
+from bnrepro import sweep as sweeps
 from bnrepro.cli import main
-from bnrepro.errors import ConfigError
+from bnrepro.errors import ConfigError, StorageError
 from bnrepro.grid import Grid, grid
 from bnrepro.report import sweep as report
 from bnrepro.store import StoredRun
@@ -234,6 +237,125 @@ def test_a_grid_is_the_same_with_either_launcher_and_typed_again_nothing_runs(
     assert "12 of them before" in more.stdout
     assert len(rows(folder)) == 18
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_variable_of_the_environment_that_changes_makes_other_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    mine = "# @package _global_\noptimizer: {lr: '${oc.decode:${oc.env:RATE}}'}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(mine)
+    monkeypatch.setattr("bnrepro.engines.run", lambda *arguments: None)
+
+    def members_with(seed: int, rate: float) -> list[tuple[int, float]]:
+        monkeypatch.setenv("SEED", str(seed))
+        monkeypatch.setenv("RATE", str(rate))
+        words = ["experiment=mine", "seed=${oc.env:SEED},5", f"sweep.dir={tmp_path / 'sweep'}"]
+        sweeps.run(words, tmp_path, tmp_path, Console(quiet=True))
+        digest = yaml.safe_load((tmp_path / "sweep" / "sweep.yaml").read_text())["digest"]
+        found = sweepfolder.read_members(tmp_path / "sweep", digest)
+        return [(m.config["seed"], m.config["optimizer"]["lr"]) for m in found]
+
+    assert members_with(1, 0.1) == [(1, 0.1), (5, 0.1)]
+    assert members_with(2, 0.1) == [(2, 0.1), (5, 0.1)]
+    assert members_with(2, 0.3) == [(2, 0.3), (5, 0.3)]
+
+
+def test_members_are_composed_once_while_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnrepro.engines.run", lambda *arguments: None)
+    composed = []
+    compose = Grid.members
+    monkeypatch.setattr(Grid, "members", lambda *a: composed.append(1) or compose(*a))
+    words = [*TINY, "seed=0,1", f"sweep.dir={tmp_path / 'sweep'}"]
+    for more in ([], [], ["train.steps=30"], ["train.steps=30"]):
+        sweeps.run([*words, *more], None, tmp_path, Console(quiet=True))
+    assert len(composed) == 2
+    [path] = (tmp_path / "sweep" / ".sweep").glob(f"members-{digest_of(tmp_path / 'sweep')[:10]}*")
+    path.write_bytes(path.read_bytes().replace(b"30", b"31"))  # damaged
+    sweeps.run([*words, "train.steps=30"], None, tmp_path, Console(quiet=True))
+    assert len(composed) == 3
+
+
+def digest_of(folder: Path) -> str:
+    return str(yaml.safe_load((folder / "sweep.yaml").read_text())["digest"])
+
+
+def test_a_member_is_read_without_the_others(tmp_path: Path) -> None:
+    def member(number: int) -> sweepfolder.Member:
+        return sweepfolder.Member(f"é{number}", (f"seed={number}",), {"seed": number}, {"x": "y"})
+
+    for count in (1, 100, 2000):
+        members = [member(number) for number in range(count)]
+        digest = sweepfolder.write_members(tmp_path, members)
+        assert sweepfolder.read_members(tmp_path, digest) == members
+        asked = sorted({0, count // 2, count - 1})
+        found = sweepfolder.read_some(tmp_path, digest, asked)
+        assert found == [members[index] for index in asked]
+        with pytest.raises(StorageError, match="not a whole sweep"):
+            sweepfolder.read_some(tmp_path, digest, [count])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts bytes read")
+def test_what_a_member_costs_the_sweep_does_not_grow_with_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Process:
+        exitcode = 0
+
+        def __init__(self, **of: Any) -> None:
+            pass
+
+        def start(self) -> None:
+            pass
+
+        close = start
+
+    class Server:
+        pass
+
+    Server.Process = Process  # type: ignore[attr-defined]
+    monkeypatch.setattr(members, "_server", Server)
+    monkeypatch.setattr(members, "_note", lambda *arguments: None)
+
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    def cost(count: int) -> int:
+        [one] = grid([*TINY, "seed=0"]).members()
+        sweep = tmp_path / str(count)
+        every = [replace(one, name=f"{number:05}") for number in range(count)]
+        digest = sweepfolder.write_members(sweep, every)
+        before = bytes_read()
+        for index in range(0, count, count // 100):
+            members.supervise(sweep, digest, [index], lambda: False)
+        return (bytes_read() - before) // 100
+
+    assert cost(2000) == pytest.approx(cost(100), rel=0.1)
+
+
+def test_finished_runs_of_another_grid_are_told_and_their_table_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def typed(seeds: str) -> tuple[list[str], str]:
+        assert main(["sweep", *TINY, f"seed={seeds}", f"sweep.dir={tmp_path}"]) == 0
+        return [row["seed"] for row in rows(tmp_path)], capsys.readouterr().out
+
+    assert "not of this grid" not in typed("0,1")[1]
+    table = (tmp_path / "results.csv").read_text()
+    kept = tmp_path / f"results-{digest_of(tmp_path)[:10]}.csv"
+    seeds, said = typed("1,2")
+    assert seeds == ["1", "2"]
+    assert "1 finished run in this folder not of this grid" in said
+    assert kept.name in said
+    assert kept.read_text() == table
+    seeds, said = typed("0,1,2")
+    assert seeds == ["0", "1", "2"]
+    assert "not of this grid" not in said
+    seeds, _ = typed("0,1")
+    assert seeds == ["0", "1"]
+    assert not kept.exists()
 
 
 def test_overwriting_a_finished_sweep_runs_it_again(tmp_path: Path) -> None:
@@ -504,7 +626,7 @@ def test_the_table_marks_members_at_chance(tmp_path: Path) -> None:
     assert [line.split("|")[3].strip() for line in text.splitlines() if "| done |" in line] == [
         "0.9000", "0.1135 (chance)", "0.0980 (chance)",
     ]  # fmt: skip
-    _, lines = sweep.cells(table, 3)
+    _, lines = sweeps.cells(table, 3)
     assert [line[2] for line in lines] == ["0.9000", "0.1135 (chance)", "0.0980 (chance)"]
 
 
