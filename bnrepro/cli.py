@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ import typer
 
 import bnrepro
 from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
+from bnrepro.terminal import open_streams, printable
 
 if TYPE_CHECKING:
     from bnrepro.claim import Judgement
@@ -29,18 +31,21 @@ BUG, INTERRUPTED = 70, 130
 BENCHMARKS = ("layer", "step", "loop", "stack", "probes", "checkpoints", "startup", "growth")
 COMPLETING = "_BNREPRO_COMPLETE"  # set by a shell that asks what a word may become
 
+# What torch's allocators say; their errors have no type of their own on a CPU.
+_NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
+
 # Typer's own base of usage errors has no public name.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="bnrepro",
     help="Put the claims of the Batch Normalization paper (arXiv 1502.03167) to the test.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(help="Data sets: what is here, download, take over a copy, check.")
-app.add_typer(data_app, name="data", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 
 class Shown(StrEnum):
@@ -171,12 +176,22 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+        typer.Option(
+            "--version", "-V", help="Print the version.", callback=_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
-    pass
+    _help(ctx)
+
+
+@data_app.callback(invoke_without_command=True)
+def _help(ctx: typer.Context) -> None:
+    """Data sets: what is here, download, take over a copy, check."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), nl=False)
 
 
 @app.command()
@@ -194,15 +209,15 @@ def train(
 
     job = launch.compose(overrides or [], config_dir)
     if cfg is not None:
-        typer.echo(launch.show(job, cfg.value), nl=False)
+        _say(launch.show(job, cfg.value), nl=False)
         return
     launch.refuse_elsewhere("train", overrides or [])
     folder, summary = launch.run(job, _experiment, OUTPUTS)
     if summary is None:
-        typer.echo(f"finished already: {folder} (run.overwrite=true does it again)")
+        _say(f"finished already: {folder} (run.overwrite=true does it again)")
     else:
-        typer.echo(_outcome(summary))
-        typer.echo(f"run: {folder}    look at it: bnrepro tensorboard {folder}")
+        _say(_outcome(summary))
+        _say(f"run: {folder}    look at it: bnrepro tensorboard {folder}")
 
 
 def _experiment(config: Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any]:
@@ -241,15 +256,15 @@ def sweep(
     table = outcome.results
     _table(*sweeps.cells(table, SHOWN))
     if len(table.rows) > SHOWN:
-        typer.echo(f"… and {len(table.rows) - SHOWN} more in {table.folder / 'results.csv'}")
-    typer.echo(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
+        _say(f"… and {len(table.rows) - SHOWN} more in {table.folder / 'results.csv'}")
+    _say(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
     _fail(outcome.failures, len(table.rows), "members", table.folder, ".sweep/output")
 
 
 def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed: str) -> None:
     """Tell what ended each run that is no result, and end with exit code 1 where there is one."""
     for name, reason in failures.items():
-        typer.echo(f"failed: {name}: {reason}", err=True)
+        _say(f"failed: {name}: {reason}", err=True)
     if failures:
         raise MembersFailedError(
             f"{len(failures)} of {total} {what} are no result ({folder}): "
@@ -264,7 +279,7 @@ def list_claims(as_json: Json = False, debug: Debug = False) -> None:
 
     rows = [_claim(name) for name in claims.ids()]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        _say(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     lines = [
         [row["claim"], row["section"], "; ".join(c["compared"] for c in row["criteria"])]
@@ -331,7 +346,7 @@ def reproduce(
         any_code=any_code,
     )
     _verdicts(outcome.judgements)
-    typer.echo(f"report: {outcome.folder / 'report.html'}")
+    _say(f"report: {outcome.folder / 'report.html'}")
     _fail(outcome.failures, outcome.runs, "runs", outcome.folder, "runs/.sweep/output")
 
 
@@ -353,7 +368,7 @@ def runs(
 
     rows = [_row(run, folder) for run in find_runs(folder)]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        _say(json.dumps(rows, indent=2))
         return
     columns = ("run", "state", "step", "test accuracy", "dataset", "norm", "lr", "scale", "seed")
     _table(columns, [[row["run"], row["state"], *_cells(row)] for row in rows])
@@ -390,14 +405,19 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def _say(text: str, nl: bool = True, err: bool = False) -> None:
+    """Print a line, whatever a name in it holds."""
+    typer.echo(printable(text), nl=nl, err=err)
+
+
 def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, header_style="bold")
+    table = Table(*map(printable, columns), box=None, header_style="bold")
     for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
     # Into a pipe or a file a row is one line, whatever its length.
     Console(width=None if sys.stdout.isatty() else 1000).print(table)
 
@@ -414,7 +434,7 @@ def tensorboard(
     """Open TensorBoard over a run or a folder of runs."""
     from bnrepro import dashboard
 
-    dashboard.serve(folder, host, port, typer.echo)
+    dashboard.serve(folder, host, port, _say)
 
 
 @app.command()
@@ -433,14 +453,14 @@ def report(
     target = out or folder
     if reproduction.is_reproduction(folder):
         _verdicts(verdicts.render(folder, target))
-        typer.echo(f"written: {target / verdicts.MARKDOWN}")
+        _say(f"written: {target / verdicts.MARKDOWN}")
         return
     if sweepfolder.is_sweep(folder):
-        typer.echo(report_sweep.render(sweepfolder.read(folder), target))
-        typer.echo(f"written: {target / 'sweep.md'}")
+        _say(report_sweep.render(sweepfolder.read(folder), target))
+        _say(f"written: {target / 'sweep.md'}")
         return
-    typer.echo(fig1.render(folder, target))
-    typer.echo(f"written: {target / 'fig1.md'}")
+    _say(fig1.render(folder, target))
+    _say(f"written: {target / 'fig1.md'}")
 
 
 @app.command()
@@ -483,10 +503,10 @@ def bench(
                 results.append(found.to_dict())
                 status.update(f"{found.name}: {results[-1]['ratio']:.3f}")
     if as_json:
-        typer.echo(json.dumps(results, indent=2))
+        _say(json.dumps(results, indent=2))
     elif names == ["growth"]:
         _table(("what", "value", "steps/s", "at most"), [_grown(result) for result in results])
-        typer.echo(f"written: {out / 'growth.png'}")
+        _say(f"written: {out / 'growth.png'}")
     else:
         columns = ("benchmark", "ours", "theirs", "ratio", "spread", "ms", "theirs")
         _table(columns, [_measured(result) for result in results])
@@ -516,7 +536,7 @@ def data_list(root: Root = DATA, as_json: Json = False, debug: Debug = False) ->
         raise DataError(f"no such folder ({root}): give one with --root or BNREPRO_DATA")
     entries = [dataclasses.asdict(entry) for entry in data.inventory(root)]
     if as_json:
-        typer.echo(json.dumps(entries, indent=2, default=str))
+        _say(json.dumps(entries, indent=2, default=str))
         return
     columns = ("name", "state", "train", "test", "where", "fingerprint")
     for entry in entries:
@@ -550,7 +570,7 @@ def data_import(
 
     with transfer() as progress:
         target = data.import_copy(name, path, root, progress=progress)
-    typer.echo(f"imported: {target}")
+    _say(f"imported: {target}")
 
 
 @data_app.command("verify")
@@ -559,7 +579,7 @@ def data_verify(name: Name, root: Root = DATA, debug: Debug = False) -> None:
     from bnrepro import data
 
     for entry in data.verify(name, root):
-        typer.echo(
+        _say(
             f"{entry.name}: sound, {entry.train} + {entry.test} images ({entry.state}, "
             f"{entry.where or 'bundled'}), fingerprint {entry.fingerprint}"
         )
@@ -573,6 +593,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; every error becomes one line and an exit code (`errors.py`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     trace: Exception | None = None
+    open_streams()
     try:
         code = app(arguments, standalone_mode=False) or 0
         if code != INTERRUPTED:  # typer turns Ctrl-C into this code
@@ -592,18 +613,43 @@ def main(arguments: list[str] | None = None) -> int:
         where = error.filename or "no file was named"
         message, code, trace = f"{error.strerror or error} ({where}): make room there", 3, error
     except Exception as error:
-        said = str(error).strip().splitlines()
-        kind = type(error).__name__
-        message = f"a bug in bnrepro: {kind}: {said[0] if said else ''}: try --debug and report it"
-        code, trace = BUG, error
+        said = next(iter(str(error).strip().splitlines()), "")
+        message, code = f"a bug in bnrepro: {type(error).__name__}: {said}", BUG
+        message += ": try --debug and report it"
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(said):
+            message = f"not enough memory ({said[-100:]}): choose a smaller network or batch"
+            code = 3
+        trace = error
     if COMPLETING in os.environ:  # an error would be printed into the prompt
         return code
     if trace is not None and "--debug" in arguments:
         traceback.print_exception(trace)
-    print(f"bnrepro: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"bnrepro: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
+
+
+OTHERS_OPTIONS = {
+    "-m": "'bnrepro sweep' takes several values",
+    "--multirun": "'bnrepro sweep' takes several values",
+    "-c": "--cfg job prints the configuration",
+    "--cfg": "'bnrepro train --cfg job' prints the configuration of one run",
+    "--resolve": "--cfg job prints the configuration, resolved",
+    "--info": "--cfg all prints the configuration, with Hydra's own",
+    "--hydra-help": "--cfg hydra prints Hydra's own settings",
+    "--config-name": "choose an experiment by experiment=NAME",
+    "--config-path": "give a folder by --config-dir DIR",
+}
+"""Options of Hydra's own command line, and what there is instead."""
 
 
 def _usage(error: Any) -> str:
     where = f" ({error.ctx.command_path})" if error.ctx else ""
-    return f"{error.format_message().rstrip('.')}{where}: see --help"
+    option = getattr(error, "option_name", None)
+    takes_settings = error.ctx and error.ctx.info_name in ("train", "sweep", "bench")
+    advice = "see --help"
+    if option in OTHERS_OPTIONS:
+        advice = OTHERS_OPTIONS[option]
+    elif takes_settings and str(option).startswith("--") and not getattr(error, "possibilities", 0):
+        advice = f"write a setting without dashes, {str(option)[2:]}=VALUE"
+    said = error.format_message().rstrip(".").replace("Value error, ", "")
+    return f"{said}{where}: {advice}"

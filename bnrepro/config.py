@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnrepro import mirrors
 from bnrepro.errors import ConfigError
+from bnrepro.reading import is_unicode
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -401,7 +402,7 @@ def parse(composed: DictConfig) -> Config:
     top = {f.name for f in dataclasses.fields(Config)}
     for key in values:
         if key not in top:
-            raise ConfigError(unknown("setting", key, top))
+            raise ConfigError(unknown_setting(key, top))
     for group, options in OPTIONS.items():
         if group not in values:
             raise ConfigError(f"group '{group}' is missing: choose one of {', '.join(options)}")
@@ -434,8 +435,39 @@ def _require_text(values: dict[str, Any]) -> None:
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, bool | int | float):
                 raise ConfigError(f"bad value {item} ({name}): it must be text, in quotes")
+            if isinstance(item, str) and not is_unicode(item):
+                raise ConfigError(f"not UTF-8 ({name}): give text")
         if name in FOLDERS and isinstance(holder, dict) and isinstance(value, str):
+            if "\0" in value:
+                raise ConfigError(f"a folder's name cannot hold NUL ({name}): give another")
             holder[key] = os.path.expanduser(value)
+
+
+REFERENCES = 20
+"""References (`${…}`) in one configuration: each may hold several others, and they multiply."""
+
+
+def refuse_many_references(composed: DictConfig) -> None:
+    """Count the references of a configuration before any is resolved.
+
+    Raises:
+        ConfigError: there are too many.
+    """
+    from omegaconf import OmegaConf
+
+    node: Any = OmegaConf.to_container(composed, resolve=False)
+    own = {key: value for key, value in node.items() if key != "hydra"}
+    found = _references([own, node.get("hydra", {}).get("sweeper", {}).get("params")])
+    if found > REFERENCES:
+        raise ConfigError(f"too many references ({found} of ${{…}}): use at most {REFERENCES}")
+
+
+def _references(node: Any) -> int:
+    if isinstance(node, dict):
+        return sum(_references(value) for value in node.values())
+    if isinstance(node, list):
+        return sum(_references(value) for value in node)
+    return node.count("${") if isinstance(node, str) else 0
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
@@ -443,6 +475,7 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    refuse_many_references(composed)
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     try:
         container = OmegaConf.to_container(own, resolve=True)
@@ -499,6 +532,51 @@ def unknown(what: str, name: str, choices: Iterable[str]) -> str:
     return f"unknown {what} '{name}'" + (f": {hint}" if hint else "")
 
 
+ALSO_CALLED: Mapping[str, str] = {
+    "learning_rate": "optimizer.lr",
+    "momentum": "optimizer.momentum",
+    "bn": "norm=batch",
+    "batch_norm": "norm=batch",
+    "batchnorm": "norm=batch",
+    "batch": "train.batch_size",
+    "bs": "train.batch_size",
+    "epochs": "train.steps",
+    "iterations": "train.steps",
+    "max_steps": "train.steps",
+    "layers": "model.hidden",
+    "hidden_size": "model.hidden",
+    "wd": "optimizer.weight_decay",
+    "data": "dataset",
+    "gpu": "device",
+    "cuda": "device",
+    "output_dir": "run.dir",
+    "out": "run.dir",
+}
+"""Names that other programs have for our settings."""
+
+
+def unknown_setting(name: str, known: Iterable[str]) -> str:
+    """One line on a setting that does not exist: whose it is, or what was likely meant."""
+    group, _, leaf = name.rpartition(".")
+    own = {
+        option: [f.name for f in dataclasses.fields(of) if f.name != "name"]
+        for option, of in OPTIONS.get(group, {}).items()
+    }
+    if having := [option for option, settings in own.items() if leaf in settings]:
+        others = " or ".join(f"{group}={option}" for option in having)
+        return f"the chosen {group} has no setting '{name}': leave it out, or choose {others}"
+    names = [other for other in known if not other.endswith(".name")]
+    same = [other for other in names if other.rpartition(".")[2] == leaf]
+    near = difflib.get_close_matches(name, {*names} - {group}, n=1, cutoff=0.75)
+    meant = [ALSO_CALLED[leaf]] if leaf in ALSO_CALLED else same or near
+    if meant:
+        return f"unknown setting '{name}': did you mean {' or '.join(map(repr, meant))}?"
+    if own:
+        every = sorted({setting for settings in own.values() for setting in settings})
+        return f"unknown setting '{name}': {group} has {', '.join(every) or 'no settings'}"
+    return unknown("setting", name, names)
+
+
 def explain_value(error: Exception, schema: DictConfig) -> str:
     """One line on a value or key that OmegaConf refused."""
     from omegaconf import OmegaConf
@@ -507,9 +585,11 @@ def explain_value(error: Exception, schema: DictConfig) -> str:
     key = str(getattr(error, "full_key", None) or "")
     reason = first_line(error)
     if "not in" in reason:
-        return unknown("setting", key, keys(OmegaConf.to_container(schema)))
+        return unknown_setting(key, keys(OmegaConf.to_container(schema)))
     if isinstance(error, MissingMandatoryValue):
         return f"'{key}' has no value: give one ({key}=…)"
+    if key == "device" and "'cuda:" in reason:
+        return f"{reason} ({key}): choose device=cuda, and the GPU by CUDA_VISIBLE_DEVICES"
     return f"{reason} ({key or 'a group of settings'}): give a value of the right type"
 
 
@@ -527,6 +607,10 @@ def check(config: Config) -> None:
     for name in config.studies:
         if name not in STUDIES:
             raise ConfigError(unknown("study", name, STUDIES))
+    for name, value in flat(to_dict(config)).items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and abs(number) >= 2**63:
+                raise ConfigError(f"bad value {number} ({name}): it must be below 2**63")
     for name, value, good, allowed in _limits(config):
         if not good:
             raise ConfigError(f"bad value {value} ({name}): it must be {allowed}")
@@ -600,7 +684,9 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "probe.jacobian", p.jacobian, between or not p.jacobian, allowed
     if isinstance(n, BatchNorm):
         batches = n.population_batches
-        yield "norm.population_batches", batches, batches >= 1, "1 or more"
+        most = 100_000  # they are counted out before the first is seen
+        good = 1 <= batches <= most
+        yield "norm.population_batches", batches, good, f"between 1 and {most:,}"
     yield from _studies(c)
 
 

@@ -34,11 +34,14 @@ from bnrepro.config import (
     flat,
     keys,
     parse,
+    refuse_many_references,
     to_dict,
     to_yaml,
     unknown,
+    unknown_setting,
 )
 from bnrepro.errors import ConfigError, Interrupted, StorageError
+from bnrepro.reading import is_unicode
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun, new_folder
 
@@ -55,6 +58,10 @@ LAUNCHERS = {
     "ray": ("ray", "hydra_ray_launcher"),
 }
 """Launchers of Hydra's that come as extras of this package: the extra, and Hydra's plugin."""
+
+
+LONGEST = 10_000
+"""Characters of one override: Hydra's parser takes seconds for more, and then minutes."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,9 @@ def hydra_context(job_name: str) -> Iterator[Hydra]:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    from bnrepro import configfiles
+
+    configfiles.install()
     # What we say of a launcher is merged into what its plugin says, as both have the same name.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
     GlobalHydra.instance().clear()
@@ -108,6 +118,10 @@ def prepared(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
         ConfigError: the folder is missing, or holds a file that Hydra would never read.
     """
     for word in overrides:
+        if len(word) > LONGEST:
+            raise ConfigError(f"too long ({word[:60]}…): give at most {LONGEST:,} characters")
+        if not is_unicode(word):
+            raise ConfigError(f"not UTF-8 ({word}): give text")
         if word.lstrip("+~").startswith("hydra.searchpath"):
             raise ConfigError(f"not taken ({word[:80]}): give the folder by --config-dir DIR")
     words = [_text_quoted(word) for word in overrides]
@@ -204,6 +218,42 @@ def _refuse_several(composed: DictConfig) -> None:
             raise ConfigError(f"not one option ({group}): choose one of {', '.join(options)}")
 
 
+def _refuse_renamed(composed: DictConfig) -> None:
+    """A group's option is chosen as a whole; its name alone would leave the other's settings."""
+    for group, options in OPTIONS.items():
+        chosen = composed.hydra.runtime.choices.get(group)
+        name = str(composed.get(group, {}).get("name", chosen))
+        if chosen in options and name in options and name != chosen:
+            raise ConfigError(
+                f"{group}.name={name}, but {group}={chosen} is chosen: write {group}={name}, or in "
+                f"a file 'override /{group}: {name}' below 'defaults'"
+            )
+
+
+def _refuse_odd_words(overrides: Sequence[str]) -> None:
+    """Refuse words that Hydra answers with what nobody typed."""
+    groups = {**OPTIONS, "experiment": ()}
+    for word in overrides:
+        key, equals, value = word.lstrip("+~").partition("=")
+        if word.startswith("~"):
+            if key in OPTIONS:
+                raise ConfigError(
+                    f"a group cannot be left out ({word}): choose one of {', '.join(OPTIONS[key])}"
+                )
+            if not key.startswith(("hydra", "experiment")):
+                raise ConfigError(f"a setting cannot be left out ({word}): give one ({key}=…)")
+        elif not equals:
+            raise ConfigError(f"no value ({word}): write KEY=VALUE, such as seed=1")
+        elif key in groups and word.startswith("+"):
+            raise ConfigError(f"one is chosen already ({word}): write {key}={value}")
+        elif key == "norm" and value.lower() in ("null", "false"):
+            raise ConfigError(f"no option ({word}): write norm=none")
+        elif key == "experiment" and value.lower() in ("null", "none", ""):
+            raise ConfigError(f"no experiment ({word}): leave it out")
+        elif key in groups and value.lower() == "null":
+            raise ConfigError(f"no option ({word}): choose one of {', '.join(OPTIONS[key])}")
+
+
 def _refuse_hydra_settings(composed: DictConfig, overrides: list[str]) -> None:
     """Hydra's own settings can name code to run: they come from the command line only.
 
@@ -261,12 +311,15 @@ def quoted(text: str) -> str:
 def compose_here(overrides: list[str]) -> DictConfig:
     """Compose within a `hydra_context`; what can be refused without the schema is refused."""
     _refuse_missing_launcher(overrides)
+    _refuse_odd_words(overrides)
     composed = _compose(overrides)
+    refuse_many_references(composed)
     if any("hydra.searchpath" in word for word in overrides):
         _refuse_hydra_settings(composed, overrides)
     if any("hydra" in word for word in overrides):
         _refuse_hydras_own(composed)
     _refuse_several(composed)
+    _refuse_renamed(composed)
     return composed
 
 
@@ -314,18 +367,14 @@ def _explain(error: Exception) -> str:
     if "Ambiguous value" in text:
         return f"{text}: one run takes one value; 'bnrepro sweep' takes many; a list is KEY=[A,B]"
     settings = _defaults()
-    known = {*keys(settings), "experiment"}
     key = getattr(root, "full_key", None)
     if isinstance(
         root, ConfigKeyError | ConfigAttributeError
     ) or "No match in the defaults list" in str(error):
         name = str(key or text.split("'")[1] if "'" in text else text)
-        if name in known and name not in flat(settings):
+        if name in (*OPTIONS, "experiment"):
             return f"{text}: '{name}' is a group, its options are: {', '.join(options(name))}"
-        if name in known:
-            group = name.partition(".")[0]
-            return f"the chosen {group} has no setting '{name}': leave it out, or choose another"
-        return unknown("setting", name, known)
+        return unknown_setting(name, {*keys(settings), "experiment"})
     reasons = dict.fromkeys(first_line(link) for link in chain)
     return ": ".join(reasons) + (f" ({key})" if key else "")
 

@@ -147,14 +147,15 @@ def _unwanted(value: Any) -> str | None:
     if isinstance(value, float):
         return None if math.isfinite(value) else f"a number that is not finite, {value}"
     if isinstance(value, str):
-        return None if _is_unicode(value) else "text that is not Unicode"
+        return None if is_unicode(value) else "text that is not Unicode"
     if isinstance(value, dict):
-        good = all(isinstance(key, str) and _is_unicode(key) for key in value)
+        good = all(isinstance(key, str) and is_unicode(key) for key in value)
         return None if good else "a key that is not text"
     return f"neither text nor a number: {type(value).__name__}"
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair

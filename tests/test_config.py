@@ -23,7 +23,8 @@ DEFAULT = launch.compose([]).config
         ("optimizer.lr=nan", "finite"), ("optimizer.lr=inf", "finite"),
         ("optimizer.momentum=1", "[0, 1)"), ("optimizer.weight_decay=-1", "weight_decay"),
         ("norm.eps=0", "norm.eps"), ("norm.momentum=1.5", "norm.momentum"),
-        ("norm.placement=mid", "pre, post"), ("norm.population_batches=0", "1 or more"),
+        ("norm.placement=mid", "pre, post"), ("norm.population_batches=0", "between 1"),
+        ("norm.population_batches=1000000000000", "between 1 and 100,000"),
         ("norm.keep_bias=maybe", "norm.keep_bias"),
         ("train.steps=0", "1 or more"), ("train.steps=1e3", "Integer"),
         ("train.batch_size=1", "2 or more"), ("train.eval_every=0", "1 or more"),
@@ -46,6 +47,18 @@ DEFAULT = launch.compose([]).config
         ("hydra.run.dir=x", "use run.dir=DIR"), ("hydra.run={dir:x}", "use run.dir=DIR"),
         ("hydra.sweep.dir=x", "use sweep.dir=DIR"), ("hydra.mode=MULTIRUN", "bnrepro sweep"),
         ("hydra.job.chdir=true", "absolute paths"), ("hydra.searchpath=[/x]", "--config-dir"),
+        ("lr=1", "did you mean 'optimizer.lr'?"), ("bn=true", "did you mean 'norm=batch'?"),
+        ("optimizer.learning_rate=1", "'optimizer.lr'"), ("epochs=3", "'train.steps'"),
+        ("optimizer.betas=[1]", "optimizer has lr, momentum, weight_decay"),
+        ("schedule.speed=6", "choose schedule=linear or schedule=exponential"),
+        ("norm=null", "write norm=none"), ("optimizer=null", "choose one of sgd, adam"),
+        ("experiment=null", "leave it out"), ("+experiment=fig1", "write experiment=fig1"),
+        ("~optimizer.momentum", "give one (optimizer.momentum=…)"), ("seed", "seed=1"),
+        ("device=cuda:1", "CUDA_VISIBLE_DEVICES"), ("optimizer.name=adam", "write optimizer=adam"),
+        ("train.steps=1000000000000000000000000", "below 2**63"),
+        ("tags=[" + "${seed}," * 21 + "x]", "at most 20"),
+        ("tags=[" + "a," * 9999 + "b]", "too long"),
+        ("run.dir=\udcff", "not UTF-8"),
         ("hydra/launcher=joblb", "did you mean 'joblib'?"),
     ],
 )  # fmt: skip
@@ -277,6 +290,45 @@ def test_hydras_own_settings_come_from_the_command_line_only(
     assert len(said.splitlines()) == 1
     assert "command line" in said or "searchpath" in said
     assert main([*line, "hydra.verbose=true"]) == 0
+
+
+DOUBLING = "tags: [x, " + ", ".join(f"'${{tags.{i}}}${{tags.{i}}}'" for i in range(29)) + "]"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("optimizer:\n  lr: 3\n", "first line has to be '# @package _global_'"),
+        ("# @package _global_\noptimizer: {name: adam}\n", "'override /optimizer: adam'"),
+        ("# @package _global_\nb: &b [1, 1]\ntags: [*b, *b]\n", "an alias, *b"),
+        (f"# @package _global_\n{DOUBLING}\n", "too many references (59 of ${…})"),
+        ("# @package _global_\ntags: ['${oc.env:SECRET}']\n", "environment variable in 'tags'"),
+        ("# @package _global_\ntags: ['${oc.${norm}:SECRET}']\n", "environment variable in 'tags'"),
+        ('# @package _global_\nrun: {dir: "a\\0b"}\n', "cannot hold NUL"),
+        ('# @package _global_\nrun: {dir: "\\ud800"}\n', "mine.yaml"),
+    ],
+)
+def test_what_a_file_cannot_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.setenv("SECRET", "s3cret")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        launch.compose(["experiment=mine"], tmp_path)
+    assert told in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_file_may_name_folders_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nrun:\n  dir: ${oc.env:SCRATCH}/runs\n"
+    )
+    assert launch.compose(["experiment=mine"], tmp_path).config.run.dir == "/scratch/me/runs"
 
 
 def test_a_file_may_say_what_a_sweep_goes_over(tmp_path: Path) -> None:

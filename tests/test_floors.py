@@ -25,6 +25,7 @@ FLOORS = {
     "atomic": 0,
     "reading": 0,  # small files that may hold anything
     "mirrors": 0,
+    "terminal": 0,  # text on its way there
     "batchnorm": 0,  # torch alone: `detached` is a layer of its kind
     "figures": 1,  # arrays in, a figure out: knows nothing of a run
     "display": 1,
@@ -32,6 +33,7 @@ FLOORS = {
     "detached": 1,
     "data": 1,
     "config": 1,
+    "configfiles": 1,  # what a file of configuration may hold
     "store": 1,
     "stats": 1,
     "paper": 1,  # its curves as numbers
@@ -248,16 +250,19 @@ def test_reading_runs_loads_neither_torch_nor_hydra_by_way_of_others() -> None:
     assert done.stdout.strip() == ""
 
 
-def test_the_command_line_loads_only_its_errors_and_typer() -> None:
+def test_the_command_line_loads_little_but_typer() -> None:
     top = {i.of for i in IMPORTS if i.by == "bnrepro.cli" and i.at_top}
-    assert {name for name in top if name.startswith("bnrepro.")} == {"bnrepro.errors"}
+    assert {name for name in top if name.startswith("bnrepro.")} == {
+        "bnrepro.errors",
+        "bnrepro.terminal",
+    }
     outside = {name.partition(".")[0] for name in top} - set(sys.stdlib_module_names)
     assert outside == {"bnrepro", "typer"}
 
 
-def test_hydra_is_handed_over_to_in_three_places_only() -> None:
-    # One run, what a sweep goes over, and the launchers of a sweep.
-    places = {"bnrepro.launch", "bnrepro.grid", "bnrepro.engines"}
+def test_hydra_is_handed_over_to_in_four_places_only() -> None:
+    # One run, the files it is composed of, what a sweep goes over, and the launchers of a sweep.
+    places = {"bnrepro.launch", "bnrepro.configfiles", "bnrepro.grid", "bnrepro.engines"}
     assert {i.by for i in IMPORTS if i.of.partition(".")[0] == "hydra"} == places
 
 
