@@ -250,6 +250,7 @@ def sweep(
 
     from bnrepro import launch
     from bnrepro import sweep as sweeps
+    from bnrepro.report.sweep import unlike_members
 
     launch.refuse_elsewhere("sweep", overrides or [])
     outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console(), stack)
@@ -257,6 +258,8 @@ def sweep(
     _table(*sweeps.cells(table, SHOWN))
     if len(table.rows) > SHOWN:
         _say(f"… and {len(table.rows) - SHOWN} more in {table.folder / 'results.csv'}")
+    for line in unlike_members(table):
+        _say(f"compared in spite of {line}")
     _say(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
     _fail(outcome.failures, len(table.rows), "members", table.folder, ".sweep/output")
 

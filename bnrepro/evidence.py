@@ -113,6 +113,41 @@ def aligned(
     return steps, values
 
 
+def unlike(runs: Iterable[StoredRun]) -> list[str]:
+    """What runs that are compared do not have in common of what made them, a line for each.
+
+    The value of most runs comes first, then every other value with the runs that have it. Images of
+    a user's own are left out: they are a setting of a run.
+    """
+    made: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        manifest = run.manifest()
+        dataset = manifest.get("dataset") or {}
+        name, versions = str(dataset.get("name")), manifest.get("versions") or {}
+        facts = {
+            "torch": versions.get("torch"),
+            "processor": manifest.get("gpu") or manifest.get("cpu"),
+            f"images of {name}": None if name == "folder" else dataset.get("fingerprint"),
+        }
+        for what, value in facts.items():
+            if value is not None:
+                made.setdefault(what, {}).setdefault(str(value)[:40], []).append(run.folder.name)
+    lines = []
+    for what, values in made.items():
+        (most, first), *others = sorted(values.items(), key=lambda item: -len(item[1]))
+        if others:
+            count = "1 run" if len(first) == 1 else f"{len(first)} runs"
+            said = (f"{value} ({listed(names)})" for value, names in others)
+            lines.append(f"different {what}: {'; '.join([f'{most} ({count})', *said])}")
+    return lines
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Some names, and how many more there are."""
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
+
+
 def log_ratio(a: np.ndarray, b: np.ndarray, base: Literal[2, 10] = 2) -> np.ndarray:
     """The logarithm of a ÷ b, elementwise, positive where a is greater.
 

@@ -92,7 +92,9 @@ def run(
         kept = [name for name in before.claims if name not in arms and name in claims.ids()]
         everything = {name: before.claims[name] for name in kept} | arms
         codes = {name: before.codes[name] for name in kept} | dict.fromkeys(arms, code)
-        reproduction.write(out, Reproduction(scale, codes, dict(sorted(everything.items()))))
+        known = {name: data.fingerprint for name, data in KNOWN.items()}
+        wanted = Reproduction(scale, codes, dict(sorted(everything.items())), known)
+        reproduction.write(out, wanted)
         _run(out / RUNS, members, code, where, jobs, stack, any_code, console)
         judgements = verdicts.render(out, out)
     failures = {

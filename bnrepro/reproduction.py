@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bnrepro import atomic
@@ -33,11 +33,13 @@ class Reproduction:
         scale: one of a claim's scales.
         codes: of each claim by its id, the digest of the code that was to make its runs.
         claims: of each by its id, its arms by name.
+        data: the fingerprint of every data set known by name, as the runs were to read it.
     """
 
     scale: str
     codes: Mapping[str, str]
     claims: Mapping[str, Mapping[str, AskedArm]]
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_reproduction(folder: Path) -> bool:
@@ -72,7 +74,7 @@ def read(folder: Path) -> Reproduction:
         }
         # One code for all claims is what was written first.
         codes = found["codes"] if "codes" in found else dict.fromkeys(claims, found["code"])
-        return Reproduction(found["scale"], codes, claims)
+        return Reproduction(found["scale"], codes, claims, dict(found.get("data", {})))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"not readable: {error} ({folder / FILE}): type 'bnrepro reproduce' again"

@@ -1,6 +1,7 @@
 """What a run is: its configuration and the data it read, wherever either lies."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from bnrepro import environment, experiment, launch
 from bnrepro.cli import main
 from bnrepro.errors import DataError
-from bnrepro.evidence import is_result
+from bnrepro.evidence import is_result, unlike
 from bnrepro.grid import grid
 from bnrepro.store import StoredRun
 from bnrepro.sweepfolder import finished, read
@@ -229,3 +230,39 @@ def test_a_run_is_not_gone_on_with_for_fewer_steps_than_it_has_made(
     assert (run.summary(), run.manifest(), run.checkpoint_steps()) == (None, manifest, [2])
     assert main(line) == 0
     assert untimed(run) == whole
+
+
+def test_what_compared_runs_do_not_have_in_common_is_told_by_name(tmp_path: Path) -> None:
+    def planted(name: str, torch: str, images: str = "m", data: str = "mnist") -> StoredRun:
+        dataset = {"name": data, "fingerprint": images}
+        manifest = {"versions": {"torch": torch}, "cpu": "one", "dataset": dataset}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
+        return StoredRun(tmp_path / name)
+
+    alike = [planted(f"a{n}", "2.15") for n in range(5)]
+    assert unlike(alike) == unlike([]) == []
+    others = [planted(f"b{n}", "2.13") for n in range(4)]
+    assert unlike([*others, *alike]) == [
+        "different torch: 2.15 (5 runs); 2.13 (b0, b1, b2, 1 more)"
+    ]
+    other = planted("c", "2.15", "other")
+    assert unlike([*alike, other]) == ["different images of mnist: m (5 runs); other (c)"]
+    digits = planted("d", "2.15", "others", "digits")
+    folders = [planted(name, "2.15", name, "folder") for name in ("e", "f")]
+    assert unlike([*alike, digits, *folders]) == []
+
+
+def test_a_report_says_that_members_are_of_different_versions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["sweep", *DIGITS, "seed=0,1", f"sweep.dir={tmp_path}"]
+    assert main(line) == 0
+    member = read(tmp_path).rows[1]["member"]
+    path = tmp_path / member / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "versions": {"torch": "1.0"}}))
+    capsys.readouterr()
+    for again in (line, ["report", str(tmp_path)]):
+        assert main(again) == 0
+        said = capsys.readouterr().out
+        assert f"different torch: {version('torch')} (1 run); 1.0 ({member})" in said

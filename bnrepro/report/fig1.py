@@ -20,6 +20,7 @@ import numpy as np
 from bnrepro import paper
 from bnrepro.config import differences
 from bnrepro.errors import StorageError
+from bnrepro.evidence import unlike
 from bnrepro.figures import BLACK, BLUE, ORANGE, band, typical_unit
 from bnrepro.store import StoredRun, find_runs
 
@@ -111,6 +112,8 @@ def render(folder: Path, out: Path) -> str:
     drawn = _pair(found)
     out.mkdir(parents=True, exist_ok=True)
     text = _markdown(found, drawn)
+    for line in unlike(run for arm in found for run in arm.runs):
+        text += f"\nCompared in spite of {line}.\n"
     accuracy_figure(drawn).savefig(out / "fig1a.png", metadata={"Software": None})
     probed = [arm for arm in drawn if any(run.probe_steps() for run in arm.runs)]
     if probed:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnrepro.evidence import aligned
+from bnrepro.evidence import aligned, unlike
 from bnrepro.figures import PALETTE, STYLES, heat_map
 from bnrepro.store import FINISHED, StoredRun
 from bnrepro.sweepfolder import RESULTS, Results, accuracy, at_chance, write
@@ -246,11 +246,19 @@ def _over_training(results: Results, side: str | None) -> Figure | None:
     return figure if drawn else None
 
 
+def unlike_members(results: Results) -> list[str]:
+    """What made the finished members of a sweep that they do not have in common, a line each."""
+    ended = [row["member"] for row in results.rows if row["state"] in FINISHED]
+    return unlike(StoredRun(results.folder / member) for member in ended)
+
+
 def _summary(results: Results) -> list[str]:
     states = [row["state"] for row in results.rows]
     counts = {state: states.count(state) for state in dict.fromkeys(sorted(states))}
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return [f"{len(states)} members: {said}. All of them: [{RESULTS}]({RESULTS}).", ""]
+    notes = [f"Compared in spite of {line}." for line in unlike_members(results)]
+    lines = [f"{len(states)} members: {said}. All of them: [{RESULTS}]({RESULTS}).", *notes]
+    return [line for each in lines for line in (each, "")]
 
 
 def _table(results: Results) -> list[str]:

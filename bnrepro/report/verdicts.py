@@ -21,7 +21,7 @@ import numpy as np
 
 from bnrepro import atomic, claims, reproduction
 from bnrepro.claim import Check, Claim, Judged, Judgement, Verdict, judge
-from bnrepro.evidence import CHANCE, TEST, Evidence, seeds
+from bnrepro.evidence import CHANCE, TEST, Evidence, listed, seeds, unlike
 from bnrepro.exhibits import Exhibit, Figure, Table
 from bnrepro.report.draw import png
 from bnrepro.report.words import effect, interval, said, signed, spread
@@ -113,8 +113,7 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
     wanted = claim.scales[asked.scale].seeds
     count = f" --seeds {len(evidence.seeds)}" if len(evidence.seeds) != wanted else ""
     runs = list(dict.fromkeys(run for arm in evidence.runs.values() for run in arm))
-    manifests = [manifest for run in runs if (manifest := run.manifest())]
-    began = min((str(m["began"]) for m in manifests if "began" in m), default=None)
+    began = min((str(m["began"]) for run in runs if "began" in (m := run.manifest())), default=None)
     return Shown(
         name,
         claim,
@@ -127,7 +126,7 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
         [
             _amount(evidence, runs),
             *([f"The first began {began}."] if began else []),
-            *_made_on(manifests, asked.codes.get(name)),
+            *_made_on(runs, asked.codes.get(name), asked.data),
         ],
         {figure.name: _images(name, figure) for figure in _figures(judgement)},
     )
@@ -174,9 +173,11 @@ def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
     )
 
 
-def _made_on(manifests: Sequence[Mapping[str, Any]], code: str | None) -> list[str]:
-    """On what the runs were made, a sentence each."""
+def _made_on(runs: Sequence[StoredRun], code: str | None, data: Mapping[str, str]) -> list[str]:
+    """On what the runs were made, a sentence each; those that were made otherwise are named."""
     said = []
+    made = {run: manifest for run in runs if (manifest := run.manifest())}
+    manifests = list(made.values())
     for what, values in (
         ("torch", [m.get("versions", {}).get("torch") for m in manifests]),
         ("Processor", [m.get("gpu") or m.get("cpu") for m in manifests]),
@@ -184,13 +185,36 @@ def _made_on(manifests: Sequence[Mapping[str, Any]], code: str | None) -> list[s
     ):
         names = sorted({str(value) for value in values if value})
         said += [f"{what}: {', '.join(names)}."] if names else []
-    others = sum(manifest.get("code") != code for manifest in manifests)
-    if others:
-        said.append(
-            f"{others} of these runs were made by other code than the reproduction asked for "
-            "(--any-code took them all the same)."
-        )
+    said += [f"{line[0].upper()}{line[1:]}." for line in unlike(made)]
+
+    def read_other(manifest: Mapping[str, Any]) -> bool:
+        images = manifest.get("dataset") or {}
+        expected = data.get(str(images.get("name")))
+        return expected is not None and images.get("fingerprint") != expected
+
+    for what, which in (
+        (
+            "were made by other code than the reproduction asked for (--any-code took them)",
+            [run for run, manifest in made.items() if _codes(manifest) != {code}],
+        ),
+        (
+            "read other images than their data set has (--any-code took them)",
+            [run for run, manifest in made.items() if read_other(manifest)],
+        ),
+        (
+            "were resumed although something differed, and count as missing",
+            [run for run in made if run.drift()],
+        ),
+    ):
+        if which:
+            them = listed([run.folder.name for run in which])
+            said.append(f"{len(which)} of these runs {what}: {them}.")
     return said
+
+
+def _codes(manifest: Mapping[str, Any]) -> set[Any]:
+    """The code that a run began with, and all that it was resumed by."""
+    return {manifest.get("code"), *(again.get("code") for again in manifest.get("resumes", ()))}
 
 
 def _revision(git: Mapping[str, Any] | None) -> str | None:
