@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import bnrepro
 from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
@@ -41,11 +42,19 @@ app = typer.Typer(
     name="bnrepro",
     help="Put the claims of the Batch Normalization paper (arXiv 1502.03167) to the test.",
     invoke_without_command=True,
+    rich_markup_mode=None,  # its tables cut words that cannot be guessed
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Data sets: what is here, download, take over a copy, check.")
+data_app = typer.Typer(
+    help="Data sets: what is here, download, take over a copy, check.", rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
+
+
+def _home(folder: Path | None) -> Path | None:
+    """The folder, with the home folder for a leading ~, which a shell leaves in --out=~/x."""
+    return None if folder is None else Path(os.path.expanduser(folder))
 
 
 class Shown(StrEnum):
@@ -105,6 +114,47 @@ def _complete_benchmark(ctx: typer.Context, incomplete: str) -> list[str]:
     return _completed(ctx.params.get("what"), incomplete, BENCHMARKS)
 
 
+EXAMPLES = {
+    "train": {
+        "bnrepro train experiment=digits": "a first try, in seconds",
+        "bnrepro train experiment=fig1 norm=none seed=1": "Fig. 1 without batch normalization",
+        "bnrepro train optimizer.lr=0.5 run.dir=runs/fast": "with a folder of its own",
+        "bnrepro train --cfg job": "every setting there is, and its value",
+    },
+    "sweep": {
+        "bnrepro sweep experiment=digits norm=batch,none seed=0,1,2": "six networks",
+        "bnrepro sweep optimizer.lr=0.1,1 'seed=range(0,5)' hydra/launcher=joblib": "on every core",
+    },
+    "reproduce": {
+        "bnrepro reproduce": "every claim, for some minutes, to see how it goes",
+        "bnrepro reproduce faster-training --scale paper": "one claim, as long as the paper trains",
+        "bnrepro reproduce hydra/launcher=submitit_slurm hydra.launcher.partition=gpu":
+            "on a Slurm cluster",
+    },
+    "bench": {
+        "bnrepro bench layer": "one benchmark",
+        "bnrepro bench loop experiment=digits": "of another network",
+    },
+}  # fmt: skip
+"""What to type, and what it does, at the end of a command's help."""
+
+
+class Helped(TyperCommand):
+    """A command whose help ends with examples and, where it trains, with what can be chosen."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write examples, then the groups of the configuration with their options."""
+        with formatter.section("Examples"):
+            formatter.write_dl(list(EXAMPLES[str(self.name)].items()), col_max=34)
+        if self.name in ("train", "sweep"):
+            from bnrepro import launch
+
+            with formatter.section("Groups and their options"):
+                formatter.write_dl(
+                    [(name, ", ".join(found)) for name, found in launch.packaged().items()]
+                )
+
+
 class Scale(StrEnum):
     """How long the runs of a claim are, and how many."""
 
@@ -116,7 +166,7 @@ class Scale(StrEnum):
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Hydra overrides: a setting (optimizer.lr=0.5), an option of a group (norm=none), "
         "an experiment (experiment=fig1).",
         autocompletion=_complete_override,
@@ -125,7 +175,12 @@ Overrides = Annotated[
 ]
 ConfigDir = Annotated[
     Path | None,
-    typer.Option("--config-dir", help="A folder with configurations of your own.", metavar="DIR"),
+    typer.Option(
+        "--config-dir",
+        help="A folder with configurations of your own.",
+        metavar="DIR",
+        callback=_home,
+    ),
 ]
 ShowConfig = Annotated[
     Shown | None,
@@ -135,9 +190,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Claims = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CLAIM]... [hydra/launcher=NAME]...",
+        metavar="CLAIM|KEY=VALUE",
         help="Claims, as 'bnrepro claims' lists them; by default every one. Then where to run "
-        "them, as for a sweep: hydra/launcher=submitit_slurm hydra.launcher.partition=gpu.",
+        "them, as for a sweep: hydra/launcher=NAME and hydra.launcher.SETTING=VALUE.",
         autocompletion=_complete_claim,
         show_default=False,
     ),
@@ -147,8 +202,9 @@ StackSize = Annotated[
     typer.Option(
         "--stack",
         min=1,
-        help="So many networks at most that differ in numbers only (seed, learning rate, …) train "
-        "as one computation; the others one by one.",
+        help="Train up to N networks that differ only in numbers (seed, learning rate, …) as one "
+        "computation, the rest one by one.",
+        metavar="N",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -160,7 +216,9 @@ Published = Annotated[
 ]
 Root = Annotated[
     Path,
-    typer.Option("--root", help="Where data sets lie.", envvar="BNREPRO_DATA", metavar="DIR"),
+    typer.Option(
+        "--root", help="Where data sets lie.", envvar="BNREPRO_DATA", metavar="DIR", callback=_home
+    ),
 ]
 Mirror = Annotated[
     str | None, typer.Option("--mirror", help="Another address to download from.", metavar="URL")
@@ -194,7 +252,7 @@ def _help(ctx: typer.Context) -> None:
         typer.echo(ctx.get_help(), nl=False)
 
 
-@app.command()
+@app.command(cls=Helped)
 def train(
     overrides: Overrides = None,
     cfg: ShowConfig = None,
@@ -217,6 +275,8 @@ def train(
         _say(f"finished already: {folder} (run.overwrite=true does it again)")
     else:
         _say(_outcome(summary))
+        if summary.get("studies"):
+            _say(f"studies: {', '.join(summary['studies'])} in {folder / 'summary.json'}")
         _say(f"run: {folder}    look at it: bnrepro tensorboard {folder}")
 
 
@@ -234,14 +294,16 @@ def _outcome(summary: dict[str, Any]) -> str:
     return f"test accuracy {summary['test_accuracy']:.4f}{inference} after {summary['steps']} steps"
 
 
-@app.command()
+@app.command(cls=Helped)
 def sweep(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     stack: StackSize = 1,
     debug: Debug = False,
 ) -> None:
-    """Train a grid of networks: KEY=V1,V2, and range(…), choice(…) or glob(…) as well.
+    """Train a grid of networks.
+
+    A setting takes several values as KEY=V1,V2, and as range(…), choice(…) or glob(…).
 
     Typed again, it runs only what is missing. hydra/launcher=joblib uses every core,
     submitit_slurm and ray a cluster.
@@ -307,7 +369,7 @@ def _claim(name: str) -> dict[str, Any]:
     }
 
 
-@app.command()
+@app.command(cls=Helped)
 def reproduce(
     names: Claims = None,
     scale: Annotated[
@@ -315,13 +377,21 @@ def reproduce(
     ] = Scale.smoke,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to; by default outputs/reproduce-SCALE.", metavar="DIR"),
+        typer.Option(
+            help="Where to; by default outputs/reproduce-SCALE.", metavar="DIR", callback=_home
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Seeds of every arm, instead of each claim's own.")
+        int | None,
+        typer.Option(min=1, help="Seeds of every arm, instead of each claim's own.", metavar="N"),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once; by default one a core.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Runs at once; by default one a core with the joblib launcher, one without it.",
+            metavar="N",
+        ),
     ] = None,
     stack: StackSize = 1,
     any_code: Annotated[
@@ -329,9 +399,9 @@ def reproduce(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Put claims to the test: make the runs that are missing, judge, write the report.
+    """Put claims to the test and write the report.
 
-    Typed again, it goes on where it was.
+    Runs that are missing are made first. Typed again, it goes on where it was.
     """
     from rich.console import Console
 
@@ -362,7 +432,9 @@ def _verdicts(judgements: dict[str, Judgement]) -> None:
 
 @app.command()
 def runs(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="A folder of runs.")] = OUTPUTS,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", callback=_home, help="A folder of runs.")
+    ] = OUTPUTS,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -372,6 +444,9 @@ def runs(
     rows = [_row(run, folder) for run in find_runs(folder)]
     if as_json:
         _say(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        _say(f"no runs ({folder}): 'bnrepro train' makes one")
         return
     columns = ("run", "state", "step", "test accuracy", "dataset", "norm", "lr", "scale", "seed")
     _table(columns, [[row["run"], row["state"], *_cells(row)] for row in rows])
@@ -419,6 +494,8 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
     from rich.text import Text
 
     table = Table(*map(printable, columns), box=None, header_style="bold")
+    for column in table.columns:
+        column.no_wrap = column.header == "claim"  # an id, to be typed again
     for row in rows:
         table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
     # Into a pipe or a file a row is one line, whatever its length.
@@ -428,7 +505,8 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 @app.command()
 def tensorboard(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="A run's folder, or a folder of runs.")
+        Path,
+        typer.Argument(metavar="DIR", callback=_home, help="A run's folder, or a folder of runs."),
     ] = OUTPUTS,
     port: Annotated[int, typer.Option(help="The port; 0 takes any free one.")] = 6006,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -442,13 +520,20 @@ def tensorboard(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", callback=_home, help="A folder of runs.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Where to write; by default into DIR.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Where to write; by default into DIR.", metavar="DIR", callback=_home),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Report on claims, draw a sweep, or else Fig. 1 beside the paper's, from runs on disk."""
+    """Report on claims, a sweep or runs of the first figure.
+
+    What DIR holds decides: claims put to the test, a sweep, or runs of Fig. 1, which are drawn next
+    to the paper's.
+    """
     from bnrepro import reproduction, sweepfolder
     from bnrepro.report import fig1, verdicts
     from bnrepro.report import sweep as report_sweep
@@ -466,26 +551,29 @@ def report(
     _say(f"written: {target / 'fig1.md'}")
 
 
-@app.command()
+@app.command(cls=Helped)
 def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME|KEY=VALUE]",
+            metavar="NAME|KEY=VALUE",
             help=f"Benchmarks ({', '.join(BENCHMARKS)}; by default all but growth), "
             "then Hydra overrides.",
             autocompletion=_complete_benchmark,
             show_default=False,
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each side runs.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each side runs.", metavar="N")] = 5,
     out: Annotated[
-        Path, typer.Option(help="Where growth draws its figure.", metavar="DIR")
+        Path, typer.Option(help="Where growth draws its figure.", metavar="DIR", callback=_home)
     ] = OUTPUTS,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure side by side what our own parts cost: the layer, a step, a run, starting."""
+    """Measure what our own parts cost.
+
+    The layer, a step, a run and starting are each timed in turns with what one would use instead.
+    """
     from bnrepro import launch
 
     names = [word for word in what or [] if "=" not in word]
@@ -511,7 +599,7 @@ def bench(
         _table(("what", "value", "steps/s", "at most"), [_grown(result) for result in results])
         _say(f"written: {out / 'growth.png'}")
     else:
-        columns = ("benchmark", "ours", "theirs", "ratio", "spread", "ms", "theirs")
+        columns = ("benchmark", "ours", "theirs", "ratio", "spread", "our ms", "their ms")
         _table(columns, [_measured(result) for result in results])
 
 
@@ -563,7 +651,9 @@ def data_fetch(
 @data_app.command("import")
 def data_import(
     name: Published,
-    path: Annotated[Path, typer.Argument(help="A class-folder tree, zips of one, or raw files.")],
+    path: Annotated[
+        Path, typer.Argument(callback=_home, help="A class-folder tree, zips of one, or raw files.")
+    ],
     root: Root = DATA,
     debug: Debug = False,
 ) -> None:
@@ -598,7 +688,7 @@ def main(arguments: list[str] | None = None) -> int:
     trace: Exception | None = None
     open_streams()
     try:
-        code = app(arguments, standalone_mode=False) or 0
+        code = app(arguments, prog_name="bnrepro", standalone_mode=False) or 0
         if code != INTERRUPTED:  # typer turns Ctrl-C into this code
             return int(code)
         message = "interrupted"

@@ -395,6 +395,12 @@ def options(group: str) -> list[str]:
         return hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
 
 
+def packaged() -> dict[str, list[str]]:
+    """The packaged options of every group, and the packaged experiments, without asking Hydra."""
+    experiments = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+    return {group: list(found) for group, found in OPTIONS.items()} | {"experiment": experiments}
+
+
 def show(job: Job, what: str) -> str:
     """The composed configuration as YAML: the run's (`job`), Hydra's (`hydra`) or both (`all`)."""
     from omegaconf import OmegaConf

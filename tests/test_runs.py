@@ -278,6 +278,24 @@ def test_runs_lists_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["runs", str(tmp_path / "nowhere")]) == 3
 
 
+def test_a_folder_without_runs_says_what_makes_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no runs ({tmp_path}): 'bnrepro train' makes one\n"
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_run_says_where_its_studies_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(tmp_path / "run", "train.steps=2", "studies=[inference]")
+    assert f"studies: inference in {run.folder / 'summary.json'}" in capsys.readouterr().out
+    train(tmp_path / "without", "train.steps=2")
+    assert "studies" not in capsys.readouterr().out
+
+
 def test_the_readme_tells_every_command_and_ci_runs_its_test_command() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 150

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 
 from bnrepro.claim import Claim
 from bnrepro.config import unknown
@@ -26,7 +27,17 @@ def load(claim: str) -> Claim:
         ConfigError: there is none of that name.
     """
     if claim not in ids():
-        raise ConfigError(f"{unknown('claim', claim, ids())}; 'bnrepro claims' lists them")
+        raise ConfigError(_unknown(claim))
     found = importlib.import_module(f"{__name__}.{claim.replace('-', '_')}").CLAIM
     assert isinstance(found, Claim)
     return found
+
+
+def _unknown(claim: str) -> str:
+    figure = re.fullmatch(r"fig(?:ure)?[-_. ]*(\d)\w?", claim.lower())
+    about = []
+    if figure:
+        about = [name for name in ids() if f"Fig. {figure[1]}" in load(name).section]
+    if figure and about:
+        return f"unknown claim '{claim}': Fig. {figure[1]} is in {', '.join(about)}"
+    return f"{unknown('claim', claim, ids())} ('bnrepro claims' lists all)"
