@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import pickle
+import math
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,21 @@ def _own(state: Any) -> Any:
     return state
 
 
+def _unpacked(content: bytes) -> dict[str, Any]:
+    """The state in a checkpoint: tensors, numbers and text; no code is run.
+
+    Raises:
+        Exception: of any kind; it is not what `torch.save` writes.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("compressed")  # it could expand to any size
+    state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    if not isinstance(state, dict):
+        raise TypeError("not a dict")
+    return state
+
+
 def title(config: c.Config) -> str:
     """What a person tells a run by."""
     return f"{config.dataset.name} {config.model.name} norm={config.norm.name} seed={config.seed}"
@@ -286,21 +302,41 @@ class Training:
             self._tracker.charts(self._layers)
 
     def _resume(self, limit: int | None) -> Position:
-        """Take up the newest checkpoint that is whole; without any, begin anew."""
-        content = StoredRun(self._writer.folder).newest_checkpoint(self._display.say, limit)
-        if content is not None:
-            return self._restore(content)
-        self._writer.rewind(0, 0, 0.0)
-        return Position()
+        """Take up the newest checkpoint that is whole; without any, begin anew.
 
-    def _restore(self, content: bytes) -> Position:
+        Raises:
+            CheckpointError: there are some, and none can be used.
+        """
+        stored = StoredRun(self._writer.folder)
+        if not stored.checkpoint_steps():
+            self._writer.rewind(0, 0, 0.0)
+            return Position()
+        for step, content in stored.whole_checkpoints(self._display.say, limit):
+            position, metrics = self._restore(step, content)
+            try:
+                self._writer.rewind(step, *metrics)
+            except CheckpointError as error:  # an earlier one may build on lines that are whole
+                self._display.say(f"warning: {error}")
+                continue
+            self._display.resume(step)
+            return position
+        raise CheckpointError(
+            f"no checkpoint can be used ({stored.folder}): run.overwrite=true begins anew"
+        )
+
+    def _restore(self, step: int, content: bytes) -> tuple[Position, tuple[int, float, str | None]]:
         """Put everything back to where a checkpoint was made.
+
+        Returns:
+            Where the run stands; bytes of the metrics, seconds, and SHA-256 of the metrics then.
 
         Raises:
             CheckpointError: it holds something else than tensors and numbers, or another network.
         """
         try:
-            state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+            state = _unpacked(content)
+            if (state["format"], state["step"]) != (CHECKPOINT_FORMAT, step):
+                raise ValueError("another format, or another step")
             self._model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self._probe.restore(state["probe"])
@@ -308,16 +344,19 @@ class Training:
             if torch.cuda.is_available():
                 torch.cuda.set_rng_state_all(state["cuda_rng"])
             device = self._dataset.train.labels.device
-            position = Position(state["step"], [loss.to(device) for loss in state["losses"]])
-            metrics_bytes, seconds = state["metrics_bytes"], state["seconds"]
-        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            losses = [loss.to(device, torch.float32).reshape(()) for loss in state["losses"]]
+            length, seconds = state["metrics_bytes"], state["seconds"]
+            digest = state.get("metrics_sha256")  # none was kept at first
+            if type(length) is not int or length < 0:
+                raise ValueError("metrics_bytes is no length")
+            if type(seconds) is not float or not 0 <= seconds < math.inf:
+                raise ValueError("seconds is no duration")
+            return Position(step, losses), (length, seconds, digest)
+        except Exception as error:  # what is not ours raises errors of any kind
             raise CheckpointError(
                 f"not one of ours: {c.first_line(error)} ({self._writer.folder}): "
                 "run.overwrite=true begins anew"
             ) from error
-        self._writer.rewind(position.step, metrics_bytes, seconds)
-        self._display.resume(position.step)
-        return position
 
     def compiled(self, seconds: float) -> None:
         """Say how long compiling took; it is to be weighed against the steps to come."""
@@ -370,6 +409,7 @@ class Training:
             "rng": self._generator.get_state(),
             "cuda_rng": torch.cuda.get_rng_state_all(),
             "metrics_bytes": self._writer.flushed(),
+            "metrics_sha256": self._writer.metrics_sha256,
             "seconds": self._writer.seconds,
         }
         self._writer.checkpoint(position.step, to_bytes(lambda file: torch.save(state, file)))

@@ -13,6 +13,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,31 @@ YAML_BYTES = MEBIBYTE
 DEPTH = 64
 """How deep lists and dicts may be nested; a configuration has 3 levels."""
 
+_NUMBER = re.compile(r"[0-9]{9,18}")
 _SLOW_NUMBER = re.compile(r"[-+.:_0-9]{1000,}")
 """A number in base 60 is read in quadratic time."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """Open a regular file for reading bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableError: it is something else, or cannot be opened.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnreadableError(path, error.strerror or str(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableError(path, "not a regular file")
+    with open(descriptor, "rb") as file:
+        yield file
 
 
 def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
@@ -36,27 +61,17 @@ def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
         FileNotFoundError: there is no such file.
         UnreadableError: it is something else, larger, or cannot be read.
     """
-    try:
-        # Without O_NONBLOCK, opening a pipe waits for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with opened(path) as file:
         try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise UnreadableError(path, "not a regular file")
-            if found.st_size <= limit:
-                with open(descriptor, "rb", closefd=False) as file:
-                    content = file.read(limit + 1)  # it may have grown
+            if os.fstat(file.fileno()).st_size <= limit:
+                content = file.read(limit + 1)  # it may have grown
                 if len(content) <= limit:
                     return content
-            raise UnreadableError(path, f"larger than {limit:,} bytes")
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnreadableError(path, error.strerror or str(error)) from error
-    except MemoryError as error:
-        raise UnreadableError(path, "too large for the memory") from error
+        except OSError as error:
+            raise UnreadableError(path, error.strerror or str(error)) from error
+        except MemoryError as error:
+            raise UnreadableError(path, "too large for the memory") from error
+    raise UnreadableError(path, f"larger than {limit:,} bytes")
 
 
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:
@@ -114,6 +129,20 @@ def parse_json(text: str, path: Path) -> Any:
     except RecursionError as error:
         raise UnreadableError(path, f"nested deeper than {DEPTH} levels") from error
     return _checked(value, path)
+
+
+def number_name(number: int, suffix: str) -> str:
+    """The name of a file that has a number, such as a step's checkpoint."""
+    return f"{number:09d}.{suffix}"
+
+
+def numbered(folder: Path, suffix: str) -> dict[int, Path]:
+    """The files of a folder by their number; others, whatever their names, are left out."""
+    found = {}
+    for path in folder.glob(f"*.{suffix}") if folder.is_dir() else ():
+        if _NUMBER.fullmatch(path.stem) and number_name(int(path.stem), suffix) == path.name:
+            found[int(path.stem)] = path
+    return found
 
 
 def _checked(tree: Any, path: Path) -> Any:

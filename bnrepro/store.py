@@ -18,20 +18,20 @@ import io
 import json
 import math
 import os
-import secrets
-import shutil
-import socket
+import re
+import stat
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from bnrepro import atomic, reading
+from bnrepro import atomic, lock, reading
 from bnrepro.errors import (
     BnreproError,
     CheckpointError,
@@ -49,13 +49,8 @@ SUMMARY = "summary.json"
 PREDICTIONS = "predictions.npz"
 PROBES = "probes"
 CHECKPOINTS = "checkpoints"
-LOCKS = ".lock"
+LOCKS = lock.LOCKS
 EVENTS = "events.out.tfevents."
-OWN_NAMES = (
-    CONFIG, MANIFEST, METRICS, STATUS, SUMMARY, PREDICTIONS, PROBES, CHECKPOINTS, ".hydra",
-    "train.log",
-)  # fmt: skip
-
 FINISHED = ("done", "diverged")
 """States of a run that is a result; any other is worth starting again."""
 STATES = ("running", *FINISHED, "failed", "interrupted")
@@ -93,21 +88,41 @@ CONFIG_TYPES = {
 }
 """The types of what is read by name; everything else in these files is only compared or shown."""
 
+CHECKPOINT_BYTES = 2**33
+"""The largest checkpoint that is read."""
+
+ARRAYS_BYTES = 2**30
+"""The largest file of arrays that is read."""
+
 CHANCE = 0.1
 """The accuracy of guessing: MNIST, CIFAR-10 and the digits have ten classes."""
 
-HEARTBEAT_SECONDS = 15.0
-SILENT_SECONDS = 20 * HEARTBEAT_SECONDS
-"""A run on another machine that has not shown a sign of life for so long is taken for dead."""
-WATCHED_SECONDS = 2 * HEARTBEAT_SECONDS
-"""Before its folder is taken it is watched for so long: clocks of two machines may disagree."""
+WATCHED_SECONDS = 2 * lock.HEARTBEAT_SECONDS
+"""A folder whose owner is silent is watched for so long before it is taken: clocks may disagree."""
 
 
 @contextmanager
 def _arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """The arrays of a .npz by name, each read when it is asked for."""
-    with _storage(path), np.load(path, allow_pickle=False) as arrays:
-        yield arrays
+    """The arrays of a .npz by name, each read when it is asked for.
+
+    Raises:
+        UnreadableError: it is not what `np.savez` writes.
+    """
+    try:
+        with reading.opened(path) as file:
+            if os.fstat(file.fileno()).st_size > ARRAYS_BYTES:
+                raise UnreadableError(path, f"larger than {ARRAYS_BYTES:,} bytes")
+            entries = zipfile.ZipFile(file).infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise UnreadableError(path, "compressed")  # it could expand to any size
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                yield arrays
+    except UnreadableError:
+        raise
+    except Exception as error:  # a damaged archive raises errors of many kinds
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableError(path, why) from error
 
 
 @contextmanager
@@ -131,105 +146,9 @@ def _json(value: Any) -> Any:
     return [_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
     text = json.dumps(_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic.write(path, lambda file: file.write(text.encode()))
-
-
-def _boot_id() -> str | None:
-    """What tells one boot of this machine from another; None where the system has no such thing."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-
-
-def _process_start(pid: int) -> str | None:
-    """When a process started, in ticks since boot: with it a pid used again is told apart."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def _owner() -> dict[str, Any]:
-    pid = os.getpid()
-    start = _process_start(pid)
-    return {"pid": pid, "pid_start": start, "host": socket.gethostname(), "boot_id": _boot_id()}
-
-
-def _elsewhere(status: Mapping[str, Any]) -> bool:
-    return bool(status.get("host") != socket.gethostname())
-
-
-def _alive(status: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote this status is still there to write more."""
-    if _elsewhere(status):
-        try:
-            beat = datetime.fromisoformat(str(status.get("heartbeat")))
-        except ValueError:
-            return False
-        return abs((datetime.now(UTC) - beat).total_seconds()) < SILENT_SECONDS
-    if status.get("boot_id") != _boot_id():
-        return False
-    try:
-        os.kill(int(status["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError, TypeError):
-        return False
-    except PermissionError:  # it is there, and somebody else's
-        pass
-    return _process_start(int(status["pid"])) == status.get("pid_start")
-
-
-def _in_use(folder: Path, owner: Mapping[str, Any]) -> RunInUseError:
-    return RunInUseError(
-        f"in use by process {owner.get('pid')} on {owner.get('host')} ({folder}):"
-        " wait for it, or choose another run.dir"
-    )
-
-
-def _lock(folder: Path, owner: Mapping[str, Any]) -> Path:
-    """Become the only writer of a folder: the lock's file, or RunInUseError.
-
-    The owner is who made the lock of the highest number. A lock appears under its name whole and
-    only if there is none of that name, by a hard link, which network file systems hold as well.
-    Of all who find the highest lock free or its process gone, one makes the next.
-    """
-    locks = folder / LOCKS
-    locks.mkdir(exist_ok=True)
-    mine = locks / f"{secrets.token_hex(8)}.new"
-    beat = datetime.now(UTC).isoformat(timespec="seconds")
-    text = json.dumps({**owner, "heartbeat": beat})
-    try:
-        mine.write_text(text, encoding="utf-8")
-        while True:
-            held, free = _numbered(locks, "json"), _numbered(locks, "free")
-            number = max([*held, *free], default=0)
-            if number in held:
-                try:
-                    holder = json.loads(held[number].read_text(encoding="utf-8"))
-                except FileNotFoundError:  # released since, or cleaned up by who has the next one
-                    continue
-                except ValueError:  # a power loss took its content, and its owner with it
-                    holder = {"host": socket.gethostname()}
-                if _alive(holder):
-                    raise _in_use(folder, holder)
-            lock = locks / _number(number + 1, "json")
-            try:
-                os.link(mine, lock)
-            except FileExistsError:
-                continue
-            except FileNotFoundError:  # who has the folder now has cleaned up, ours with the rest
-                mine.write_text(text, encoding="utf-8")
-                continue
-            if max([*_numbered(locks, "json"), *_numbered(locks, "free")]) > number + 1:
-                lock.unlink()  # we were looking at the past
-                continue
-            for old in (*held.values(), *free.values(), *locks.glob("*.new")):
-                old.unlink(missing_ok=True)
-            return lock
-    finally:
-        mine.unlink(missing_ok=True)
+    return text.encode()
 
 
 def _typed(value: Any, types: Types, path: Path) -> dict[str, Any]:
@@ -271,7 +190,7 @@ class StoredRun:
         status = self._load(STATUS, STATUS_TYPES) or {"state": "failed", "step": 0}
         if status.get("state") not in STATES:
             raise UnreadableError(self.folder / STATUS, "no state of a run")
-        if status["state"] == "running" and not _alive(status):
+        if status["state"] == "running" and not lock.alive(status):
             return {**status, "state": "stale"}
         return status
 
@@ -329,7 +248,7 @@ class StoredRun:
 
     def probe(self, step: int) -> dict[str, np.ndarray]:
         """One probe's arrays by name."""
-        with _arrays(_numbered(self.folder / PROBES, "npz")[step]) as arrays:
+        with _arrays(self.folder / PROBES / _number(step, "npz")) as arrays:
             return dict(arrays)
 
     def probed(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -354,28 +273,20 @@ class StoredRun:
         """The steps of which there is a checkpoint, whole or not."""
         return sorted(_numbered(self.folder / CHECKPOINTS, "pt"))
 
-    def newest_checkpoint(
+    def whole_checkpoints(
         self, warn: Callable[[str], None], limit: int | None = None
-    ) -> bytes | None:
-        """The newest checkpoint that is whole, or None where none was ever made.
+    ) -> Iterator[tuple[int, bytes]]:
+        """Steps and contents of the checkpoints that are whole, the newest first.
 
-        Where there are some at `limit` or before, the newest of those.
-
-        Raises:
-            CheckpointError: there are checkpoints, and each is damaged. `warn` was told of each.
+        If there are any at `limit` or before, only those. `warn` is told of each damaged one.
         """
         every = self.checkpoint_steps()
         steps = [step for step in every if limit is None or step <= limit] or every
         for step in reversed(steps):
             try:
-                return self.checkpoint(step)
+                yield step, self.checkpoint(step)
             except CheckpointError as error:
                 warn(f"warning: {error}")
-        if steps:
-            raise CheckpointError(
-                f"no checkpoint is whole ({self.folder}): run.overwrite=true begins anew"
-            )
-        return None
 
     def checkpoint(self, step: int) -> bytes:
         """A checkpoint's bytes, checked against its SHA-256.
@@ -385,10 +296,11 @@ class StoredRun:
         """
         path = self.folder / CHECKPOINTS / _number(step, "pt")
         try:
-            content = path.read_bytes()
-            expected = path.with_suffix(".sha256").read_text().split()[0]
-        except (OSError, IndexError, ValueError) as error:
-            raise CheckpointError(f"not readable: {error} ({path}): use another") from error
+            content = reading.read_bytes(path, CHECKPOINT_BYTES)
+            expected = reading.read_text(path.with_suffix(".sha256")).split()[0]
+        except (FileNotFoundError, UnreadableError, IndexError) as error:
+            why = error.why if isinstance(error, UnreadableError) else str(error)
+            raise CheckpointError(f"not readable: {why} ({path}): use another") from error
         found = hashlib.sha256(content).hexdigest()
         if found != expected:
             raise CheckpointError(
@@ -397,14 +309,7 @@ class StoredRun:
         return content
 
 
-def _number(step: int, suffix: str) -> str:
-    return f"{step:09d}.{suffix}"
-
-
-def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
-    """Files named by a step."""
-    found = folder.glob(f"*.{suffix}") if folder.is_dir() else ()
-    return {int(path.stem): path for path in found if path.stem.isdigit()}
+_number, _numbered = reading.number_name, reading.numbered
 
 
 def find_runs(folder: Path) -> list[StoredRun]:
@@ -441,25 +346,36 @@ def new_folder(parent: Path) -> Path:
 
 
 class RunWriter:
-    """Writes one run's folder; made by `claim`, closed by `finish`."""
+    """Writes one run's folder; made by `claim`, closed by `finish`.
+
+    Before each thing that it writes it looks whether the folder is still this process's own: every
+    method but `abandon` raises RunInUseError, or StorageError, if another process has taken it
+    or if it was moved away, and leaves it as it is.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._owner = _owner()
+        self._owner = lock.me()
+        self._lock = lock.Lock.take(folder, self._owner)
         self._began = time.monotonic()
         self._beat = -math.inf
         self._state = "running"
         self._earlier = 0.0
         self._step = 0  # of the last line
         self._metrics: io.FileIO | None = None
+        self._metrics_bytes, self._metrics_hash = 0, hashlib.sha256()
         self._unflushed: list[Path] = []
-        self._lock: Path | None = None
         self.resuming = False
 
     @property
     def seconds(self) -> float:
         """Seconds spent on what is kept of this run, by a clock that does not jump."""
         return self._earlier + time.monotonic() - self._began
+
+    @property
+    def metrics_sha256(self) -> str:
+        """The SHA-256 of all lines of metrics, in hexadecimal."""
+        return self._metrics_hash.hexdigest()
 
     @classmethod
     def claim(
@@ -480,34 +396,31 @@ class RunWriter:
         Raises:
             RunInUseError: another process is writing this run.
             ConfigError: the folder holds another run, or something that is no run.
-            StorageError: the folder cannot be written.
+            StorageError: the folder cannot be written, or holds links where a run has files.
         """
         stored = StoredRun(folder)
         with _storage(folder):
             if stored.exists():
-                status = stored.status()
-                if status["state"] == "running" or _signs_of_life(stored, status):
-                    raise _in_use(folder, status)
-                finished = stored.summary() is not None
+                _wait_for_signs_of_life(stored)
+                finished = not overwrite and stored.summary() is not None
                 if differences and not overwrite and (finished or not allow_drift):
                     raise ConfigError(
                         f"another configuration ran here ({folder}; {'; '.join(differences)}): "
                         "choose another run.dir, or run.overwrite=true to replace it"
                     )
-                if finished and not overwrite:
+                if finished:
                     return None
             elif _foreign(folder) and not stored.exists():  # it may have come while we looked
                 raise ConfigError(f"not empty and not a run ({folder}): choose another run.dir")
             atomic.make_folder(folder)
             run = cls(folder)
-            run._lock = _lock(folder, run._owner)
-            if stored.summary() is not None and not overwrite:  # somebody was quicker, and is done
-                run._release()
-                return None
             try:
+                if not overwrite and stored.summary() is not None:  # somebody was quicker
+                    run._lock.release()
+                    return None
                 run._begin(config, anew=overwrite or not (folder / CONFIG).is_file())
             except BaseException:
-                run._release()
+                run._lock.release()
                 raise
         return run
 
@@ -515,46 +428,81 @@ class RunWriter:
         """Make the folder ready to be written to, and say that it is."""
         if anew:
             _clear(self.folder)
-        for left in (*self.folder.glob("*.part"), *self.folder.glob("*/*.part")):
-            left.unlink()  # by a crash, before it had its name
+        _refuse_links(self.folder)
+        for path in _own_files(self.folder):
+            if atomic.PART.fullmatch(path.name):
+                path.unlink()  # left by a crash, before it had its name
         self._write_status(0)
         (self.folder / PROBES).mkdir(exist_ok=True)
         (self.folder / CHECKPOINTS).mkdir(exist_ok=True)
         if anew:
             text = _yaml(config)
-            atomic.write(self.folder / CONFIG, lambda file: file.write(text.encode()))
+            self._write(CONFIG, text.encode())
+            self._open_metrics()
         self.resuming = not anew
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        atomic.write(path, lambda file: file.write(content), check=self._lock.check)
+
+    def _write_arrays(
+        self, path: Path, arrays: Mapping[str, np.ndarray], *, durable: bool = True
+    ) -> None:
+        named: dict[str, Any] = dict(arrays)
+        atomic.write(
+            path, lambda file: np.savez(file, **named), durable=durable, check=self._lock.check
+        )
+
+    def _open_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
         # Unbuffered: after a write that failed, nothing is left to be written later.
         self._metrics = open(self.folder / METRICS, "ab", buffering=0)  # noqa: SIM115
 
-    def _release(self) -> None:
-        """Let others have the folder. The lock's file stays: its number must not come again."""
-        if self._lock is not None:
-            with suppress(OSError):
-                self._lock.rename(self._lock.with_suffix(".free"))
-
-    def rewind(self, step: int, metrics_bytes: int, seconds: float) -> None:
+    def rewind(
+        self, step: int, metrics_bytes: int, seconds: float, metrics_sha256: str | None = None
+    ) -> None:
         """Cut off what was recorded after a checkpoint: it is going to be computed again.
+
+        The metrics go on in a new file: a process that wrote the old one, was stopped for hours
+        and does not know yet that it lost the folder, can only append to that.
 
         Args:
             step: of the checkpoint; 0 to begin anew.
             metrics_bytes: how long the metrics were when it was made.
             seconds: what the run had taken then.
+            metrics_sha256: of the metrics then; None if it was not kept.
 
         Raises:
-            CheckpointError: the metrics are shorter than that; a part of the run is lost.
+            CheckpointError: the metrics are not what they were; nothing has been changed.
         """
-        assert self._metrics is not None
-        path = self.folder / METRICS
+        path, folder = self.folder / METRICS, self.folder
+        self._metrics_bytes, self._metrics_hash = metrics_bytes, hashlib.sha256()
+
+        def copy(file: BinaryIO) -> None:
+            left = metrics_bytes
+            with reading.opened(path) if left else io.BytesIO() as old:
+                while left and (chunk := old.read(min(left, reading.MEBIBYTE))):
+                    self._metrics_hash.update(chunk)
+                    file.write(chunk)
+                    left -= len(chunk)
+            what = "lines are missing" if left else "lines were changed"
+            if left or metrics_sha256 not in (None, self.metrics_sha256):
+                raise CheckpointError(
+                    f"{what} before step {step} ({path}): run.overwrite=true begins anew"
+                )
+
         with _storage(path):
-            if path.stat().st_size < metrics_bytes:
+            try:
+                atomic.write(path, copy, check=self._lock.check)
+            except FileNotFoundError as error:
                 raise CheckpointError(
                     f"lines are missing before step {step} ({path}): run.overwrite=true begins anew"
-                )
-            self._metrics.truncate(metrics_bytes)
+                ) from error
+            self._open_metrics()
             for name, suffixes in ((PROBES, ["npz"]), (CHECKPOINTS, ["pt", "sha256"])):
                 for suffix in suffixes:
-                    for at, file in _numbered(self.folder / name, suffix).items():
+                    for at, file in _numbered(folder / name, suffix).items():
                         if at > step or step == 0:
                             file.unlink()
             self._keep_two()
@@ -564,9 +512,13 @@ class RunWriter:
         """Bring all that was recorded to the disk; how many bytes the metrics have.
 
         To be called before a checkpoint, which must never be newer than what it builds on.
+
+        Raises:
+            StorageError: the metrics were removed, replaced or added to by somebody else.
         """
         assert self._metrics is not None
         with _storage(self.folder):
+            self._lock.check()
             os.fsync(self._metrics.fileno())
             for path in self._unflushed:
                 with open(path, "rb") as file:
@@ -574,98 +526,133 @@ class RunWriter:
             if self._unflushed:
                 atomic.sync_folder(self.folder / PROBES)
             self._unflushed.clear()
-            return os.fstat(self._metrics.fileno()).st_size
+            self._same_metrics()
+            return self._metrics_bytes
+
+    def _same_metrics(self, *, whole: bool = False) -> None:
+        """Raise StorageError unless the metrics are what we wrote, by size or read as a whole."""
+        assert self._metrics is not None
+        path, mine = self.folder / METRICS, os.fstat(self._metrics.fileno())
+        try:
+            with reading.opened(path) as file:
+                same = os.path.samestat(os.fstat(file.fileno()), mine)
+                if whole and same:
+                    same = hashlib.file_digest(file, "sha256").hexdigest() == self.metrics_sha256
+        except (FileNotFoundError, UnreadableError):
+            same = False
+        if not same or mine.st_size != self._metrics_bytes:
+            raise StorageError(
+                f"changed, removed or replaced while the run wrote to it ({path}): "
+                "leave it alone, and begin anew with run.overwrite=true"
+            )
 
     def _write_status(self, step: int, error: str | None = None) -> None:
-        self._beat = time.monotonic()
         status = {
             "state": self._state,
             "step": step,
             **self._owner,
-            "heartbeat": datetime.now(UTC).isoformat(timespec="seconds"),
+            "heartbeat": lock.now(),
         }
         if error is not None:
             status["error"] = error
-        _write_json(self.folder / STATUS, status)
+        self._write(STATUS, _json_bytes(status))
+        self._beat = time.monotonic()
 
     def manifest(self, facts: Mapping[str, Any]) -> None:
         """Write what the run runs on."""
         with _storage(self.folder):
-            _write_json(self.folder / MANIFEST, facts)
+            self._write(MANIFEST, _json_bytes(facts))
 
     def record(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line to the metrics, and give a sign of life."""
         assert self._metrics is not None
         with _storage(self.folder):
-            line = json.dumps(_json({"step": step, **values}), allow_nan=False)
-            left = f"{line}\n".encode()
+            line = f"{json.dumps(_json({'step': step, **values}), allow_nan=False)}\n".encode()
+            left = line
+            self._lock.check()
             while left:  # a disk that is nearly full takes a part
                 left = left[self._metrics.write(left) :]
+            self._metrics_bytes += len(line)
+            self._metrics_hash.update(line)
             self._step = step
         self.alive()
 
     def alive(self) -> None:
         """Give a sign of life to the status, where one is due."""
-        if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
+        if time.monotonic() - self._beat > lock.HEARTBEAT_SECONDS:
             with _storage(self.folder):
                 self._write_status(self._step)
 
+    def owned(self) -> bool:
+        """Whether the folder is still this process's own; others may write into it if it is not."""
+        try:
+            self._lock.check()
+        except (BnreproError, OSError):
+            return False
+        return True
+
     def probe(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one probe; it is flushed to the disk with the next checkpoint."""
-        named: dict[str, Any] = dict(arrays)
         path = self.folder / PROBES / _number(step, "npz")
         with _storage(path):
-            atomic.write(path, lambda file: np.savez(file, **named), durable=False)
+            self._write_arrays(path, arrays, durable=False)
             self._unflushed.append(path)
 
     def predictions(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep what `StoredRun.predictions` returns."""
-        named: dict[str, Any] = dict(arrays)
         path = self.folder / PREDICTIONS
         with _storage(path):
-            atomic.write(path, lambda file: np.savez(file, **named))
+            self._write_arrays(path, arrays)
 
     def checkpoint(self, step: int, content: bytes) -> None:
         """Write a checkpoint with its SHA-256; the last two are kept."""
-        folder = self.folder / CHECKPOINTS
-        path = folder / _number(step, "pt")
+        name = _number(step, "pt")
         digest = hashlib.sha256(content).hexdigest()
-        with _storage(path):
+        with _storage(self.folder / CHECKPOINTS / name):
             # The digest first: a checkpoint without one would count as damaged.
-            line = f"{digest}  {path.name}\n".encode()
-            atomic.write(path.with_suffix(".sha256"), lambda file: file.write(line))
-            atomic.write(path, lambda file: file.write(content))
+            line = f"{digest}  {name}\n".encode()
+            self._write(f"{CHECKPOINTS}/{_number(step, 'sha256')}", line)
+            self._write(f"{CHECKPOINTS}/{name}", content)
             self._keep_two()
 
     def _keep_two(self) -> None:
         for suffix in ("pt", "sha256"):
             files = _numbered(self.folder / CHECKPOINTS, suffix)
             for step in sorted(files)[:-2]:
+                self._lock.check()
                 files[step].unlink()
 
     def finish(self, state: str, step: int, summary: Mapping[str, Any]) -> None:
-        """Close a run that is a result: its status, then its summary, which is written last."""
+        """Close a run that is a result: its status, then its summary, which is written last.
+
+        Raises:
+            StorageError: the metrics were changed since they were written.
+        """
         self._state = state
         with _storage(self.folder):
             if self._metrics is not None:
+                self._same_metrics(whole=True)
                 self._metrics.close()
             self._write_status(step)
-            _write_json(self.folder / SUMMARY, {"status": state, **summary})
-        self._release()
+            self._write(SUMMARY, _json_bytes({"status": state, **summary}))
+        self._lock.release()
 
     def abandon(self, state: str, error: str | None = None) -> None:
-        """Close a run that did not come to its end (`interrupted` or `failed`)."""
+        """Close a run that did not come to its end (`interrupted` or `failed`).
+
+        If the folder is this process's own no more, it is left as it is.
+        """
         self._state = state
         with suppress(OSError):  # a full disk may be the very reason: the status is tried still
             if self._metrics is not None:
                 self._metrics.close()
         try:
-            with _storage(self.folder):
+            with suppress(RunInUseError), _storage(self.folder):
                 # A summary that is there is a result, even if its last flush has failed.
-                if not (self.folder / SUMMARY).is_file():
+                if self.owned() and not (self.folder / SUMMARY).is_file():
                     self._write_status(self._step, error)
         finally:
-            self._release()
+            self._lock.release()
 
 
 def _yaml(config: Mapping[str, Any]) -> str:
@@ -675,22 +662,76 @@ def _yaml(config: Mapping[str, Any]) -> str:
 
 
 def _foreign(folder: Path) -> bool:
-    """Whether a folder holds more than a run does that was killed before it had a status."""
+    """Whether a folder holds anything but the traces of a run killed before its first status."""
     if not folder.is_dir():
         return False
-    return not all(name == LOCKS or name.startswith(f"{STATUS}.") for name in os.listdir(folder))
+    return not all(
+        name == LOCKS or ((part := atomic.PART.fullmatch(name)) and part["name"] == STATUS)
+        for name in os.listdir(folder)
+    )
 
 
-def _signs_of_life(stored: StoredRun, status: Mapping[str, Any]) -> bool:
-    """Whether a run on another machine, silent by our clock, beats all the same while watched."""
-    if status["state"] != "stale" or not _elsewhere(status):
-        return False
-    until = time.monotonic() + WATCHED_SECONDS
-    while time.monotonic() < until:
-        time.sleep(WATCHED_SECONDS / 10)
-        if stored.status().get("heartbeat") != status.get("heartbeat"):
-            return True
-    return False
+def _wait_for_signs_of_life(stored: StoredRun) -> None:
+    """Raise RunInUseError if the owner of a run is alive; one that is silent is watched first.
+
+    It is silent by our clock, which may be wrong: a heartbeat that changes meanwhile tells.
+    """
+    try:
+        status = stored.status()
+    except UnreadableError:  # the lock tells still, and there is no result in a status
+        return
+    if status["state"] == "stale" and lock.alive(status) is None:
+        until = time.monotonic() + WATCHED_SECONDS
+        while time.monotonic() < until:
+            time.sleep(WATCHED_SECONDS / 10)
+            if stored.status().get("heartbeat") != status.get("heartbeat"):
+                raise lock.in_use(stored.folder, status)
+    if status["state"] == "running":
+        raise lock.in_use(stored.folder, status)
+
+
+HYDRA = ".hydra"
+LOG = "train.log"
+NUMBERED = r"[0-9]{9,18}\."
+OWN_FILES = {
+    "": "|".join(map(re.escape, (CONFIG, MANIFEST, METRICS, STATUS, SUMMARY, PREDICTIONS, LOG))),
+    PROBES: NUMBERED + "npz",
+    CHECKPOINTS: NUMBERED + "(pt|sha256)",
+    HYDRA: r"(config|hydra|overrides)\.yaml",
+}
+"""The names a run gives to files, by folder, as regular expressions."""
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """Every file in a run's folder whose name is one that a run gives, or gave for a while.
+
+    What lies behind a link is not the run's own.
+    """
+    found = []
+    for below, pattern in OWN_FILES.items():
+        own = folder / below
+        if (below and own.is_symlink()) or not own.is_dir():
+            continue
+        for path in sorted(own.iterdir()):
+            part = atomic.PART.fullmatch(path.name)
+            if re.fullmatch(pattern, part["name"] if part else path.name):
+                found.append(path)
+    return found
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise StorageError if a run would write through a link, or into a pipe or a device.
+
+    Files that are replaced whole are left out: with them, a link would be replaced, too.
+    """
+    folders = [folder / below for below in OWN_FILES if below]
+    appended = [path for path in _own_files(folder) if path.parent.name == HYDRA]
+    for path in [*folders, *appended, folder / LOG]:
+        with suppress(FileNotFoundError):
+            mode = os.lstat(path).st_mode
+            if not (stat.S_ISDIR(mode) if path in folders else stat.S_ISREG(mode)):
+                kind = "folder" if path in folders else "file"
+                raise StorageError(f"not a {kind} of the run's own ({path}): move it away")
 
 
 def _clear(folder: Path) -> None:
@@ -703,13 +744,15 @@ def _clear(folder: Path) -> None:
     for name in (SUMMARY, CONFIG):
         (folder / name).unlink(missing_ok=True)
         atomic.sync_folder(folder)
-    for name in sorted(os.listdir(folder)):
-        if (name in OWN_NAMES or name.startswith(EVENTS)) and name != STATUS:
-            path = folder / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    events = [folder / name for name in sorted(os.listdir(folder)) if name.startswith(EVENTS)]
+    for path in (*_own_files(folder), *events):
+        if path != folder / STATUS:
+            path.unlink()
+    for path in (folder / below for below in OWN_FILES if below):
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        with suppress(OSError):  # not there, or there is more in it
+            path.rmdir()
 
 
 def to_bytes(save: Any) -> bytes:

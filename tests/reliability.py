@@ -33,7 +33,7 @@ from conftest import REAL_DATA
 from faults import CRASH, FAULTS, Disk, Tree, after_power_loss, plant, tree
 
 from bnrepro import config as c
-from bnrepro import launch, store
+from bnrepro import launch, lock, store
 from bnrepro.cli import main
 from bnrepro.errors import BnreproError, Interrupted
 from bnrepro.signals import StopSignals
@@ -212,7 +212,7 @@ def write_run(
     note: Callable[[str], None] = lambda what: None,
 ) -> None:
     """A run as an experiment writes it: every kind of commit, more than once, and no network."""
-    store.HEARTBEAT_SECONDS = -1.0  # the status is written with every line
+    lock.HEARTBEAT_SECONDS = -1.0  # the status is written with every line
     stored = StoredRun(folder)
     differs = c.differences(config, stored.config()) if stored.config() else []
     writer = RunWriter.claim(folder, config, differs, overwrite=overwrite)
@@ -222,16 +222,16 @@ def write_run(
         writer.manifest({"python": "3", "resuming": writer.resuming})
         step = 0
         if writer.resuming:
-            content = stored.newest_checkpoint(lambda text: None)
-            step, length = json.loads(content)[:2] if content else (0, 0)
-            writer.rewind(step, length, 0.0)
+            whole = next(stored.whole_checkpoints(lambda text: None), None)
+            step, length, digest = json.loads(whole[1])[:3] if whole else (0, 0, None)
+            writer.rewind(step, length, 0.0, digest)
         note(f"from {step}")
         while step < until:
             step += 1
             writer.record(step, {"train_loss": 1 / step, "seed": config["seed"]})
             if step % 2 == 0:
                 writer.probe(step, {"a": np.arange(step)})
-                state = [step, writer.flushed(), "x" * 2000]
+                state = [step, writer.flushed(), writer.metrics_sha256, "x" * 2000]
                 writer.checkpoint(step, json.dumps(state).encode())
                 note(f"checkpoint {step}")
         if until < STEPS:
@@ -519,7 +519,8 @@ def damage(quick: bool, folder: Path) -> str:
 
     def detected() -> None:
         warnings.clear()
-        must(stored.newest_checkpoint(warnings.append) == before, "not the one before")
+        found = [*stored.whole_checkpoints(warnings.append)]
+        must(found == [(10, before)], "not the one before")
         must(len(warnings) == 1 and path.name in warnings[0], warnings)
 
     for length in lengths:
@@ -536,7 +537,8 @@ def damage(quick: bool, folder: Path) -> str:
         target.write_bytes(content)
         detected()
         target.write_bytes(line if target is digest else newest)
-    must(stored.newest_checkpoint(warnings.append) == newest, "whole again, it is used")
+    found = next(stored.whole_checkpoints(warnings.append))
+    must(found == (20, newest), "whole again, it is used")
     return (
         f"{cuts} truncations and {flips} single bits flipped ({in_digest} of them in the digest) "
         f"of a checkpoint of {len(newest):,} bytes: all detected, the one before used each time"

@@ -21,9 +21,10 @@ PACKAGE = Path(bnrepro.__file__).parent
 
 FLOORS = {
     "": 0,  # bnrepro/__init__.py: the version, and nothing else
-    "errors": -1,  # everyone's
+    "errors": -2,  # everyone's
+    "reading": -1,  # small files that may hold anything
     "atomic": 0,
-    "reading": 0,  # small files that may hold anything
+    "lock": 0,  # one writer for a folder
     "mirrors": 0,
     "terminal": 0,  # text on its way there
     "batchnorm": 0,  # torch alone: `detached` is a layer of its kind
@@ -74,7 +75,7 @@ FLOORS = {
 MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "studies",
          "tracking", "train", "stack", "experiment", "together", "bench"}  # fmt: skip
 READS = {"report", "claims", "claim", "fair", "evidence", "arms", "stats", "exhibits", "paper"}
-LIGHT = {"store", "config", "reading", *READS}
+LIGHT = {"store", "lock", "config", "reading", *READS}
 """Loaded without torch and without Hydra."""
 
 
@@ -186,7 +187,7 @@ def test_imports_go_to_floors_below() -> None:
         ("bnrepro.models", "from bnrepro import data, optimizers"),
         ("bnrepro.models", "from . import optimizers"),
         ("bnrepro.models", "class A:\n    def f(self):\n        from .train import train"),
-        ("bnrepro.atomic", "import bnrepro.reading"),
+        ("bnrepro.atomic", "import bnrepro.lock"),
         ("bnrepro.data.raw", "from ..experiment import load"),
     ],
 )

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnrepro import atomic, store
+from bnrepro import atomic, lock, store
 from bnrepro.errors import CheckpointError, ConfigError, RunInUseError, StorageError
 from bnrepro.store import RunWriter, StoredRun, find_runs, new_folder
 
@@ -100,7 +100,7 @@ def test_a_run_that_waits_gives_signs_of_life(
     rewrite_status(tmp_path, heartbeat=None)
     run.alive()  # none is due yet
     assert StoredRun(tmp_path).status()["heartbeat"] is None
-    monkeypatch.setattr(store, "HEARTBEAT_SECONDS", -1.0)
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", -1.0)
     run.alive()
     status = StoredRun(tmp_path).status()
     assert status["heartbeat"] is not None
@@ -183,11 +183,11 @@ def ago(seconds: float) -> str:
     "changes",
     [
         lambda: {"pid": dead_pid()},
-        lambda: {"boot_id": "another boot"},
+        lambda: {"boot_id": "another boot", "heartbeat": ago(10**9)},
         lambda: {"pid_start": "1"},  # this pid belongs to somebody else now
         lambda: {"pid": None},
         lambda: {"pid": "?"},
-        lambda: {"host": "elsewhere", "heartbeat": ago(store.SILENT_SECONDS + 5)},
+        lambda: {"host": "elsewhere", "heartbeat": ago(lock.SILENT_SECONDS + 5)},
         # A clock that jumped by a day, ours or the other one's.
         lambda: {"host": "elsewhere", "heartbeat": ago(-86_400)},
         lambda: {"host": "elsewhere", "heartbeat": None},
@@ -211,7 +211,7 @@ def test_a_run_whose_process_is_gone_is_stale_and_can_be_taken(
     [
         dict,
         lambda: {"host": "elsewhere", "pid": 1, "heartbeat": ago(0)},
-        lambda: {"host": "elsewhere", "boot_id": "?", "heartbeat": ago(store.SILENT_SECONDS - 60)},
+        lambda: {"host": "elsewhere", "boot_id": "?", "heartbeat": ago(lock.SILENT_SECONDS - 60)},
     ],
 )
 def test_a_run_whose_process_may_live_is_in_use(
@@ -242,7 +242,7 @@ def test_checkpoints_are_in_the_order_of_their_steps_whatever_the_clock_said(
     for step, day in ((1, 3), (2, 2)):
         run.checkpoint(step, b"%d" % step)
         os.utime(run.folder / "checkpoints" / f"{step:09d}.pt", (day * 86_400, day * 86_400))
-    assert StoredRun(run.folder).newest_checkpoint(print) == b"2"
+    assert [*StoredRun(run.folder).whole_checkpoints(print)] == [(2, b"2"), (1, b"1")]
 
 
 def test_a_process_of_another_user_is_alive(
@@ -492,7 +492,7 @@ def test_signs_of_life_come_when_they_are_due(
     run.record(1, {})
     assert stored.status()["step"] == 0  # it was written a moment ago
     rewrite_status(run.folder, heartbeat=ago(1000))
-    monkeypatch.setattr(store, "HEARTBEAT_SECONDS", -1.0)
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", -1.0)
     run.record(2, {})
     status = stored.status()
     assert (status["step"], status["state"]) == (2, "running")
