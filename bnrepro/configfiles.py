@@ -30,11 +30,14 @@ def install() -> None:
     from hydra._internal.sources_registry import SourcesRegistry
 
     Plugins.instance()  # registers Hydra's own sources, which ours then replaces
-    SourcesRegistry.instance().types[Source.scheme()] = Source
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
-class Source(file_config_source.FileConfigSource):
-    """A folder of configuration files, each checked before it is loaded."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """A folder of configuration files, each checked before it is loaded.
+
+    It has the name of Hydra's own class: by its name a launcher's worker knows it for registered.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Load a file.
