@@ -12,10 +12,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext
@@ -54,6 +55,10 @@ NOT_FOR_THE_SERVER = (signal.SIGTERM, signal.SIGUSR2)
 _context: ForkServerContext | None = None
 
 
+SOCKET_FOLDER_BYTES = 70
+"""Of the 107 bytes of a socket's name, what multiprocessing's own folder and file leave."""
+
+
 def _server() -> ForkServerContext:
     """The fork server of this process, started with the first member."""
     global _context
@@ -66,10 +71,23 @@ def _server() -> ForkServerContext:
         # job's own process alone.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_THE_SERVER)
         try:
-            ensure_running()
+            with _short_temporary_folder():
+                ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _context
+
+
+@contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """Have multiprocessing make its socket in /tmp if TMPDIR is too long for a socket's name."""
+    before = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > SOCKET_FOLDER_BYTES:
+        tempfile.tempdir = "/tmp"
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def stacks(found: Sequence[Member], pending: Sequence[int], size: int) -> list[list[int]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -204,6 +205,17 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 # What runs
+
+
+def test_a_long_temporary_folder_leaves_room_for_the_name_of_a_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert members.SOCKET_FOLDER_BYTES + len("/pymp-12345678/listener-12345678") <= 107
+    for folder, used in (("/t" * 50, "/tmp"), ("/short", "/short")):
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        with members._short_temporary_folder():
+            assert tempfile.gettempdir() == used
+        assert tempfile.gettempdir() == folder
 
 
 def test_a_grid_is_the_same_with_either_launcher_and_typed_again_nothing_runs(
