@@ -296,7 +296,8 @@ class Training:
         """Open TensorBoard's file, for what comes after `step`."""
         stored = StoredRun(self._writer.folder)
         first = stored.probe(0) if 0 in stored.probe_steps() else None
-        self._tracker = Tracker(self._writer.folder, step + 1 if step else 0, first)
+        new = step + 1 if step else 0
+        self._tracker = Tracker(self._writer.folder, new, first, self._writer.owned)
         self._tracker.hyperparameters(c.flat(c.to_dict(self._config)))
         if self._config.probe.every:
             self._tracker.charts(self._layers)

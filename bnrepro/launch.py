@@ -40,7 +40,7 @@ from bnrepro.config import (
     unknown,
     unknown_setting,
 )
-from bnrepro.errors import ConfigError, Interrupted, StorageError
+from bnrepro.errors import ConfigError, Interrupted, RunInUseError, StorageError
 from bnrepro.reading import is_unicode
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun, new_folder
@@ -485,7 +485,7 @@ def take(job: Job, outputs: Path) -> Taken | None:
     config.run.dir = str(folder)
     values = to_dict(config)
     stored = StoredRun(folder)
-    there = stored.config() if stored.exists() else {}
+    there = stored.config() if stored.exists() and not config.run.overwrite else {}
     different = differences(values, there) if there else []
     if there and stored.summary() is not None and not config.run.overwrite:
         drift = stored.drift()
@@ -554,6 +554,8 @@ def _logged(task: Callable[[], T]) -> T:
     """Call `task`; Hydra itself never logs the traceback of a job that failed."""
     try:
         return task()
+    except RunInUseError:  # the folder, and the log in it, are another process's now
+        raise
     except Exception:
         logging.getLogger("bnrepro").exception("the run failed")
         raise

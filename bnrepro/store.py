@@ -88,6 +88,12 @@ CONFIG_TYPES = {
 }
 """The types of what is read by name; everything else in these files is only compared or shown."""
 
+ADVICE = {
+    STATUS: "typing the run's command again mends it",
+    CONFIG: "run.overwrite=true begins anew",
+}
+"""What to do if one of these files cannot be used; any other can be moved away."""
+
 CHECKPOINT_BYTES = 2**33
 """The largest checkpoint that is read."""
 
@@ -180,6 +186,10 @@ class StoredRun:
             return _typed(read(path), types, path)
         except FileNotFoundError:
             return None
+        except UnreadableError as error:
+            if name in ADVICE:
+                raise UnreadableError(path, error.why, ADVICE[name]) from error
+            raise
 
     def exists(self) -> bool:
         """Whether the folder holds a run, finished or not."""
@@ -189,7 +199,7 @@ class StoredRun:
         """The run's status; its `state` is `stale` where a running run's process is gone."""
         status = self._load(STATUS, STATUS_TYPES) or {"state": "failed", "step": 0}
         if status.get("state") not in STATES:
-            raise UnreadableError(self.folder / STATUS, "no state of a run")
+            raise UnreadableError(self.folder / STATUS, "no state of a run", ADVICE[STATUS])
         if status["state"] == "running" and not lock.alive(status):
             return {**status, "state": "stale"}
         return status
@@ -480,14 +490,15 @@ class RunWriter:
         self._metrics_bytes, self._metrics_hash = metrics_bytes, hashlib.sha256()
 
         def copy(file: BinaryIO) -> None:
-            left = metrics_bytes
+            left, chunk = metrics_bytes, b"\n"
             with reading.opened(path) if left else io.BytesIO() as old:
                 while left and (chunk := old.read(min(left, reading.MEBIBYTE))):
                     self._metrics_hash.update(chunk)
                     file.write(chunk)
                     left -= len(chunk)
             what = "lines are missing" if left else "lines were changed"
-            if left or metrics_sha256 not in (None, self.metrics_sha256):
+            whole = chunk.endswith(b"\n") and metrics_sha256 in (None, self.metrics_sha256)
+            if left or not whole:
                 raise CheckpointError(
                     f"{what} before step {step} ({path}): run.overwrite=true begins anew"
                 )

@@ -129,7 +129,9 @@ def _step_together(going: Sequence[_Going], dataset: Dataset, stop: StopSignals)
         active = [one for one in going if one.position.step == behind]
         if len(active) < len(going):
             for one in going:
-                one.run.writer.alive()
+                one.alive()
+            if any(one.gone for one in going):
+                return
         if active != together:
             together = active
             stack = Stack(*zip(*(one.parts for one in together), strict=True))
@@ -202,6 +204,13 @@ class _Going:
         except DivergedError as error:
             self.over, self._diverged = True, error.step
         except (Exception, Interrupted) as error:
+            self._fail(error)
+
+    def alive(self) -> None:
+        """Give a sign of life while waiting for others."""
+        try:
+            self.run.writer.alive()
+        except Exception as error:
             self._fail(error)
 
     def finish(self) -> None:

@@ -7,7 +7,7 @@ that points which an interrupted run left behind are not shown.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,20 +40,57 @@ PARTS = ("p50", "p15", "p85")
 """Of a margin chart: value, lower and upper."""
 
 
+class _EventFile:
+    """TensorBoard's file, written to only while the run's folder is this process's own.
+
+    TensorBoard's own opens it by its path for each event: in whatever folder is there by then.
+    """
+
+    def __init__(self, path: str, owned: Callable[[], bool]) -> None:
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._owned, self._waiting = owned, bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._waiting += data
+        if len(self._waiting) > 2**20:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting and self._owned():
+            self._file.write(self._waiting)
+        self._waiting.clear()
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class Tracker:
     """Writes one run's event file, from `step` on: what other files say from there is purged.
 
-    `first` is the run's first probe, where there is one already: it chooses the units to show.
+    Args:
+        folder: the run's.
+        step: the first that is new.
+        first: the run's first probe, if there is one already: it chooses the units to show.
+        owned: whether the folder is still this process's own, asked before each write.
     """
 
     def __init__(
-        self, folder: Path, step: int, first: Mapping[str, np.ndarray] | None = None
+        self,
+        folder: Path,
+        step: int,
+        first: Mapping[str, np.ndarray] | None = None,
+        owned: Callable[[], bool] = lambda: True,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: SummaryWriter = SummaryWriter(
             str(folder), purge_step=step, flush_secs=10, max_queue=1000
         )
+        file_writer = self._writer.file_writer
+        assert file_writer is not None
+        event_writer = file_writer.event_writer
+        records = event_writer._async_writer._writer
+        records._writer = _EventFile(event_writer._file_name, owned)
         self._shown: dict[str, int] = {}
         for key, std in (first or {}).items():
             if key.endswith("/std"):

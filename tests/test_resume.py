@@ -3,20 +3,28 @@
 import hashlib
 import io
 import json
+import math
+import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from alike import assert_same_run
 from conftest import hear_sigint
 
-from bnrepro import environment
+from bnrepro import environment, experiment, launch
 from bnrepro.cli import main
-from bnrepro.store import StoredRun
+from bnrepro.display import Display
+from bnrepro.errors import CheckpointError
+from bnrepro.signals import StopSignals
+from bnrepro.store import RunWriter, StoredRun
 
 OVERRIDES = ("dataset=digits", "train.steps=2000", "train.log_every=10", "train.eval_every=100",
              "train.checkpoint_every=70", "probe.every=50", "probe.size=50", "model.hidden=[30,20]",
@@ -143,6 +151,68 @@ def test_a_malicious_checkpoint_is_refused(
     shown = capsys.readouterr()
     assert "executed" not in shown.out + shown.err
     assert len(shown.err.splitlines()) == 1
+
+
+def test_a_checkpoint_with_a_right_digest_and_wrong_content_is_code_5(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = StoredRun(tmp_path / "run")
+    short = ("train.steps=20", "train.checkpoint_every=10", "tensorboard=false")
+    assert again(run.folder, *short) == 0
+    (run.folder / "summary.json").unlink()
+    path = run.folder / "checkpoints" / "000000020.pt"
+    state = torch.load(path, weights_only=True)
+    wrong = [
+        *({"step": step} for step in (10**9, -5, "x", 20.5, None, 10)),
+        *({"metrics_bytes": length} for length in ("x", -1, 2.5, 2**70)),
+        *({"seconds": seconds} for seconds in ("x", math.nan, -1.0, None)),
+        *({"losses": losses} for losses in (None, 5, [1], [torch.zeros(3)])),
+        {"format": 2}, {"metrics_bytes": 10}, {"metrics_sha256": 5}, {"metrics_sha256": "0" * 64},
+        {"model": "x"}, {"model": {}}, {"optimizer": []}, {"probe": 5}, {"rng": torch.zeros(3)},
+    ]  # fmt: skip
+    contents = [b"", b"x" * 100, pickle.dumps({}), saved([]), saved({}), compressed(saved(state))]
+    path.with_name("000000010.pt").unlink()
+    config = launch.compose([*OVERRIDES, *short, f"run.dir={run.folder}"]).config
+    writer = RunWriter.claim(run.folder, run.config(), [])
+    assert writer is not None
+    dataset = experiment.load(config)
+    with Display("", 20) as display, StopSignals() as stop:
+        network = experiment.network(config, dataset)
+        training = experiment.Training(config, writer, display, dataset, network, stop)
+        for content in [*contents, *(saved(state | one) for one in wrong)]:
+            path.write_bytes(content)
+            digest = hashlib.sha256(content).hexdigest()
+            path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
+            with pytest.raises(CheckpointError, match=re.escape(str(run.folder))) as caught:
+                training.begin()
+            assert caught.value.exit_code == 5
+            assert len(str(caught.value).splitlines()) == 1
+        writer.abandon("interrupted")
+    capsys.readouterr()
+    assert again(run.folder, *short) == 5
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    path.write_bytes(saved(state))
+    digest = hashlib.sha256(saved(state)).hexdigest()
+    path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
+    assert again(run.folder, *short) == 0
+
+
+def saved(state: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def compressed(content: bytes) -> bytes:
+    """The same archive, compressed as one that expands a millionfold would be."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as old,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return buffer.getvalue()
 
 
 def test_what_differs_is_told_and_drift_is_recorded(
