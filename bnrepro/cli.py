@@ -147,12 +147,10 @@ class Helped(TyperCommand):
         with formatter.section("Examples"):
             formatter.write_dl(list(EXAMPLES[str(self.name)].items()), col_max=34)
         if self.name in ("train", "sweep"):
-            from bnrepro import launch
+            from bnrepro.config import packaged
 
             with formatter.section("Groups and their options"):
-                formatter.write_dl(
-                    [(name, ", ".join(found)) for name, found in launch.packaged().items()]
-                )
+                formatter.write_dl([(name, ", ".join(found)) for name, found in packaged().items()])
 
 
 class Scale(StrEnum):

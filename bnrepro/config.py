@@ -19,6 +19,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnrepro import mirrors
@@ -385,6 +387,21 @@ ADDED: Mapping[str, Any] = {
     "train.shuffling": "examples",
 }
 """Settings younger than some runs, and the value at which a run is the one it was without them."""
+
+
+def conf_dir() -> Path:
+    """The folder of configurations: inside an installed package, beside it in a checkout."""
+    package = Path(str(files("bnrepro")))
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"no configurations (looked beside {package}): install bnrepro again")
+
+
+def packaged() -> dict[str, list[str]]:
+    """The packaged options of every group, and the packaged experiments, without asking Hydra."""
+    experiments = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+    return {group: list(found) for group, found in OPTIONS.items()} | {"experiment": experiments}
 
 
 def parse(composed: DictConfig) -> Config:

@@ -29,6 +29,7 @@ from bnrepro.config import (
     TEXT,
     Config,
     Folder,
+    conf_dir,
     differences,
     first_line,
     flat,
@@ -70,15 +71,6 @@ class Job:
 
     composed: DictConfig
     config: Config
-
-
-def conf_dir() -> Path:
-    """The folder of configurations: inside an installed package, beside it in a checkout."""
-    package = Path(str(files("bnrepro")))
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise ConfigError(f"no configurations (looked beside {package}): install bnrepro again")
 
 
 @contextmanager
@@ -393,12 +385,6 @@ def options(group: str) -> list[str]:
 
     with hydra_context("options") as hydra:
         return hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
-
-
-def packaged() -> dict[str, list[str]]:
-    """The packaged options of every group, and the packaged experiments, without asking Hydra."""
-    experiments = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
-    return {group: list(found) for group, found in OPTIONS.items()} | {"experiment": experiments}
 
 
 def show(job: Job, what: str) -> str:

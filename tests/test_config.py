@@ -172,12 +172,10 @@ def test_a_file_that_a_packaged_one_would_hide_is_refused(tmp_path: Path, file: 
     with pytest.raises(ConfigError) as error:
         launch.compose([], tmp_path)
     assert str(own) in str(error.value)
-    assert f"the packaged {launch.conf_dir()}" in str(error.value) or "hydra/conf" in str(
-        error.value
-    )
+    assert f"the packaged {c.conf_dir()}" in str(error.value) or "hydra/conf" in str(error.value)
     own.rename(own.with_name("mine.yaml"))
     launch.compose([], tmp_path)
-    launch.compose([], launch.conf_dir())  # the same files again hide nothing
+    launch.compose([], c.conf_dir())  # the same files again hide nothing
 
 
 @pytest.mark.parametrize(
