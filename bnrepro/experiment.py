@@ -167,7 +167,8 @@ def load(config: c.Config) -> Dataset:
     if expected not in (None, found.fingerprint):
         raise DataError(
             f"other data than asked for: fingerprint expected {expected}, found "
-            f"{found.fingerprint} ({d.root}): bring those images back, or leave out {c.FINGERPRINT}"
+            f"{found.fingerprint} ({d.root}): bring those images back, or type the command again "
+            f"without {c.FINGERPRINT}"
         )
     return found
 

@@ -33,10 +33,10 @@ class Loader(importlib.abc.Loader):
         self.real.exec_module(module)
         run = module.run
 
-        def faulty(config, writer, stop):
+        def faulty(config, writer, stop, **options):
             if str(config.seed) in SEEDS:
                 fail(SEEDS[str(config.seed)])
-            return run(config, writer, stop)
+            return run(config, writer, stop, **options)
 
         module.run = faulty
 
