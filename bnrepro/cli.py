@@ -325,13 +325,13 @@ def sweep(
 
 
 def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed: str) -> None:
-    """Tell what ended each run that is no result, and end with exit code 1 where there is one."""
+    """Print why each run failed, and end with exit code 1 if one did."""
     for name, reason in failures.items():
         _say(f"failed: {name}: {reason}", err=True)
     if failures:
         raise MembersFailedError(
-            f"{len(failures)} of {total} {what} are no result ({folder}): "
-            f"what each printed is in {printed}; the same command runs them again"
+            f"{len(failures)} of {total} {what} failed ({folder}): "
+            f"see what they printed in {printed}; the same command retries them"
         )
 
 
@@ -707,8 +707,10 @@ def main(arguments: list[str] | None = None) -> int:
         said = next(iter(str(error).strip().splitlines()), "")
         message, code = f"a bug in bnrepro: {type(error).__name__}: {said}", BUG
         message += ": try --debug and report it"
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(said):
-            message = f"not enough memory ({said[-100:]}): choose a smaller network or batch"
+        found = _NO_MEMORY.search(said)
+        if found or isinstance(error, MemoryError):
+            needed = f" ({said[found.start() :][:100]})" if found else ""
+            message = f"not enough memory{needed}: choose a smaller network or batch"
             code = 3
         trace = error
     if COMPLETING in os.environ:  # an error would be printed into the prompt

@@ -15,7 +15,7 @@ class BnreproError(Exception):
 
 
 class MembersFailedError(BnreproError):
-    """Members of a sweep are no result."""
+    """Members of a sweep failed."""
 
 
 class ConfigError(BnreproError):

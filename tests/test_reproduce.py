@@ -200,7 +200,7 @@ def test_runs_that_fail_leave_the_others_and_the_report(
     assert main(line) == 1
     said = capsys.readouterr()
     *listed, last = said.err.strip().splitlines()
-    assert last.startswith("bnrepro: error: 2 of 6 runs are no result")
+    assert last.startswith("bnrepro: error: 2 of 6 runs failed")
     assert len(listed) == 2
     assert all("train.batch_size" in text for text in listed)
     found = results(tmp_path)["claims"]

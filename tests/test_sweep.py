@@ -397,7 +397,7 @@ def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
     assert [seed for seed, state in states.items() if state == "failed"] == list(ways)
     assert [seed for seed, state in states.items() if state == "done"] == ["0", "6", "7"]
     *listed, last = done.stderr.strip().splitlines()
-    assert last.startswith("bnrepro: error: 5 of 8 members are no result")
+    assert last.startswith("bnrepro: error: 5 of 8 members failed")
     reasons = ["made to fail", "exit code 9", "exit code 9", "killed by SIGKILL", "MemoryError"]
     for line, seed, reason in zip(listed, ways, reasons, strict=True):
         assert f"seed={seed}" in line
