@@ -346,7 +346,6 @@ def note_failure(folder: Path, config: Mapping[str, Any], error: str) -> None:
     with suppress(BnreproError):  # somebody else has the folder, or it holds another run
         writer = RunWriter.claim(folder, config, [])
         if writer is not None:
-            writer._step = int(StoredRun(folder).status().get("step") or 0)
             writer.abandon("failed", error)
 
 
@@ -442,7 +441,9 @@ class RunWriter:
         for path in _own_files(self.folder):
             if atomic.PART.fullmatch(path.name):
                 path.unlink()  # left by a crash, before it had its name
-        self._write_status(0)
+        if not anew:  # how far it was, until `rewind` says where it goes on
+            self._step = int(StoredRun(self.folder).status().get("step") or 0)
+        self._write_status(self._step)
         (self.folder / PROBES).mkdir(exist_ok=True)
         (self.folder / CHECKPOINTS).mkdir(exist_ok=True)
         if anew:

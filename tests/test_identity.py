@@ -228,6 +228,7 @@ def test_a_run_is_not_gone_on_with_for_fewer_steps_than_it_has_made(
     assert main([*line, f"train.steps={steps}", "run.allow_drift=true"]) == 2
     assert "(train.steps): the run has made 2 steps" in capsys.readouterr().err
     assert (run.summary(), run.manifest(), run.checkpoint_steps()) == (None, manifest, [2])
+    assert run.status()["step"] == 4  # how far it was said to be
     assert main(line) == 0
     assert untimed(run) == whole
 
