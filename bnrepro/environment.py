@@ -119,6 +119,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "code": code(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
+        "torch_build": _torch_build(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -167,6 +168,14 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _torch_build() -> str:
+    """A digest of what torch was built with and from: one version comes in several builds."""
+    kept = ("Math Kernel Library", "MKL-DNN", "Build settings")  # what a GPU adds is left out
+    lines = torch.__config__.show().splitlines()
+    built = "\n".join(line for line in lines if any(name in line for name in kept))
+    return hashlib.sha256(built.encode()).hexdigest()[:12]
 
 
 def _cpu() -> str:

@@ -31,8 +31,8 @@ CHECKPOINT_FORMAT = 1
 
 
 SAME_FACTS = (
-    "versions", "cpu", "cpu_capability", "device", "gpu", "threads", "environment", "compiled",
-    "dataset.name", "dataset.fingerprint",
+    "versions", "torch_build", "cpu", "cpu_capability", "device", "gpu", "threads", "environment",
+    "compiled", "dataset.name", "dataset.fingerprint",
 )  # fmt: skip
 """What has to be as it was for a run to go on to the same bits."""
 
@@ -97,7 +97,8 @@ def history(
     stored = StoredRun(writer.folder)
     began = stored.manifest() or facts
     _more_steps(config, stored)
-    drift = c.differences(_same(facts), _same(began))
+    # Runs of earlier versions do not say how torch was built.
+    drift = c.differences(_same(facts), _same({"torch_build": facts["torch_build"], **began}))
     if drift and not config.run.allow_drift:
         said = f"not what the run began with ({writer.folder}; {'; '.join(drift)})"
         if restart:

@@ -509,7 +509,7 @@ def other_data(config: Config, stored: StoredRun) -> list[str]:
         return []
     ours = config.dataset.fingerprint or fingerprint(config.dataset.root)
     theirs = (stored.manifest().get("dataset") or {}).get("fingerprint")
-    return differences({FINGERPRINT: ours}, {FINGERPRINT: theirs})
+    return [] if ours == theirs else [f"{FINGERPRINT}: {theirs or 'not known'} -> {ours}"]
 
 
 def _run_job(job: Job, folder: Path, task: Callable[[], T]) -> T:

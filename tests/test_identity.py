@@ -52,7 +52,10 @@ def test_other_data_at_the_same_place_is_another_run(
     assert "finished already" in capsys.readouterr().out
     for other in (images(tmp_path / "other", 2), images(root, 2)):
         assert train(other, run) == 2
-        assert f'dataset.fingerprint: "{first}" -> ' in capsys.readouterr().err
+        assert f"dataset.fingerprint: {first} -> " in capsys.readouterr().err
+    (run / "summary.json").unlink()  # unfinished, it is no run to be resumed either
+    assert train(root, run) == 2
+    assert f'dataset.fingerprint: "{first}" -> ' in capsys.readouterr().err
     assert train(root, run, f"dataset.fingerprint={first}", "run.overwrite=true") == 3
     assert f"fingerprint expected {first}" in capsys.readouterr().err
     assert train(root, run, "run.overwrite=true") == 0
