@@ -12,7 +12,8 @@ from bnrepro import environment
 
 PACKAGE = Path(bnrepro.__file__).parent
 ONLY_KEEP_AND_SHOW = {
-    "", "atomic", "display", "errors", "figures", "signals", "store", "tracking",
+    "", "atomic", "display", "errors", "figures", "lock", "mirrors", "reading", "signals", "store",
+    "tracking",
 }  # fmt: skip
 """What a run needs and no number depends on."""
 
