@@ -185,6 +185,8 @@ def test_what_made_a_run_is_told_from_its_manifest(tmp_path: Path) -> None:
     assert not alike(code="0" * 64, dataset=mnist)
     assert not alike(code=code, dataset=mnist, resumes=[{"code": "0" * 64}])
     assert not alike(code=code, dataset={**mnist, "fingerprint": "0" * 64})
+    assert alike(code=code, resumes=[{"code": code, "drift": ["seed: 0 -> 1"]}])
+    assert reproducing._to_be_made(run, code, any_code=True)  # a drifted run is no claim's
     (tmp_path / "manifest.json").unlink()
     assert reproducing.made_alike(run, code)  # nothing is there
     (tmp_path / "summary.json").write_text('{"status": "done"}')
