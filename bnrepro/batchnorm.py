@@ -1,8 +1,9 @@
 """Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167v3), written out from the paper.
 
-`batch_norm` normalises a tensor, with the derivatives of §3 worked out by hand. `BatchNorm1d` and
-`BatchNorm2d` are the layers on top of it and can replace torch's: same arguments, checks, buffers
-and state dict. Nothing here calls torch's own batch-norm kernels.
+`batch_norm` normalises a tensor, with the derivatives of §3 worked out by hand. `BatchNorm1d`,
+`BatchNorm2d` and `BatchNorm3d` are the layers on top of it and can replace torch's, from which they
+derive: same arguments, checks, buffers and state dict. Nothing here calls torch's own batch-norm
+kernels.
 
 Three functions serve networks that contain such layers, ours or torch's:
 
@@ -12,25 +13,32 @@ Three functions serve networks that contain such layers, ours or torch's:
 
 `stacked_batch_norm` normalises in several networks at once, each by itself.
 
-In shape comments M is networks, N examples, C features or feature maps, ... nothing, a length L, or
-H, W.
+In shape comments M is networks, N examples, C features or feature maps, ... nothing, a length L,
+or H, W, or D, H, W.
 A statistic of a feature is over all m values it takes in a batch: m = N, or N·L, or N·H·W, which is
 the m′ = m·p·q of §3.2.
 """
 
 import copy
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch._jit_internal import is_scripting
+from torch.autograd import forward_ad
+from torch.jit._trace import is_tracing
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
 
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
     "batch_norm",
     "batch_statistics",
     "fold",
@@ -39,17 +47,27 @@ __all__ = [
 ]
 
 
+def _count(x: Tensor) -> int:
+    """The number of values m that each feature of `x`, of shape (N, C, ...), has."""
+    m = x.size(0)
+    for dim in range(2, x.dim()):
+        m *= x.size(dim)
+    return m
+
+
 def _reduction(x: Tensor, stacked: bool = False) -> tuple[list[int], int]:
     """The dimensions a statistic is taken over, all but the features', and the count m."""
     if stacked:
-        return [1], x.shape[1]
+        return [1], x.size(1)
+    dims = list(range(x.dim()))
+    dims.pop(1)
     # An empty batch divides its empty sums by one, so that its gradients are 0 and not NaN.
-    return [0, *range(2, x.dim())], max(math.prod((x.shape[0], *x.shape[2:])), 1)
+    return dims, max(_count(x), 1)
 
 
 def _per_feature(v: Tensor, x: Tensor) -> Tensor:
     """`v`, of shape (C,), in the shape that broadcasts against `x`, of shape (N, C, ...)."""
-    return v if _broadcasts(v, x) else v.view(-1, *[1] * (x.dim() - 2))
+    return v if _broadcasts(v, x) else v.view([-1] + [1] * (x.dim() - 2))
 
 
 def _broadcasts(v: Tensor, x: Tensor) -> bool:
@@ -67,10 +85,56 @@ def _affine(x: Tensor, scale: Tensor, shift: Tensor | None, out: Tensor | None) 
     return torch.mul(x, _per_feature(scale, x), out=out).add_(_per_feature(shift, x))
 
 
-@cache
-def _number(value: float, dtype: torch.dtype) -> Tensor:
-    """A number as a tensor: as a number of Python's it costs a small operation twice the time."""
-    return torch.tensor(value, dtype=dtype)
+def _number(value: float, like: Tensor) -> Tensor:
+    """A number as a tensor: as a number of Python's it costs a small operation twice the time.
+
+    It is made for one call, since a tensor belongs to the mode that it was made in. It is on the
+    CPU, from where a GPU's operations take it without waiting.
+    """
+    return like.new_full((), value, device="cpu")
+
+
+def _move(running: Tensor, batch: Tensor, momentum: float | Tensor) -> None:
+    """Move a running statistic towards the batch's, in place; both (C,).
+
+    The sum is taken in the batch's precision and rounded once, so that a statistic in float16 does
+    not overflow where the batch's alone would.
+    """
+    new = running if running.dtype == batch.dtype else running.to(batch.dtype)
+    if isinstance(momentum, Tensor):
+        new.lerp_(batch, momentum.to(batch.dtype))
+    else:
+        new.lerp_(batch, momentum)
+    if new is not running:
+        running.copy_(new)
+
+
+# Whether a transform of torch.func is at work; a torch that has no such function has it fail, in
+# words of its own, on `_Normalise`.
+_func_is_active: Callable[[], bool] = getattr(
+    torch._C, "_are_functorch_transforms_active", lambda: False
+)
+
+
+# The same for `is_grads_batched`, which batches in another way.
+_is_batch_of_gradients: Callable[[Tensor], bool] = getattr(
+    torch._C._functorch, "is_legacy_batchedtensor", lambda gradient: False
+)
+
+
+def _needs_plain_operations() -> bool:
+    """Whether someone composes operations of torch's own only, which `_Normalise` is not."""
+    return (
+        torch.compiler.is_compiling()
+        or is_tracing()
+        or _func_is_active()
+        or getattr(forward_ad, "_current_level", -1) >= 0
+    )
+
+
+def _is_batched(gradient: Tensor) -> bool:
+    """Whether `gradient` stands for many at once: those of `is_grads_batched` or of vmap."""
+    return _func_is_active() or _is_batch_of_gradients(gradient)
 
 
 class _Normalise(torch.autograd.Function):
@@ -109,24 +173,24 @@ class _Normalise(torch.autograd.Function):
         stacked: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         dims, m = _reduction(x, stacked)
+        share = _number(1 / m, x)
         # x.mean() takes twice as long.
-        mean = x.sum(dims, stacked).mul_(_number(1 / m, x.dtype))  # (C,)
+        mean = x.sum(dims, stacked).mul_(share)  # (C,)
         # Two passes: E[x²] - E[x]² would cancel when the mean is large beside the deviation.
         centred = x - _per_feature(mean, x)  # (N, C, ...)
         y = centred * centred
         squares = y.sum(dims, stacked)  # (C,)
-        var = squares * _number(1 / m, x.dtype)  # (C,)
-        inv_std = var.add_(_number(eps, x.dtype)).rsqrt_()  # (C,)
+        var = squares * share  # (C,)
+        inv_std = var.add_(_number(eps, x)).rsqrt_()  # (C,)
         scale = inv_std if weight is None else inv_std * weight
         # The squares are done with, and on large tensors fresh memory costs more than arithmetic.
         _affine(centred, scale, bias, y)
 
         if running_mean is not None and running_var is not None and m > 1:
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            unbiased = squares.mul_(_number(1 / (m - 1), x.dtype))
-            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+            _move(running_mean, mean, momentum)
+            _move(running_var, squares.mul_(_number(1 / (m - 1), x)), momentum)
 
-        ctx.save_for_backward(centred, inv_std, weight)
+        ctx.save_for_backward(centred, inv_std, weight, share)
         ctx.stacked = stacked
         ctx.set_materialize_grads(False)  # None, not zeros, for c and s in a first derivative
         return y, centred, inv_std
@@ -135,7 +199,7 @@ class _Normalise(torch.autograd.Function):
     def backward(
         ctx: Any, grad_y: Tensor | None, grad_centred: Tensor | None, grad_inv_std: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        centred, inv_std, weight = ctx.saved_tensors
+        centred, inv_std, weight, share = ctx.saved_tensors
         stacked = ctx.stacked
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         dims, m = _reduction(centred, stacked)
@@ -151,15 +215,17 @@ class _Normalise(torch.autograd.Function):
         grad_x = None
         if needs_x:
             scale = inv_std if weight is None else inv_std * weight
-            step = scale * _number(-1 / m, scale.dtype)
+            step = -(scale * share)
             offset = step * grad_bias  # (C,)
             slope = step * inv_std * grad_weight  # (C,)
             if grad_centred is not None:
                 offset = offset - grad_centred.sum(dims, stacked) / m
             if grad_inv_std is not None:
                 slope = slope - grad_inv_std * inv_std**3 / m
-            # As in `forward`, reuse memory, unless autograd is to differentiate these lines.
-            out = None if torch.is_grad_enabled() else products
+            # As in `forward`, reuse memory, unless these lines are to be differentiated or the
+            # gradient is a batch of gradients.
+            reuse = not (torch.is_grad_enabled() or _is_batched(grad_y))
+            out = products if reuse else None
             factor = _per_feature(scale, centred)
             grad_x = _affine(centred, slope, offset, out).addcmul_(grad_y, factor)
             if grad_centred is not None:
@@ -182,19 +248,22 @@ def _algorithm_1(
     momentum: float | Tensor,
     eps: float,
 ) -> Tensor:
-    """What `_Normalise` computes, line by line, for a compiler to make few passes over memory of.
+    """What `_Normalise` computes, line by line, of operations of torch's own.
 
-    Uncompiled each line is a pass, and autograd adds more than the derivatives by hand need.
+    A compiler makes few passes over memory of it, and torch.func and TorchScript can read it. Run
+    as it is each line is a pass, and autograd adds more than the derivatives by hand need.
     """
     dims, m = _reduction(x)
-    var, mean = torch.var_mean(x, dims, correction=0)  # (C,)
+    if x.numel() == 0:  # the mean of nothing is NaN, and so would be the gradients
+        var = mean = x.sum(dims)
+    else:
+        var, mean = torch.var_mean(x, dims, correction=0)  # (C,)
     scale = torch.rsqrt(var + eps)
     scale = scale if weight is None else scale * weight
     y = (x - _per_feature(mean, x)) * _per_feature(scale, x)
     if running_mean is not None and running_var is not None and m > 1:
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_((var * (m / (m - 1))).to(running_var.dtype), momentum)
+        _move(running_mean, mean.detach(), momentum)
+        _move(running_var, var.detach() * (m / (m - 1)), momentum)
     return y if bias is None else y + _per_feature(bias, x)
 
 
@@ -216,12 +285,12 @@ def batch_norm(
 
     `x` and the other tensors have one dtype, or `x` is float16 or bfloat16 and they are float32.
     Low precision is computed in float32; y has the dtype and the memory format of `x`.
-    `momentum` may be a tensor of no dimensions, in the dtype of the running statistics.
+    `momentum` may be a tensor of no dimensions.
     """
     if not x.is_floating_point():
         raise NotImplementedError(f'"batch_norm" not implemented for {x.dtype}')
     if training:
-        if math.prod((x.shape[0], *x.shape[2:])) == 1:
+        if _count(x) == 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {x.shape}"
             )
@@ -236,47 +305,75 @@ def batch_norm(
 
     dtype = x.dtype
     compute_dtype = torch.promote_types(dtype, torch.float32)
-    features = x.shape[1]
-    for per_feature in (running_mean, running_var, weight, bias):
-        if per_feature is not None and (
-            per_feature.dtype not in (dtype, compute_dtype) or per_feature.numel() != features
-        ):
-            named = {"running_mean": running_mean, "running_var": running_var, "weight": weight}
-            name = next((name for name, v in named.items() if v is per_feature), "bias")
-            if per_feature.numel() != features:
-                raise RuntimeError(
-                    f"{name} should contain {features} elements not {per_feature.numel()}"
-                )
-            raise RuntimeError(f"mixed dtype: {name} is {per_feature.dtype}, the input {dtype}")
+    features = x.size(1)
+    for name, v in (
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+        ("weight", weight),
+        ("bias", bias),
+    ):
+        if v is not None:
+            if v.numel() != features:
+                raise RuntimeError(f"{name} should contain {features} elements not {v.numel()}")
+            if v.dtype != dtype and v.dtype != compute_dtype:
+                raise RuntimeError(f"mixed dtype: {name} is {v.dtype}, the input {dtype}")
 
     if dtype != compute_dtype:
         x = x.to(compute_dtype)
         weight = None if weight is None else weight.to(compute_dtype)
         bias = None if bias is None else bias.to(compute_dtype)
 
-    y: Tensor
-    if training and torch.compiler.is_compiling():
+    if not training:
+        y = _line_11(x, running_mean, running_var, weight, bias, eps)
+    elif is_scripting():
         y = _algorithm_1(x, weight, bias, running_mean, running_var, momentum, eps)
-    elif training:
-        matrix = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-        rows = x.permute(0, 2, 3, 1).flatten(0, 2) if matrix else x  # (m, C): faster
-        statistics = running_mean, running_var, momentum
-        y, _, _ = _Normalise.apply(rows, weight, bias, *statistics, eps, False)
-        if matrix:
-            y = y.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)
-    elif running_mean is None or running_var is None:
-        name = "running_mean" if running_mean is None else "running_var"
-        raise RuntimeError(f"{name} must be defined in evaluation mode")
     else:
-        # Algorithm 2, line 11: one affine map, so one pass over x.
-        scale = torch.rsqrt(running_var.to(compute_dtype) + eps)  # (C,)
-        if weight is not None:
-            scale = scale * weight
-        shift = -running_mean * scale  # (C,)
-        if bias is not None:
-            shift = shift + bias
-        y = torch.addcmul(_per_feature(shift, x), x, _per_feature(scale, x))
+        # TorchScript does not read this branch.
+        compute = _algorithm_1 if _needs_plain_operations() else _by_hand
+        y = compute(x, weight, bias, running_mean, running_var, momentum, eps)
     return y if dtype == compute_dtype else y.to(dtype)
+
+
+def _by_hand(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float | Tensor,
+    eps: float,
+) -> Tensor:
+    """Algorithm 1 with the derivatives of §3; `x` in channels_last as a matrix, which is faster."""
+    dim = x.dim()
+    matrix = (dim == 4 and x.is_contiguous(memory_format=torch.channels_last)) or (
+        dim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
+    )
+    y: Tensor
+    rows = x.movedim(1, -1).flatten(0, -2) if matrix else x  # (m, C)
+    y, _, _ = _Normalise.apply(rows, weight, bias, running_mean, running_var, momentum, eps, False)
+    return y.view(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1) if matrix else y
+
+
+def _line_11(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Algorithm 2, line 11: one affine map, so one pass over `x`."""
+    if running_mean is None:
+        raise RuntimeError("running_mean must be defined in evaluation mode")
+    if running_var is None:
+        raise RuntimeError("running_var must be defined in evaluation mode")
+    scale = torch.rsqrt(running_var.to(x.dtype) + eps)  # (C,)
+    if weight is not None:
+        scale = scale * weight
+    shift = -running_mean * scale  # (C,)
+    if bias is not None:
+        shift = shift + bias
+    return torch.addcmul(_per_feature(shift, x), x, _per_feature(scale, x))
 
 
 def stacked_batch_norm(
@@ -299,116 +396,48 @@ def stacked_batch_norm(
     return y
 
 
-class _BatchNorm(nn.Module):
-    """What `BatchNorm1d` and `BatchNorm2d` share: everything but the shape they accept."""
+def _newest_weight(
+    momentum: float | None, count: Tensor | None, mean: Tensor | None
+) -> float | Tensor:
+    """The weight of the newest batch in the moving averages, the `count`-th batch.
 
-    # 2: the state dict has num_batches_tracked. The number and the names are torch's, so that each
-    # implementation loads what the other saved.
-    _version = 2
+    Without a momentum the averages are cumulative. Reading the count as a number would make a GPU
+    wait.
+    """
+    if momentum is None and count is not None and mean is not None:
+        return count.to(torch.promote_types(mean.dtype, torch.float32)).reciprocal()
+    return 0.0 if momentum is None else momentum
 
-    num_features: int
-    eps: float
-    momentum: float | None
-    affine: bool
-    track_running_stats: bool
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    num_batches_tracked: Tensor | None
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: torch.device | str | int | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """What the layers share: torch's arguments, buffers and state dict, and our computation.
 
-        def per_feature() -> Tensor:
-            return torch.empty(num_features, device=device, dtype=dtype)
-
-        self.register_parameter("weight", nn.Parameter(per_feature()) if affine else None)
-        self.register_parameter("bias", nn.Parameter(per_feature()) if affine and bias else None)
-        tracked = track_running_stats
-        self.register_buffer("running_mean", per_feature() if tracked else None)
-        self.register_buffer("running_var", per_feature() if tracked else None)
-        self.register_buffer(
-            "num_batches_tracked",
-            torch.zeros((), dtype=torch.long, device=device) if tracked else None,
-        )
-        self.reset_parameters()
-
-    def reset_running_stats(self) -> None:
-        if self.track_running_stats:
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
-
-    def reset_parameters(self) -> None:
-        self.reset_running_stats()
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        raise NotImplementedError
+    Tools that look for torch's class find it: `swa_utils.update_bn`, a filter for weight decay,
+    `torch.func.replace_all_batch_norm_modules_`, and `SyncBatchNorm.convert_sync_batchnorm`, which
+    makes it torch's own layer.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
-        self._check_input_dim(input)
-        mean, var = self.running_mean, self.running_var
-        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
-
-        if self.training and not self.track_running_stats:
-            mean = var = None  # the flag, turned off on a layer with buffers, leaves them alone
-        elif self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None and mean is not None:
-                # A cumulative average. Reading the count as a number would make a GPU wait.
-                momentum = self.num_batches_tracked.to(mean.dtype).reciprocal()
-
+        """Normalized `input`, in its shape, dtype and memory format."""
+        if not is_scripting():  # noqa: SIM102, TorchScript reads on after an `and`
+            if isinstance(input, fx.Proxy):
+                # A step of its own in the graph, as torch's layers are: it still has two modes.
+                path = input.tracer.path_of_module(self)
+                return input.tracer.create_proxy("call_module", path, (input,), {})
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
+        # The flag, turned off on a layer with buffers, leaves them alone in training.
+        uses_buffers = self.track_running_stats or not self.training
+        mean = self.running_mean if uses_buffers else None
+        var = self.running_var if uses_buffers else None
+        count = self.num_batches_tracked
+        if self.training and self.track_running_stats and count is not None:
+            count.add_(1)
+        momentum = _newest_weight(self.momentum, count if self.training else None, mean)
         training = self.training or (mean is None and var is None)
         return batch_norm(input, mean, var, self.weight, self.bias, training, momentum, self.eps)
 
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, bias={self.bias is not None}, "
-            f"track_running_stats={self.track_running_stats}"
-        )
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        *args: Any,
-    ) -> None:
-        version = local_metadata.get("version")
-        key = prefix + "num_batches_tracked"
-        if (version is None or version < 2) and self.track_running_stats and key not in state_dict:
-            own = self.num_batches_tracked
-            on_meta = own is None or own.device.type == "meta"
-            state_dict[key] = torch.tensor(0) if on_meta else own
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
-
-
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """y = γ·(x - μ)/√(σ² + ε) + β, for x of shape (N, C) or (N, C, L); y has the shape of x.
 
     γ (`weight`) and β (`bias`), of shape (C,), are learned, and start at 1 and 0. In training μ
@@ -419,16 +448,12 @@ class BatchNorm1d(_BatchNorm):
 
     num_features: C. eps: ε, inside the root.
     momentum: the weight of the newest batch in the moving averages; None weighs all batches alike.
-    affine, bias: False leaves out γ and β, or only β.
+    affine, bias: False leaves out γ and β, or only β (`bias` with torch 2.12 or newer).
     track_running_stats: False keeps no averages; evaluation then uses the batch's statistics, too.
     """
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() not in (2, 3):
-            raise ValueError(f"expected 2D or 3D input (got {input.dim()}D input)")
 
-
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """y = γ·(x - μ)/√(σ² + ε) + β, for x of shape (N, C, H, W); y has the shape of x.
 
     One μ, σ², γ, β for each of the C feature maps, over examples and locations alike, so that a
@@ -436,20 +461,48 @@ class BatchNorm2d(_BatchNorm):
     arguments too, is as in `BatchNorm1d`.
     """
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() != 4:
-            raise ValueError(f"expected 4D input (got {input.dim()}D input)")
+
+class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
+    """y = γ·(x - μ)/√(σ² + ε) + β, for x of shape (N, C, D, H, W); y has the shape of x.
+
+    All else is as in `BatchNorm2d`.
+    """
 
 
-_TORCH_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+class LazyBatchNorm1d(_BatchNorm, nn.LazyBatchNorm1d):
+    """A layer that becomes a `BatchNorm1d` of as many features as its first batch has."""
+
+    cls_to_become = BatchNorm1d
+
+
+class LazyBatchNorm2d(_BatchNorm, nn.LazyBatchNorm2d):
+    """A layer that becomes a `BatchNorm2d` of as many features as its first batch has."""
+
+    cls_to_become = BatchNorm2d
+
+
+class LazyBatchNorm3d(_BatchNorm, nn.LazyBatchNorm3d):
+    """A layer that becomes a `BatchNorm3d` of as many features as its first batch has."""
+
+    cls_to_become = BatchNorm3d
+
+
 # Torch's layers have the attributes of ours; so typed, they need no casts below.
 _Layer = Any
 
 
-_Affine = TypeVar("_Affine", nn.Linear, nn.Conv2d)
+_Affine = TypeVar("_Affine", nn.Linear, nn.Conv2d, nn.Conv3d)
 _FOLDABLE = (
-    (nn.Linear, (BatchNorm1d, nn.BatchNorm1d)),
-    (nn.Conv2d, (BatchNorm2d, nn.BatchNorm2d)),
+    (nn.Linear, nn.BatchNorm1d),
+    (nn.Conv2d, nn.BatchNorm2d),
+    (nn.Conv3d, nn.BatchNorm3d),
+)
+_FORWARDS = (
+    nn.Linear.forward,
+    nn.Conv2d.forward,
+    nn.Conv3d.forward,
+    _BatchNorm.forward,
+    nn.modules.batchnorm._BatchNorm.forward,
 )
 
 
@@ -457,7 +510,13 @@ _FOLDABLE = (
 def _only_normalisation_trains(model: nn.Module, *, track: bool) -> Iterator[list[_Layer]]:
     """All of `model` in eval mode but its batch-norm layers, which are yielded."""
     modules = list(model.modules())
-    layers: list[_Layer] = [m for m in modules if isinstance(m, (_BatchNorm, *_TORCH_LAYERS))]
+    layers: list[_Layer] = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for layer in layers:
+        if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[misc]
+            raise ValueError(
+                f"a {type(layer).__name__} does not have its number of features yet: "
+                "pass a batch through the model first"
+            )
     training = [module.training for module in modules]
     tracking = [layer.track_running_stats for layer in layers]
     try:
@@ -487,47 +546,56 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def population_statistics(
+    model: nn.Module, batches: Iterable[Tensor | list[Any] | tuple[Any, ...]]
+) -> None:
     """Algorithm 2, lines 7 to 10: E[x] = E[μ_B] and Var[x] = E[m/(m - 1)·σ²_B].
 
-    `batches` are several training mini-batches, each what `model` takes as input. They pass through
-    the frozen network, every layer normalising by the batch's own statistics; the averages over
+    `batches` are several training mini-batches, each what `model` takes as input, or a list or
+    tuple that has it first, as a DataLoader of images with labels yields. They pass through the
+    frozen network, every layer normalising by the batch's own statistics; the averages over
     the batches, each counted once, become the `running_mean` and `running_var` of every batch-norm
-    layer that has them. A layer that no batch reaches keeps what it had.
+    layer that has them, ours or torch's. A layer that no batch reaches keeps what it had.
 
     Nothing else changes: not parameters, modes, momentum or the count of batches trained on, and
-    not even the statistics when this raises, as it does a ValueError for no batches at all.
+    not even the statistics when this raises, as it does a ValueError for no batches at all or for
+    a model without a batch-norm layer that has running statistics.
     """
     with _only_normalisation_trains(model, track=True) as layers:
         tracked = [layer for layer in layers if layer.running_mean is not None]
-        momenta = [layer.momentum for layer in tracked]
-        before = [
-            (
-                layer.running_mean.clone(),
-                layer.running_var.clone(),
-                layer.num_batches_tracked.clone(),
+        if not tracked:
+            raise ValueError(
+                "population statistics need a batch-norm layer with running statistics, "
+                f"this {type(model).__name__} has none"
             )
+        before = [
+            (layer.momentum, layer.num_batches_tracked, layer.running_mean.clone(),
+             layer.running_var.clone())
             for layer in tracked
-        ]
+        ]  # fmt: skip
         done = False
         try:
             for layer in tracked:
-                layer.reset_running_stats()
+                layer.running_mean.zero_()
+                layer.running_var.fill_(1)
+                layer.num_batches_tracked = torch.zeros(
+                    (), dtype=torch.long, device=layer.running_mean.device
+                )
                 layer.momentum = None  # the cumulative average, which weighs all batches alike
             seen = 0
             for batch in batches:
-                model(batch)
+                model(batch[0] if isinstance(batch, list | tuple) else batch)
                 seen += 1
             if seen == 0:
                 raise ValueError("population statistics need at least one batch, got none")
             done = True
         finally:
-            for layer, momentum, (mean, var, count) in zip(tracked, momenta, before, strict=True):
+            for layer, (momentum, count, mean, var) in zip(tracked, before, strict=True):
                 layer.momentum = momentum
                 if not done or layer.num_batches_tracked == 0:
                     layer.running_mean.copy_(mean)
                     layer.running_var.copy_(var)
-                layer.num_batches_tracked.copy_(count)
+                layer.num_batches_tracked = count
 
 
 @torch.no_grad()
@@ -536,13 +604,21 @@ def fold(layer: _Affine, bn: nn.Module) -> _Affine:
 
     At inference BN is the affine map of Algorithm 2, line 11. With s = γ/√(Var + ε), one number per
     output feature, W' = s·W and b' = s·(b - E) + β. `layer` is a Linear, `bn` the BatchNorm1d after
-    it, or a Conv2d and the BatchNorm2d after it. Neither is changed.
+    it, or a Conv2d and the BatchNorm2d after it, or a Conv3d and the BatchNorm3d after it. Neither
+    is changed. A folded Linear takes x of shape (N, D) only: in (N, L, D) the features of a Linear
+    are the last dimension, those of a BatchNorm1d the one of L.
+
+    Raises a ValueError for other layers, for one that computes more than its class (by a hook, a
+    parametrization or a `forward` of its own), and for a `bn` without running statistics or with
+    another number of features.
     """
     if not any(isinstance(layer, a) and isinstance(bn, b) for a, b in _FOLDABLE):
         raise ValueError(
-            "can fold a BatchNorm1d into a Linear or a BatchNorm2d into a Conv2d, "
-            f"not a {type(bn).__name__} into a {type(layer).__name__}"
+            "can fold a BatchNorm1d into a Linear, a BatchNorm2d into a Conv2d or a BatchNorm3d "
+            f"into a Conv3d, not a {type(bn).__name__} into a {type(layer).__name__}"
         )
+    for module in (layer, bn):
+        _refuse_more_than_its_class(module)
     norm: _Layer = bn
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("can fold only a batch norm that has running statistics, this has none")
@@ -567,6 +643,31 @@ def fold(layer: _Affine, bn: nn.Module) -> _Affine:
     weight = layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1))
 
     folded = copy.deepcopy(layer)
-    folded.weight = nn.Parameter(weight.to(dtype))
-    folded.bias = nn.Parameter(shift.to(dtype))
+    trains = layer.weight.requires_grad
+    folded.weight = nn.Parameter(weight.to(dtype), trains)
+    trains = trains if layer.bias is None else layer.bias.requires_grad
+    folded.bias = nn.Parameter(shift.to(dtype), trains)
+    if isinstance(folded, nn.Linear) and not folded._forward_pre_hooks:
+        folded.register_forward_pre_hook(_takes_rows)
     return folded
+
+
+def _takes_rows(self: nn.Module, input: tuple[Tensor]) -> None:
+    """The hook of a folded Linear, which refuses what the BatchNorm1d would have refused."""
+    for x in input:
+        if x.dim() != 2:
+            raise ValueError(f"a folded Linear takes 2D input (got {x.dim()}D input)")
+
+
+def _refuse_more_than_its_class(module: nn.Module) -> None:
+    name = type(module).__name__
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    if parametrize.is_parametrized(module):
+        raise ValueError(
+            f"cannot fold a {name} with parametrizations: remove them first "
+            "(torch.nn.utils.parametrize.remove_parametrizations)"
+        )
+    if any(hook is not _takes_rows for hook in hooks):
+        raise ValueError(f"cannot fold a {name} with forward hooks: remove them first")
+    if getattr(module.forward, "__func__", None) not in _FORWARDS:
+        raise ValueError(f"cannot fold a {name}, whose forward is its own")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bnrepro.batchnorm import _BatchNorm
+from bnrepro.batchnorm import _BatchNorm, _move
 
 
 class DetachedNorm(_BatchNorm):
@@ -21,7 +21,8 @@ class DetachedNorm(_BatchNorm):
     or 1/√(σ² + ε). In evaluation they are moving averages. There are no γ and β.
 
     Buffers, their names and `momentum` are those of `BatchNorm1d`, so that `batch_statistics` and
-    `population_statistics` hold for this layer, too.
+    `population_statistics` hold for this layer, too. `SyncBatchNorm.convert_sync_batchnorm` would
+    make batch normalization of it, which it is not.
     """
 
     def __init__(
@@ -43,18 +44,20 @@ class DetachedNorm(_BatchNorm):
         self._check_input_dim(input)
         mean, var = self._statistics(input.detach())
         centred = input - mean
-        return centred * torch.rsqrt(var + self.eps) if self.scaling else centred
+        y = centred * torch.rsqrt(var + self.eps) if self.scaling else centred
+        return y.to(input.dtype)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance to normalize by, both (C,); in training the averages follow them."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        if not self.training:
+        if not self.training or len(x) == 0:  # an empty batch has no statistics
             return self.running_mean, self.running_var
         m = len(x)
         if m == 1:
             raise ValueError(f"expected more than 1 example when training (got {tuple(x.shape)})")
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         mean, var = x.mean(0), x.var(0, correction=0)
         if self.track_running_stats:
             self.num_batches_tracked.add_(1)
@@ -63,6 +66,6 @@ class DetachedNorm(_BatchNorm):
                 if self.momentum is None
                 else self.momentum
             )
-            self.running_mean.lerp_(mean, rate)
-            self.running_var.lerp_(var * (m / (m - 1)), rate)
+            _move(self.running_mean, mean, rate)
+            _move(self.running_var, var * (m / (m - 1)), rate)
         return mean, var

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnrepro import batchnorm as ours
 from bnrepro.batchnorm import batch_norm, batch_statistics, fold, population_statistics
+from bnrepro.models.layers import PointwiseConv2d
 
 SHAPES = [(7, 5), (60, 100), (4, 3, 6), (2, 3, 1), (5, 4, 3, 2), (1, 3, 2, 2), (8, 16, 5, 5)]
 TOLERANCE: dict[torch.dtype, dict[str, float]] = {
@@ -31,7 +35,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 
 def layer_name(shape: tuple[int, ...]) -> str:
-    return "BatchNorm2d" if len(shape) == 4 else "BatchNorm1d"
+    return f"BatchNorm{max(len(shape) - 2, 1)}d"
 
 
 def pair(shape: tuple[int, ...], **arguments: Any) -> tuple[Any, Any]:
@@ -305,11 +309,35 @@ def test_tracking_switched_off_while_training(kind: str) -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_an_empty_batch_changes_nothing() -> None:
-    for shape in ((0, 3), (0, 3, 2, 2)):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d], ids=str)
+@pytest.mark.parametrize("training", [True, False])
+def test_volumes_agree_with_torch(training: bool, layout: torch.memory_format) -> None:
+    mine, theirs = pair((2, 3, 2, 3, 2))
+    mine.train(training), theirs.train(training)
+    x = sample((2, 3, 2, 3, 2), torch.float32).contiguous(memory_format=layout)
+    for k in range(2):
+        same_step(mine, theirs, x + k)
+    assert mine(x).is_contiguous(memory_format=layout)
+
+
+EMPTY = [
+    ((0, 3), torch.contiguous_format),
+    ((0, 3, 4), torch.contiguous_format),
+    ((0, 3, 2, 2), torch.contiguous_format),
+    ((0, 3, 2, 2), torch.channels_last),
+    ((4, 3, 0, 2), torch.channels_last),
+    ((0, 3, 2, 2, 2), torch.channels_last_3d),
+]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_empty_batch_changes_nothing(compiled: bool) -> None:
+    for shape, layout in EMPTY[-3:] if compiled else EMPTY:
         mine, theirs = pair(shape)
+        if compiled:
+            mine.compile(backend="aot_eager", fullgraph=True)
         for layer in (mine, theirs):
-            y = layer(torch.zeros(shape))
+            y = layer(torch.zeros(shape).contiguous(memory_format=layout))
             y.sum().backward()
             assert y.shape == shape
         assert_same_state(mine, theirs)
@@ -317,8 +345,169 @@ def test_an_empty_batch_changes_nothing() -> None:
             assert torch.equal(a.grad, b.grad)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_statistics_in_half_precision_overflow_no_sooner_than_torchs(compiled: bool) -> None:
+    x = torch.linspace(-700, 700, 1000).unsqueeze(1).half()  # a variance of 163,000
+    layers = ours.BatchNorm1d(1).half(), nn.BatchNorm1d(1).half()
+    if compiled:
+        layers[0].compile(backend="aot_eager")
+    for layer in layers:
+        layer(x)
+    assert layers[0].running_var.item() == layers[1].running_var.item()
+    assert layers[0].running_var.item() == pytest.approx(16_300, rel=0.01)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_a_lazy_layer_becomes_ours_with_its_first_batch(dimensions: int) -> None:
+    x = sample((4, 3, 2, 2, 2)[: dimensions + 2], torch.float32)
+    name = f"LazyBatchNorm{dimensions}d"
+    mine, theirs = getattr(ours, name)(), getattr(nn, name)()
+    with Recorder() as recorder:
+        y = mine(x)
+    assert not [name for name in recorder.names if "batch_norm" in name]
+    assert type(mine) is getattr(ours, f"BatchNorm{dimensions}d")
+    torch.testing.assert_close(y, theirs(x))
+    assert_same_state(mine, theirs)
+
+
+# --- where torch's own tools look for a batch-norm layer --------------------------------------
+
+
+def test_update_bn_sets_the_statistics() -> None:
+    models = nn.Sequential(ours.BatchNorm1d(3)), nn.Sequential(nn.BatchNorm1d(3))
+    loader = [(sample((9, 3), torch.float32, seed) + 7, torch.zeros(9)) for seed in range(3)]
+    for model in models:
+        torch.optim.swa_utils.update_bn(loader, model)
+    assert_same_state(*models)
+    assert (models[0][0].running_mean > 6).all()
+
+
+def test_synchronized_layers_take_the_place_of_ours() -> None:
+    model = nn.Sequential(pair((4, 3, 2, 2))[0]).eval()
+    x = sample((4, 3, 2, 2), torch.float32)
+    expected, weight = model(x), model[0].weight
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert type(model[0]) is nn.SyncBatchNorm
+    assert model[0].weight is weight
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_a_filter_for_weight_decay_finds_ours() -> None:
+    for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"):
+        layer = getattr(ours, name)(3)
+        assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        assert isinstance(layer, getattr(nn, name))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch scripts a function of its own
+def test_functional_transforms_agree_with_torchs_layer() -> None:
+    func = torch.func
+    x, tangent = sample((6, 4, 3, 3)), sample((6, 4, 3, 3), seed=2)
+    results = []
+    for layer in pair((6, 4, 3, 3), dtype=torch.float64):
+        model = nn.Sequential(nn.Conv2d(4, 4, 1, dtype=torch.float64), layer)
+        for value in model[0].parameters():
+            nn.init.ones_(value)
+        func.replace_all_batch_norm_modules_(model)
+        assert layer.running_mean is None
+
+        def loss(parameters: Any, x: Tensor, model: Any = model) -> Tensor:
+            y: Tensor = func.functional_call(model, parameters, (x,))
+            return y.pow(3).sum()
+
+        def gradient(x: Tensor, layer: Any = layer) -> Tensor:
+            value: Tensor = func.grad(lambda x: layer(x).pow(3).sum())(x)
+            return value
+
+        parameters = dict(model.named_parameters())
+        per_batch = func.vmap(func.grad(loss), (None, 0))(parameters, torch.stack([x, 2 * x]))
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(x, tangent)
+            forward_mode = torch.autograd.forward_ad.unpack_dual(layer(dual)).tangent
+        found = [
+            *func.grad(loss)(parameters, x).values(),
+            *per_batch.values(),
+            *func.jvp(layer, (x,), (tangent,)),
+            forward_mode,
+            func.jacrev(layer)(x[:2, :, :1, :1]),
+            *func.jvp(gradient, (x,), (tangent,)),
+        ]
+        results.append(found)
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_a_batch_of_gradients_at_once() -> None:
+    for shape in ((6, 3), (4, 3, 2, 2)):
+        layer = pair(shape)[0]
+        x = sample(shape, torch.float32).requires_grad_()
+        y = layer(x)
+        upstream = torch.stack([sample(shape, torch.float32, seed) for seed in range(3)])
+        inputs = x, layer.weight, layer.bias
+
+        def backward(v: Tensor, y: Any = y, inputs: Any = inputs) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(y, inputs, v, retain_graph=True)
+
+        one_by_one = [torch.stack(g) for g in zip(*map(backward, upstream), strict=True)]
+        batched = torch.autograd.grad(y, inputs, upstream, is_grads_batched=True, retain_graph=True)
+        for found in (batched, torch.func.vmap(backward)(upstream)):
+            torch.testing.assert_close(list(found), one_by_one)
+
+
+@pytest.mark.parametrize("kind", ["meta", "fake"])
+def test_no_tensor_outlives_its_call(kind: str) -> None:
+    mode: Any = torch.device("meta") if kind == "meta" else FakeTensorMode()
+    shape = (len(kind) + 30, 3)  # a size that no other batch of these tests has
+    with mode:
+        layer = ours.BatchNorm1d(3)
+        y = layer(torch.zeros(shape, requires_grad=True))
+    y.sum().backward()
+    layer(torch.empty_like(y))  # of the mode's kind, but outside it
+    same_step(*pair(shape), sample(shape, torch.float32))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 2, 2), (4, 3, 2, 2, 2)])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}],
+    ids=str,
+)  # fmt: skip
+def test_scripted_it_agrees_with_torch(shape: tuple[int, ...], arguments: dict[str, Any]) -> None:
+    mine, theirs = pair(shape, dtype=torch.float64, **arguments)
+    scripted = torch.jit.script(mine)
+    for k in range(2):
+        same_step(scripted, theirs, sample(shape, seed=k))
+    stored = io.BytesIO()
+    torch.jit.save(scripted, stored)
+    stored.seek(0)
+    x = sample(shape)
+    torch.testing.assert_close(torch.jit.load(stored).eval()(x), theirs.eval()(x))
+
+
+def test_a_symbolic_trace_has_the_layer_as_one_step_with_both_modes() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Sequential(ours.BatchNorm1d(3)), nn.ReLU())
+    traced = torch.fx.symbolic_trace(copy.deepcopy(model))
+    targets = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+    assert targets == ["0", "1.0", "2"]
+    for training in (True, False):
+        model.train(training), traced.train(training)
+        x = sample((6, 4), torch.float32)
+        assert torch.equal(traced(x), model(x))
+    assert_same_state(traced, model, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trace_in_training_holds_for_other_batches() -> None:
+    mine, theirs = pair((6, 3))
+    traced = torch.jit.trace(mine, torch.zeros(6, 3), check_trace=False)
+    mine.load_state_dict(theirs.state_dict())
+    x = sample((6, 3), torch.float32)
+    torch.testing.assert_close(traced(x), theirs(x))
+
+
 def test_signature_attributes_and_repr_are_torchs() -> None:
-    for name in ("BatchNorm1d", "BatchNorm2d"):
+    for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"):
         mine, theirs = getattr(ours, name), getattr(nn, name)
         a, b = (inspect.signature(cls).parameters for cls in (mine, theirs))
         extra = set(a) - set(b)
@@ -543,11 +732,12 @@ class Recorder(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_no_batch_norm_kernel_and_no_host_sync(training: bool) -> None:
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_no_batch_norm_kernel_and_no_host_sync(dimensions: int, training: bool) -> None:
     names = {}
     for kind in (ours, nn):
-        layer = kind.BatchNorm2d(3, momentum=None).train(training)
-        x = sample((4, 3, 2, 2), torch.float32).requires_grad_()
+        layer = getattr(kind, f"BatchNorm{dimensions}d")(3, momentum=None).train(training)
+        x = sample((4, 3, 2, 2, 2)[: dimensions + 2], torch.float32).requires_grad_()
         with Recorder() as recorder:
             layer(x).square().sum().backward()
         names[kind] = recorder.names
@@ -779,6 +969,43 @@ def test_population_statistics_with_unusual_layers() -> None:
     )
 
 
+def test_population_statistics_of_a_loader_of_images_with_labels() -> None:
+    images = [sample((6, 4), seed=k) for k in range(3)]
+    expected, model = network(), network()
+    population_statistics(expected, images)
+    data = torch.utils.data.TensorDataset(torch.cat(images), torch.zeros(18))
+    population_statistics(model, torch.utils.data.DataLoader(data, batch_size=6))
+    assert_same_state(model, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_population_statistics_of_a_subclass_without_a_count() -> None:
+    class Own(nn.modules.batchnorm._BatchNorm):
+        def _check_input_dim(self, input: Tensor) -> None:
+            assert input.dim() == 2
+
+    images = [sample((6, 4), seed=k) for k in range(2)]
+    for layer in (Own(4).double(), ours.BatchNorm1d(4).double()):
+        layer.num_batches_tracked = None
+        population_statistics(layer, images)
+        assert layer.num_batches_tracked is None
+        mean = torch.stack(images).mean((0, 1))
+        torch.testing.assert_close(layer.running_mean, mean)
+
+
+def test_population_statistics_says_what_the_model_lacks() -> None:
+    batch = sample((6, 4), torch.float32)
+    untracked = nn.Sequential(ours.BatchNorm1d(4, track_running_stats=False))
+    for model in (nn.Sequential(nn.Linear(4, 3)), untracked):
+        with pytest.raises(ValueError, match="this Sequential has none"):
+            population_statistics(model, [batch])
+    for lazy in (ours.LazyBatchNorm1d(), nn.LazyBatchNorm1d()):
+        with pytest.raises(ValueError, match="pass a batch through the model first"):
+            population_statistics(nn.Sequential(lazy), [batch])
+        lazy(batch)
+        population_statistics(nn.Sequential(lazy), [batch])
+        torch.testing.assert_close(lazy.running_mean, batch.mean(0))
+
+
 # --- a frozen network that normalises by the batch --------------------------------------------
 
 
@@ -857,6 +1084,61 @@ def test_fold_refuses() -> None:
     ):
         with pytest.raises(ValueError, match=f"not a {type(bn).__name__} into a"):
             fold(layer, bn)
+
+
+def test_fold_of_volumes() -> None:
+    layer, bn = nn.Conv3d(3, 4, 2).double(), pair((2, 4, 1, 1, 1), dtype=torch.float64)[0]
+    x = sample((2, 3, 4, 4, 4))
+    torch.testing.assert_close(fold(layer, bn)(x), bn.eval()(layer(x)))
+
+
+def test_fold_of_the_pointwise_convolution() -> None:
+    layer, bn = PointwiseConv2d(3, 4, bias=False), pair((2, 4, 1, 1))[0]
+    x = sample((2, 3, 4, 4), torch.float32)
+    torch.testing.assert_close(fold(layer, bn)(x), bn.eval()(layer(x)))
+
+
+def test_fold_keeps_what_is_frozen() -> None:
+    layer = nn.Linear(4, 3)
+    layer.weight.requires_grad_(False)
+    folded = fold(layer, ours.BatchNorm1d(3))
+    assert (folded.weight.requires_grad, folded.bias.requires_grad) == (False, True)
+    layer = nn.Linear(4, 3, bias=False).requires_grad_(False)
+    assert not any(p.requires_grad for p in fold(layer, ours.BatchNorm1d(3)).parameters())
+
+
+def test_a_folded_linear_refuses_data_whose_features_are_elsewhere() -> None:
+    layer, bn = nn.Linear(4, 3), pair((6, 3))[0].eval()
+    folded = fold(layer, bn)
+    x = sample((6, 4), torch.float32)
+    with pytest.raises(ValueError, match="2D input"):
+        folded(x.expand(3, 6, 4))
+    again = copy.deepcopy(fold(folded, bn))
+    torch.testing.assert_close(again(x), bn(bn(layer(x))))
+    with pytest.raises(ValueError, match="2D input"):
+        again(x.expand(3, 6, 4))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_fold_refuses_a_layer_that_computes_more_than_its_class(which: int) -> None:
+    def modules() -> list[Any]:
+        return [nn.Linear(4, 3), ours.BatchNorm1d(3)]
+
+    for register in ("register_forward_hook", "register_forward_pre_hook"):
+        both = modules()
+        getattr(both[which], register)(lambda *args: None)
+        with pytest.raises(ValueError, match="forward hooks: remove them first"):
+            fold(*both)
+    both = modules()
+    parametrize.register_parametrization(both[which], "weight", nn.Tanh())
+    with pytest.raises(ValueError, match="parametrizations: remove them first"):
+        fold(*both)
+    both = modules()
+    kind = type(both[which])
+    own = type("Own", (kind,), {"forward": lambda self, x: 2 * kind.forward(self, x)})
+    both[which] = own(*((4, 3), (3,))[which])
+    with pytest.raises(ValueError, match="Own, whose forward is its own"):
+        fold(*both)
 
 
 # --- torch.compile ----------------------------------------------------------------------------

@@ -62,6 +62,17 @@ def test_what_it_cannot_normalize_is_refused() -> None:
         detached(True)(values(0).unsqueeze(2))
 
 
+def test_an_empty_batch_changes_no_statistics_and_half_precision_does_not_overflow() -> None:
+    layer = detached(True)
+    layer(values(0, n=0))
+    assert torch.equal(layer.running_mean, torch.zeros(4, dtype=torch.float64))
+    layer.half()
+    y = layer(400 * torch.linspace(-1.7, 1.7, 400).half().unsqueeze(1).expand(400, 4))
+    assert y.dtype == torch.float16
+    assert y.std() == pytest.approx(1, rel=0.01)
+    assert layer.running_var.isfinite().all()
+
+
 def test_a_frozen_network_normalizes_by_it_as_by_batch_normalization() -> None:
     ours = nn.Sequential(detached(True), nn.Tanh(), nn.Linear(4, 4).double(), detached(True))
     theirs = nn.Sequential(

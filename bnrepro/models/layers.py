@@ -79,9 +79,9 @@ class PointwiseConv2d(nn.Conv2d):
     def __init__(self, fan_in: int, channels: int, bias: bool) -> None:
         super().__init__(fan_in, channels, 1, bias=bias)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """The maps of input (N, C, H, W), channels_last."""
-        places = linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The maps of input (N, C, H, W), channels_last; what Conv2d's `forward` calls."""
+        places = linear(input.permute(0, 2, 3, 1), weight.flatten(1), bias)
         return places.permute(0, 3, 1, 2)
 
 
