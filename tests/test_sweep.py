@@ -388,7 +388,8 @@ def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
     tmp_path: Path, command: Command
 ) -> None:
     ways = {"1": "raise", "2": "exit", "3": "exit at once", "4": "kill", "5": "memory"}
-    faulty = {**os.environ, "PYTHONPATH": str(FAULTY), "FAULTY_SEEDS": json.dumps(ways)}
+    path = os.pathsep.join(filter(None, [str(FAULTY), os.environ.get("PYTHONPATH")]))
+    faulty = {**os.environ, "PYTHONPATH": path, "FAULTY_SEEDS": json.dumps(ways)}
     words = [*TINY, "seed=range(0,8)", "sweep.dir=sweep"]
     done = command("sweep", *words, env=faulty)
     assert done.returncode == 1, done.stderr

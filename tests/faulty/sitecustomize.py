@@ -33,10 +33,10 @@ class Loader(importlib.abc.Loader):
         self.real.exec_module(module)
         run = module.run
 
-        def faulty(config, writer, stop, **options):
+        def faulty(config, *rest, **options):
             if str(config.seed) in SEEDS:
                 fail(SEEDS[str(config.seed)])
-            return run(config, writer, stop, **options)
+            return run(config, *rest, **options)
 
         module.run = faulty
 
