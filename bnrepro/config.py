@@ -443,6 +443,25 @@ def parse(composed: DictConfig) -> Config:
     return config
 
 
+def of_the_sweep(composed: DictConfig) -> Any:
+    """What a sweep reads of a configuration before it has members: `run`, `sweep` and `threads`.
+
+    Raises:
+        ConfigError: for a wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    own = ["run", "sweep", "threads"]
+    schema = OmegaConf.masked_copy(OmegaConf.structured(Config), own)
+    values = {key: value for key, value in _plain(composed).items() if key in own}
+    _require_text(values)
+    try:
+        return OmegaConf.merge(schema, escaped(values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_value(error, schema)) from error
+
+
 def _require_text(values: dict[str, Any]) -> None:
     """Refuse a number where text is asked for, and put the home folder in for a leading ~."""
     for name in TEXT:

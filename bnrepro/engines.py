@@ -10,18 +10,18 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnrepro import members
+from bnrepro import lock, members
 from bnrepro.errors import BnreproError, ConfigError, Interrupted, LauncherError
 from bnrepro.launch import compose_here, explaining, hydra_context, quoted
 from bnrepro.signals import StopSignals
-from bnrepro.sweepfolder import OWN
+from bnrepro.store import FINISHED, StoredRun
+from bnrepro.sweepfolder import OWN, read_some
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,6 +33,14 @@ SUBMITIT = ("submitit_local", "submitit_slurm")
 """Launchers that make a job of each member, with a process of its own that is told when to end."""
 
 BATCH = 1000  # members a launcher gets at once: what it returns for each is held until the last
+
+
+ATTEMPTS = 3
+"""How often what a launcher has not done is given to it again when a process of its own is lost."""
+
+
+class WorkerLostError(LauncherError):
+    """A process of a launcher's own was killed, and with it the launcher gave up all others."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,15 @@ def run(
     if engine.launcher == "submitit_local":  # it starts at once all that it gets
         at_once = max(1, (os.cpu_count() or 1) // engine.threads)
     for first in range(0, len(pending), at_once):
-        _launch(engine, sweep, digest, pending[first : first + at_once])
+        batch = list(pending[first : first + at_once])
+        for attempt in range(ATTEMPTS):
+            try:
+                _launch(engine, sweep, digest, batch)
+                break
+            except WorkerLostError:  # the system's choice, where memory is short: the others go on
+                batch = _not_done(sweep, digest, batch)
+                if attempt == ATTEMPTS - 1:
+                    raise
 
 
 def _here(sweep: Path, digest: str, pending: Sequence[Sequence[int]], stop: StopSignals) -> None:
@@ -92,7 +108,7 @@ class Task:
 
     def __init__(self, sweep: Path, digest: str, launcher: str) -> None:
         self._sweep, self._digest, self._launcher = sweep, digest, launcher
-        self._folder, self._sweeper = os.getcwd(), os.getpid()
+        self._folder, self._sweeper = os.getcwd(), lock.me()
 
     def __call__(self, config: DictConfig) -> None:
         """Run the members whose numbers the configuration carries."""
@@ -117,29 +133,26 @@ class Task:
                 sys.exit(128 + stop.received)
 
 
-@cache
-def _end_with_launcher(sweeper: int | None) -> None:
+_watched = False
+
+
+def _end_with_launcher(sweeper: Mapping[str, Any] | None) -> None:
     """End this process, a launcher's, when the one that started it is gone, or the sweep's own.
 
     A launcher's idle processes would outlive a sweep that was killed, each with its fork server. A
     member that is running notices that this process is gone, and keeps its state.
     """
-    parent = os.getppid()
+    global _watched
+    if _watched:
+        return
+    _watched, parent = True, os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent and (sweeper is None or _runs(sweeper)):
+        while os.getppid() == parent and (sweeper is None or lock.alive(sweeper)):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _launch(engine: Engine, sweep: Path, digest: str, pending: Sequence[Sequence[int]]) -> None:
@@ -178,13 +191,25 @@ def _telling(engine: Engine, sweep: Path) -> Iterator[None]:
     except BnreproError:
         raise
     except Exception as error:
-        if engine.launcher == "joblib":  # it runs what we give it, here: then the error is ours
-            raise
+        lost = any(kind.__name__ == "BrokenProcessPool" for kind in type(error).__mro__)
+        if engine.launcher == "joblib" and not lost:
+            raise  # it runs what we give it, here: then the error is ours
         said = " ".join(str(error).split())[:300]
-        raise LauncherError(
+        raise (WorkerLostError if lost else LauncherError)(
             f"{engine.launcher} ended without the result of every member: {said} ({sweep}): "
             "see to that, and the same command goes on"
         ) from error
+
+
+def _not_done(sweep: Path, digest: str, pending: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """What of these is neither a result nor has failed by itself."""
+    left = []
+    for indices in pending:
+        stored = [StoredRun(sweep / m.name) for m in read_some(sweep, digest, indices)]
+        ended = (*FINISHED, "failed")
+        if any(not run.exists() or run.status()["state"] not in ended for run in stored):
+            left.append(indices)
+    return left
 
 
 def _limit_threads(engine: Engine, config: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -49,7 +50,9 @@ PRELOADED = (
 )  # fmt: skip
 SECONDS_TO_STOP = 15.0  # a run that is asked to stop keeps its state within 10
 WAIT = 0.2
-NOT_FOR_THE_SERVER = (signal.SIGTERM, signal.SIGUSR2)
+NOT_FOR_THE_SERVER = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+WITHOUT_SERVER = 255
+"""What multiprocessing takes for the exit code of a process whose fork server was killed."""
 
 
 _context: ForkServerContext | None = None
@@ -60,21 +63,21 @@ SOCKET_FOLDER_BYTES = 70
 
 
 def _server() -> ForkServerContext:
-    """The fork server of this process, started with the first member."""
+    """The fork server of this process, started with the first member, or again if it was killed."""
     global _context
     if _context is None:
         _context = multiprocessing.get_context("forkserver")
         _context.set_forkserver_preload(list(PRELOADED))
         resource_tracker.ensure_running()  # started by the server, it would unblock them again
-        # Slurm signals every process of a job. The fork server has to live on until its members
-        # have kept their state, and SIGUSR2, which says that the job's time runs out, is for the
-        # job's own process alone.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_THE_SERVER)
-        try:
-            with _short_temporary_folder():
-                ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # A terminal signals every process of a command, and Slurm every process of a job. The fork
+    # server has to live on until its members have kept their state, and SIGUSR2, which says that
+    # the job's time runs out, is for the job's own process alone.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_THE_SERVER)
+    try:
+        with _short_temporary_folder():
+            ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _context
 
 
@@ -140,13 +143,14 @@ def supervise(sweep: Path, digest: str, indices: Sequence[int], stop: Callable[[
     What became of each stands in its folder. Where `stop` says so, they are asked to stop.
     """
     members = read_some(sweep, digest, indices)
-    process = _server().Process(target=_run, args=(sweep, members), name=members[0].name)
-    process.start()
+    process = _start(partial(_run, sweep, members), members[0].name)
     try:
         while process.exitcode is None:
             process.join(WAIT)
             if stop():
                 _end(process)
+        if process.exitcode == WITHOUT_SERVER:
+            _outlast(process.pid, stop)
     except BaseException:  # this process is told to end: it takes the member with it
         _end(process)
         raise
@@ -155,6 +159,34 @@ def supervise(sweep: Path, digest: str, indices: Sequence[int], stop: Callable[[
     for member in members:
         if not asked and not finished(sweep, member):
             _note(sweep, member, code)
+
+
+def _start(work: Callable[[], None], name: str) -> BaseProcess:
+    """A process forked from the server; from a new one where the server was killed meanwhile."""
+    for last in (False, True):
+        process = _server().Process(target=work, name=name)
+        try:
+            process.start()
+        except (OSError, EOFError):
+            if last:
+                raise
+        else:
+            break
+    return process
+
+
+def _outlast(pid: int | None, stop: Callable[[], bool]) -> None:
+    """Wait for a member that lives on although its server was killed, which would tell its end."""
+    try:
+        ended = os.pidfd_open(pid or 0)
+    except (OSError, AttributeError):  # it has ended, or this is no Linux
+        return
+    try:
+        while not select.select([ended], [], [], WAIT)[0]:
+            if stop():
+                signal.pidfd_send_signal(ended, signal.SIGTERM)
+    finally:
+        os.close(ended)
 
 
 def _end(process: BaseProcess) -> None:
@@ -173,6 +205,8 @@ def _note(sweep: Path, member: Member, code: int) -> None:
     if code in (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT):
         return
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code == WITHOUT_SERVER:
+        how = "ended when its fork server was killed (out of memory?)"
     if code == -signal.SIGKILL:
         how += " (out of memory?)"
     store.note_failure(sweep / member.name, member.config, how)
@@ -192,7 +226,8 @@ def _run(sweep: Path, members: list[Member]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with StopSignals(patient=True) as stop:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the server blocks it
+            # The server blocks them.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
             if len(members) == 1:
                 train(sweep, members[0], stop)
             else:

@@ -3,10 +3,14 @@
 import csv
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,11 @@ import slurm
 from alike import assert_same_run
 from conftest import Command
 
-from bnrepro import launch
+from bnrepro import engines, launch, members
 from bnrepro.cli import main
+from bnrepro.engines import Engine
+from bnrepro.errors import LauncherError
+from bnrepro.signals import StopSignals
 from bnrepro.store import StoredRun
 
 SMALL = ("dataset=digits", "model.hidden=[10]", "probe.every=100", "tensorboard=false")
@@ -192,3 +199,36 @@ def test_a_job_that_slurm_begins_again_ends_like_one_left_alone(
         assert_same_run(
             StoredRun(folder / row["member"]), StoredRun(tmp_path / "alone" / row["member"])
         )
+
+
+def test_a_fork_server_that_is_killed_is_started_again_and_hears_no_terminal() -> None:
+    def end_of_one() -> int | None:
+        process = members._start(partial(time.sleep, 0), "one")
+        process.join(60)
+        return process.exitcode
+
+    assert end_of_one() == 0
+    server = forkserver._forkserver._forkserver_pid
+    lines = Path(f"/proc/{server}/status").read_text().splitlines()
+    blocked = next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert blocked & (1 << (number - 1)), number
+    os.kill(server, signal.SIGKILL)
+    assert end_of_one() == 0
+
+
+def test_what_a_lost_worker_left_undone_is_given_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[Sequence[int]]] = []
+
+    def launch(engine: Any, sweep: Path, digest: str, pending: list[Sequence[int]]) -> None:
+        given.append(pending)
+        with engines._telling(engine, sweep):
+            raise BrokenProcessPool("a worker was killed")
+
+    monkeypatch.setattr(engines, "_launch", launch)
+    monkeypatch.setattr(engines, "_not_done", lambda sweep, digest, pending: pending[1:])
+    with pytest.raises(LauncherError, match="a worker was killed"):
+        engines.run(Engine("joblib"), tmp_path, "", [[0], [1], [2]], StopSignals())
+    assert given == [[[0], [1], [2]], [[1], [2]], [[2]]]
