@@ -170,6 +170,7 @@ def _start(work: Callable[[], None], name: str) -> BaseProcess:
         except (OSError, EOFError):
             if last:
                 raise
+            time.sleep(WAIT)  # until the system has put the old one away
         else:
             break
     return process

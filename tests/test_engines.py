@@ -103,7 +103,7 @@ def test_a_launcher_that_is_not_installed_is_told_before_its_settings(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     words = ["seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"]
     assert main(["sweep", *words, f"sweep.dir={tmp_path / 'sweep'}"]) == 2
-    assert "pip install 'bnrepro[slurm]'" in capsys.readouterr().err
+    assert "pip install '.[slurm]'" in capsys.readouterr().err
 
 
 def test_slurm_where_there_is_none_is_told_in_one_line(tmp_path: Path, command: Command) -> None:
