@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 
 import bnrepro
 from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
-from bnrepro.terminal import open_streams, printable
+from bnrepro.terminal import open_streams, printable, views
 
 if TYPE_CHECKING:
     from bnrepro.claim import Judgement
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 OUTPUTS = Path("outputs")
 SHOWN = 20  # rows of a sweep's table on the terminal
 BUG, INTERRUPTED = 70, 130
+WORKING = ("train", "sweep", "reproduce")  # what they print only shows what they do
 BENCHMARKS = ("layer", "step", "loop", "stack", "probes", "checkpoints", "startup", "growth")
 COMPLETING = "_BNREPRO_COMPLETE"  # set by a shell that asks what a word may become
 
@@ -683,8 +684,14 @@ def _text(value: object) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; every error becomes one line and an exit code (`errors.py`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    trace: Exception | None = None
+    asks = any(word in ("-h", "--help") or word.startswith("--cfg") for word in arguments)
     open_streams()
+    with views(working=not asks and arguments[:1] in [[name] for name in WORKING]):
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
+    trace: Exception | None = None
     try:
         code = app(arguments, prog_name="bnrepro", standalone_mode=False) or 0
         if code != INTERRUPTED:  # typer turns Ctrl-C into this code
@@ -698,8 +705,6 @@ def main(arguments: list[str] | None = None) -> int:
         message, code, trace = str(error), error.exit_code, error
     except USAGE_ERROR as error:
         message, code, trace = _usage(error), 2, error
-    except BrokenPipeError:
-        return 0
     except OSError as error:  # where nothing below knew better what to do
         where = error.filename or "no file was named"
         message, code, trace = f"{error.strerror or error} ({where}): make room there", 3, error
