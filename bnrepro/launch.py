@@ -416,7 +416,7 @@ def run(
 
     Raises:
         Exception: whatever the task raised, as it was raised; the run's state tells of it.
-        Interrupted: SIGINT or SIGTERM came; what was done is kept.
+        Interrupted: a signal asked to stop; what was done is kept.
     """
     with nullcontext(stop) if stop is not None else StopSignals() as heeded:
         return _run(job, lambda config, writer: task(config, writer, heeded), outputs)

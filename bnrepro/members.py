@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from bnrepro import config as c
 from bnrepro import store
 from bnrepro.errors import BnreproError, Interrupted, RunInUseError
-from bnrepro.signals import StopSignals
+from bnrepro.signals import STOPPING, StopSignals
 from bnrepro.sweepfolder import Member, finished, output, read_some
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ PRELOADED = (
 )  # fmt: skip
 SECONDS_TO_STOP = 15.0  # a run that is asked to stop keeps its state within 10
 WAIT = 0.2
-NOT_FOR_THE_SERVER = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+NOT_FOR_THE_SERVER = (*STOPPING, signal.SIGUSR2)
 WITHOUT_SERVER = 255
 """What multiprocessing takes for the exit code of a process whose fork server was killed."""
 
@@ -203,7 +203,7 @@ def _note(sweep: Path, member: Member, code: int) -> None:
     stored = store.StoredRun(sweep / member.name)
     if stored.exists() and stored.status()["state"] not in ("stale", "running"):
         return
-    if code in (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT):
+    if code in {*(-number for number in STOPPING), *(128 + number for number in STOPPING)}:
         return
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     if code == WITHOUT_SERVER:
@@ -227,8 +227,7 @@ def _run(sweep: Path, members: list[Member]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with StopSignals(patient=True) as stop:
-            # The server blocks them.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # the server blocks them
             if len(members) == 1:
                 train(sweep, members[0], stop)
             else:

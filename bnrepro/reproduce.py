@@ -76,7 +76,7 @@ def run(
     Raises:
         ConfigError: a claim is unknown, or the folder holds something else; nothing has run.
         StorageError: the folder cannot be written.
-        Interrupted: SIGINT or SIGTERM came; every run's state is kept.
+        Interrupted: a signal asked to stop; every run's state is kept.
     """
     if jobs is not None and engine:
         raise ConfigError(f"two ways to run (--jobs {jobs}, {engine[0]}): give one of them")

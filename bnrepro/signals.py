@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a run that is asked to stop finishes its step and keeps its state first."""
+"""Signals that ask a run to stop: it finishes its step and keeps its state first."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from typing import Any, Self
 
 from bnrepro.errors import Interrupted
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask to stop: Ctrl-C, an end from outside, a terminal that was closed."""
+
 
 class StopSignals:
-    """Within it, SIGINT and SIGTERM become an `Interrupted`, at once or at a good moment.
+    """Within it, the signals that ask to stop become an `Interrupted`, now or at a good moment.
 
     While `deferred`, the first signal is only noted in `received`: whoever defers has to ask for
     it. A second signal ends the process on the spot; every file is whole at every moment, so that
     is safe too. Not where it is `patient`: then several may ask for the same stop, such as Slurm
-    and the process that supervises, and that one ends what does not stop. An ignored SIGINT (a job
-    in the background of a script) stays ignored.
+    and the process that supervises, and that one ends what does not stop. Nor is a second SIGHUP
+    one: for a closed terminal the shell and the kernel each send theirs. An ignored SIGINT (a job
+    in the background of a script) or SIGHUP (`nohup`) stays ignored.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
@@ -29,7 +33,7 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
         return self
@@ -45,7 +49,7 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            if self._patient:
+            if self._patient or number == signal.SIGHUP:
                 return
             os._exit(128 + number)
         self.received = number

@@ -49,7 +49,7 @@ def run(
     Raises:
         ConfigError: the overrides, or what they make of a member, cannot work; nothing has run.
         StorageError: the sweep's folder cannot be written.
-        Interrupted: SIGINT or SIGTERM came; every member's state is kept.
+        Interrupted: a signal asked to stop; every member's state is kept.
     """
     say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     asked = grid(words, config_dir)

@@ -24,9 +24,10 @@ def real_data() -> Path:
     return REAL_DATA
 
 
-def hear_sigint() -> None:
-    """A `preexec_fn`: tests in a script's background are deaf to SIGINT, and so what they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def hear_signals() -> None:
+    """A `preexec_fn`: tests in a script's background are deaf to some, and so what they start."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from alike import assert_same_run
-from conftest import Command, hear_sigint
+from conftest import Command, hear_signals
 
 from bnrepro import claims, environment, reproduction
 from bnrepro import reproduce as reproducing
@@ -296,7 +296,7 @@ def test_killed_anywhere_and_typed_again_no_number_changes(
     for number, finished in ((signal.SIGKILL, 0), (signal.SIGINT, 2)):
         process = subprocess.Popen(
             line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            preexec_fn=hear_sigint,
+            preexec_fn=hear_signals,
         )  # fmt: skip
         until = time.monotonic() + 120
         while time.monotonic() < until and process.poll() is None:

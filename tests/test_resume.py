@@ -1,23 +1,28 @@
 """Runs that are killed, interrupted or damaged, and what typing the command again makes of them."""
 
+import fcntl
 import hashlib
 import io
 import json
 import math
+import os
 import pickle
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from alike import assert_same_run
-from conftest import hear_sigint
+from conftest import hear_signals
 
 from bnrepro import environment, experiment, launch
 from bnrepro.cli import main
@@ -34,7 +39,7 @@ OVERRIDES = ("dataset=digits", "train.steps=2000", "train.log_every=10", "train.
 def start(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
     line = [sys.executable, "-m", "bnrepro", "train", *OVERRIDES, *overrides, f"run.dir={folder}"]
     return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_sigint
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals
     )
 
 
@@ -58,7 +63,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     return StoredRun(folder)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_a_run_with_a_checkpoint_and_it_goes_on(
     tmp_path: Path, undisturbed: StoredRun, number: signal.Signals, code: int
 ) -> None:
@@ -81,6 +88,36 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_it_goes_on(
     assert_same_run(run, undisturbed)
     [resumed] = run.manifest()["resumes"]
     assert resumed["drift"] == []
+
+
+def own_terminal(*, deaf: bool) -> None:
+    """A `preexec_fn`: standard input is the terminal of this session; `deaf` to its end or not."""
+    fcntl.ioctl(0, termios.TIOCSCTTY)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if deaf else signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    ("deaf", "code", "state"), [(False, 129, "interrupted"), (True, 0, "done")]
+)
+def test_a_terminal_that_is_closed_loses_no_step(
+    tmp_path: Path, undisturbed: StoredRun, deaf: bool, code: int, state: str
+) -> None:
+    folder = tmp_path / "run"
+    line = [sys.executable, "-m", "bnrepro", "train", *OVERRIDES, f"run.dir={folder}"]
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        line, stdin=end, stdout=end, stderr=end, start_new_session=True,
+        preexec_fn=partial(own_terminal, deaf=deaf),
+    )  # fmt: skip
+    os.close(end)
+    wait_for_step(folder, 150)
+    os.close(terminal)
+    assert process.wait(timeout=100) == code
+    run = StoredRun(folder)
+    assert run.status()["state"] == state
+    assert run.checkpoint_steps()[-1] >= run.metrics()[-1]["step"]
+    if deaf:
+        assert_same_run(run, undisturbed)
 
 
 def test_a_folder_in_use_is_code_4_naming_who_uses_it(
