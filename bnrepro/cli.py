@@ -453,8 +453,21 @@ def runs(
 
 def _row(run: StoredRun, folder: Path) -> dict[str, Any]:
     """What there is to say about a run in one line; its name is relative to `folder`."""
-    status, summary, config = run.status(), run.summary() or {}, run.config()
-    drift = run.drift()
+    from bnrepro.errors import UnreadableError
+    from bnrepro.store import UNREADABLE
+
+    status: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    drift: list[str] = []
+    try:
+        status, summary, config = run.status(), run.summary() or {}, run.config()
+        drift = run.drift()
+        missing = run.lacks(probes=False) if summary else None
+        if missing:
+            status, summary = {"state": UNREADABLE, "error": f"no {missing}"}, {}
+    except UnreadableError as error:
+        status, summary = {"state": UNREADABLE, "error": str(error)}, {}
     return {
         "run": str(run.folder.relative_to(folder)),
         "state": "drifted" if summary and drift else status["state"],
@@ -476,9 +489,9 @@ def _row(run: StoredRun, folder: Path) -> dict[str, Any]:
 def _cells(row: dict[str, Any]) -> list[str]:
     accuracy = row["test_accuracy"]
     return [
-        f"{row['step']}/{row['steps']}",
+        "" if row["step"] is None else f"{row['step']}/{row['steps']}",
         f"{accuracy:.4f}" if accuracy is not None else "",
-        *(str(row[key]) for key in ("dataset", "norm", "lr", "init_scale", "seed")),
+        *(_text(row[key]) for key in ("dataset", "norm", "lr", "init_scale", "seed")),
     ]
 
 

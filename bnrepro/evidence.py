@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bnrepro.errors import UnreadableError
 from bnrepro.stats import lower_median
 from bnrepro.store import CHANCE as CHANCE  # where measures look for it
-from bnrepro.store import FINISHED, StoredRun
+from bnrepro.store import SUMMARY, StoredRun
 
 TEST, VALIDATION = "test_accuracy", "validation_accuracy"
 """Verdicts read the test set once, at the final step; all that is chosen, or watched over training
@@ -54,8 +55,13 @@ class Evidence:
 
     def final(self, arm: str, name: str = TEST, *, diverged: float = CHANCE) -> np.ndarray:
         """A number of the summary, at the last step: (S,); that of a diverged run as stated."""
-        values = [summary.get(name) for summary in self.summaries(arm)]
-        return np.array([diverged if value is None else float(value) for value in values])
+        found = []
+        for run, summary in zip(self.runs[arm], self.summaries(arm), strict=True):
+            value = diverged if summary["status"] == "diverged" else summary.get(name)
+            if value is None:
+                raise UnreadableError(run.folder / SUMMARY, f"no {name}")
+            found.append(float(value))
+        return np.array(found)
 
     def curves(
         self, arm: str, name: str = TEST, *, diverged: float = CHANCE
@@ -89,9 +95,14 @@ class Evidence:
 
 
 def is_result(run: StoredRun) -> bool:
-    """Whether a run came to its end, divergence being one, and is of a single configuration."""
-    summary = run.summary()
-    return summary is not None and summary.get("status") in FINISHED and not run.drift()
+    """Whether a run came to its end with all it recorded, and is of a single configuration.
+
+    Divergence is an end, too.
+    """
+    try:
+        return run.lacks() is None and not run.drift()
+    except UnreadableError:
+        return False
 
 
 def aligned(

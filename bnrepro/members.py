@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnrepro import config as c
 from bnrepro import store
-from bnrepro.errors import BnreproError, Interrupted, RunInUseError
+from bnrepro.errors import BnreproError, Interrupted, RunInUseError, UnreadableError
 from bnrepro.signals import STOPPING, StopSignals
 from bnrepro.sweepfolder import Member, finished, output, read_some
 
@@ -201,8 +201,9 @@ def _end(process: BaseProcess) -> None:
 def _note(sweep: Path, member: Member, code: int) -> None:
     """Write down what ended a member that could not say so itself."""
     stored = store.StoredRun(sweep / member.name)
-    if stored.exists() and stored.status()["state"] not in ("stale", "running"):
-        return
+    with suppress(UnreadableError):
+        if stored.exists() and stored.status()["state"] not in ("stale", "running"):
+            return
     if code in {*(-number for number in STOPPING), *(128 + number for number in STOPPING)}:
         return
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -327,6 +328,8 @@ def _jobs(sweep: Path, members: Sequence[Member]) -> list[Job]:
     for member in members:
         config: dict[str, Any] = json.loads(json.dumps(member.config))
         config["run"]["dir"] = str(sweep / member.name)
+        if store.StoredRun(sweep / member.name).damaged(probes=False):
+            config["run"]["overwrite"] = True
         composed = plain.copy()
         with read_write(composed), open_dict(composed):
             for key, value in c.escaped(config).items():

@@ -187,7 +187,7 @@ def _run(
 
 def _to_be_made(run: StoredRun, code: str, any_code: bool) -> bool:
     """Whether what a folder holds is no run that a claim can take."""
-    return bool(run.drift()) or not (any_code or made_alike(run, code))
+    return bool(run.damaged() or run.drift()) or not (any_code or made_alike(run, code))
 
 
 def made_alike(run: StoredRun, code: str) -> bool:

@@ -22,6 +22,7 @@ import re
 import stat
 import time
 import zipfile
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ FINISHED = ("done", "diverged")
 """States of a run that is a result; any other is worth starting again."""
 STATES = ("running", *FINISHED, "failed", "interrupted")
 """All states that are written."""
+UNREADABLE = "unreadable"
+"""The state that lists tell of a run whose files are damaged, or finished and not all there."""
 
 Types = Mapping[str, tuple[type, ...]]
 NUMBER, ABSENT = (int, float), type(None)
@@ -105,6 +108,8 @@ CHANCE = 0.1
 
 WATCHED_SECONDS = 2 * lock.HEARTBEAT_SECONDS
 """A folder whose owner is silent is watched for so long before it is taken: clocks may disagree."""
+LINE_BYTES = 2**20
+"""The longest line of metrics that is read, in bytes: a hundred times more than ever written."""
 
 
 @contextmanager
@@ -196,10 +201,18 @@ class StoredRun:
         return (self.folder / STATUS).is_file() or (self.folder / SUMMARY).is_file()
 
     def status(self) -> dict[str, Any]:
-        """The run's status; its `state` is `stale` where a running run's process is gone."""
-        status = self._load(STATUS, STATUS_TYPES) or {"state": "failed", "step": 0}
-        if status.get("state") not in STATES:
-            raise UnreadableError(self.folder / STATUS, "no state of a run", ADVICE[STATUS])
+        """The run's status; its `state` is `stale` where a running run's process is gone.
+
+        A finished run whose status is damaged has the state that its summary tells.
+        """
+        try:
+            status = self._load(STATUS, STATUS_TYPES) or {"state": "failed", "step": 0}
+            if status.get("state") not in STATES:
+                raise UnreadableError(self.folder / STATUS, "no state of a run", ADVICE[STATUS])
+        except UnreadableError:
+            if (summary := self.summary()) is None:
+                raise
+            return {"state": summary["status"], "step": summary.get("steps")}
         if status["state"] == "running" and not lock.alive(status):
             return {**status, "state": "stale"}
         return status
@@ -238,18 +251,94 @@ class StoredRun:
         """The run's configuration as plain containers."""
         return self._load(CONFIG, CONFIG_TYPES) or {}
 
+    def lacks(self, *, probes: bool = True) -> str | None:
+        """Name what a finished run should hold and does not; None if nothing is missing.
+
+        Such a run must not be judged: without its metrics it looks like one that never learned.
+        Reads the summary, the configuration, the last line of the metrics, and the names of the
+        probes if `probes`.
+        """
+        summary, config = self.summary(), self.config()
+        if summary is None:
+            return SUMMARY
+        if not config:
+            return CONFIG
+        done, steps = summary["status"] == "done", summary.get("steps") or 0
+        recorded = steps if done else steps - 1  # nothing is recorded of the step that diverged
+        evaluations = config.get("train", {}).get("eval_every") or 0
+        due = recorded if done or not evaluations else recorded - recorded % evaluations
+        last = self._last_line()
+        if last.get("step", -1) < due:
+            return f"{METRICS} up to step {due}"
+        if done and last.get("test_accuracy") != summary.get("test_accuracy"):
+            return f"{METRICS} of its own"
+        if not probes:
+            return None
+        if every := config.get("probe", {}).get("every"):
+            due_steps = {*range(0, recorded + 1, every), *([steps] if done else [])}
+            if missing := due_steps.difference(self.probe_steps()):
+                return f"{PROBES}/{_number(min(missing), 'npz')}"
+        if done and config.get("predictions") and not (self.folder / PREDICTIONS).is_file():
+            return PREDICTIONS
+        return None
+
+    def damaged(self, *, probes: bool = True) -> str | None:
+        """Say why a run can be neither taken for a result nor resumed; None if it can.
+
+        A file of it cannot be read, or it is finished and lacks something, as `lacks` tells.
+        """
+        if not self.exists():
+            return None
+        try:
+            self.status()
+            self.manifest()
+            self.config()
+            what = self.lacks(probes=probes) if self.summary() is not None else None
+        except UnreadableError as error:
+            return f"not readable: {error.why} ({error.path.name})"
+        return None if what is None else f"no {what}"
+
+    def _last_line(self) -> dict[str, Any]:
+        """The last whole line of the metrics; empty where there is none."""
+        path = self.folder / METRICS
+        try:
+            with reading.opened(path) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LINE_BYTES))
+                lines = file.read(LINE_BYTES).split(b"\n")
+        except FileNotFoundError:
+            return {}
+        return _line(lines[-2], path) if len(lines) > 1 else {}
+
+    def lines(self, name: str | None = None) -> Iterator[dict[str, Any]]:
+        """Every whole line of `metrics.jsonl`, in the order of steps, one after another.
+
+        Args:
+            name: leave out the lines that have no metric of this name.
+        """
+        path, wanted = self.folder / METRICS, json.dumps(name).encode() if name else b""
+        try:
+            with reading.opened(path) as file:
+                while text := file.readline(LINE_BYTES):
+                    if not text.endswith(b"\n"):
+                        if len(text) == LINE_BYTES:
+                            raise UnreadableError(path, f"a line of more than {LINE_BYTES:,} bytes")
+                        return  # what follows the last newline was never finished
+                    if wanted in text:
+                        yield _line(text, path, name or "step")
+        except FileNotFoundError:
+            return
+
     def metrics(self) -> list[dict[str, Any]]:
         """Every whole line of `metrics.jsonl`, in the order of steps."""
-        path = self.folder / METRICS
-        with _storage(path):
-            text = path.read_bytes() if path.is_file() else b""
-        lines = text.split(b"\n")[:-1]  # what follows the last newline was never finished
-        return [json.loads(line) for line in lines]
+        return list(self.lines())
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps and values of one metric, wherever it was recorded."""
-        points = [(row["step"], row[name]) for row in self.metrics() if row.get(name) is not None]
-        steps, values = zip(*points, strict=True) if points else ((), ())
+        steps, values = array("q"), array("d")
+        for row in self.lines(name):
+            if row.get(name) is not None:
+                steps.append(row["step"])
+                values.append(row[name])
         return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
 
     def probe_steps(self) -> list[int]:
@@ -317,6 +406,18 @@ class StoredRun:
                 f"damaged: SHA-256 is {found}, should be {expected} ({path}): use another"
             )
         return content
+
+
+def _line(text: bytes, path: Path, name: str = "step") -> dict[str, Any]:
+    """One line of metrics, an object with a step; the metric `name`, if there, is a number."""
+    try:
+        row = _typed(json.loads(text), {"step": (int,), name: (*NUMBER, ABSENT)}, path)
+        if row["step"].bit_length() < 64:  # absent is a TypeError of None
+            return row
+        raise ValueError("a step of more than 63 bits")
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        why = f"{error or type(error).__name__} in a line that begins {text[:40]!r}"
+        raise UnreadableError(path, why) from error
 
 
 _number, _numbered = reading.number_name, reading.numbered

@@ -17,8 +17,8 @@ from typing import Any
 
 from bnrepro import atomic, reading
 from bnrepro.config import differences
-from bnrepro.errors import Interrupted, StorageError
-from bnrepro.store import FINISHED, SUMMARY, StoredRun
+from bnrepro.errors import Interrupted, StorageError, UnreadableError
+from bnrepro.store import CHANCE, FINISHED, SUMMARY, UNREADABLE, StoredRun
 
 SWEEP, RESULTS = "sweep.yaml", "results.csv"
 OWN, OUTPUT = ".sweep", "output"
@@ -142,9 +142,20 @@ def output(sweep: Path, name: str) -> Path:
 
 
 def finished(sweep: Path, member: Member) -> bool:
-    """Whether a member's run is a result already."""
+    """Whether a member's run is a result already; a damaged one is not, and has to run again.
+
+    Probes are not asked for: a sweep's table does without.
+    """
     run = StoredRun(sweep / member.name)
-    return (run.folder / SUMMARY).is_file() and not another(run, member) and not run.drift()
+    try:
+        return (
+            (run.folder / SUMMARY).is_file()
+            and run.lacks(probes=False) is None
+            and not another(run, member)
+            and not run.drift()
+        )
+    except UnreadableError:
+        return False
 
 
 def another(run: StoredRun, member: Member) -> list[str]:
@@ -156,6 +167,8 @@ def another(run: StoredRun, member: Member) -> list[str]:
 def what_ended(sweep: Path, name: str) -> str:
     """Why a member is no result: its state, and what was said last."""
     run = StoredRun(sweep / name)
+    if why := run.damaged():
+        return f"{UNREADABLE}: {why}"
     status = run.status() if run.exists() else {"state": "missing"}
     if drift := run.drift():
         return f"drifted: {'; '.join(drift)}: run.overwrite=true begins anew"
@@ -254,7 +267,10 @@ def at_chance(row: Mapping[str, Any]) -> bool:
 def row(sweep: Path, member: Member) -> dict[str, Any]:
     """What became of one member: `COLUMNS`, and `chance`, the accuracy of guessing."""
     run = StoredRun(sweep / member.name)
-    return _row(run, member) | {"chance": run.chance()}
+    try:
+        return _row(run, member) | {"chance": run.chance()}
+    except UnreadableError:
+        return dict.fromkeys(COLUMNS) | {"state": UNREADABLE, "chance": CHANCE}
 
 
 def _row(run: StoredRun, member: Member) -> dict[str, Any]:
@@ -268,6 +284,8 @@ def _row(run: StoredRun, member: Member) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
     if summary is None:
         return found | {"state": run.status()["state"]}
+    if run.lacks(probes=False):
+        return found | {"state": UNREADABLE}
     found |= {name: summary.get(name) for name in COLUMNS if name in summary}
     found["state"] = summary["status"]
     steps, accuracies = run.curve("test_accuracy")

@@ -60,7 +60,8 @@ def learning(config: Config, final: float, half: float, **more: float) -> Plante
 
 def diverged(config: Config, at: int = 10) -> Planted:
     """A run whose loss was not finite at a step."""
-    start = ([0], [CHANCE])
+    steps = list(range(0, at, config["train"]["eval_every"]))
+    start = (steps, [CHANCE] * len(steps))
     return Planted({"test_accuracy": start, "validation_accuracy": start}, diverged_at=at)
 
 
@@ -77,12 +78,20 @@ def write(folder: Path, config: Config, planted: Planted) -> StoredRun:
         for step, value in zip(steps, values, strict=True):
             rows.setdefault(int(step), {"step": int(step)})[name] = float(value)
         summary[name] = float(values[-1]) if planted.diverged_at is None else None
+    if planted.diverged_at is None:
+        summary["steps"] = max(rows, default=summary["steps"])
+        last = rows.setdefault(summary["steps"], {"step": summary["steps"]})
+        summary["test_accuracy"] = last.setdefault("test_accuracy", CHANCE)  # always evaluated
+        summary.setdefault("train_accuracy", CHANCE)
     text = "".join(json.dumps(rows[step]) + "\n" for step in sorted(rows))
     (folder / "metrics.jsonl").write_text(text)
     for step, arrays in planted.probes.items():
         np.savez(folder / "probes" / f"{step:09d}.npz", **arrays)  # type: ignore[arg-type]
-    if planted.predictions:
+    if planted.predictions or config.get("predictions"):
         np.savez(folder / "predictions.npz", **planted.predictions)  # type: ignore[arg-type]
+    every = config.get("probe", {}).get("every")
+    if every and not set(planted.probes).issuperset(range(0, summary["steps"] + 1, every)):
+        config = {**config, "probe": {**config["probe"], "every": 0}}  # a few are enough here
     # Not as JSON, of which YAML reads 1e-05 as text.
     (folder / "config.yaml").write_text(yaml.dump(config, Dumper=DUMPER))
     (folder / "summary.json").write_text(json.dumps(summary | dict(planted.summary)))

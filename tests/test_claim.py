@@ -2,9 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from bnrepro.claim import (
     judge,
     together,
 )  # fmt: skip
-from bnrepro.errors import ConfigError
+from bnrepro.errors import ConfigError, UnreadableError
 from bnrepro.evidence import CHANCE, Evidence
 from bnrepro.stats import summary
 from bnrepro.store import StoredRun
@@ -104,6 +106,50 @@ def test_a_missing_run_is_told_and_nothing_is_measured(tmp_path: Path) -> None:
     assert found.finding is None
 
 
+def cut(path: Path) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "metrics emptied": lambda run: (run / "metrics.jsonl").write_text(""),
+    "metrics gone": lambda run: (run / "metrics.jsonl").unlink(),
+    "last line gone": lambda run: cut(run / "metrics.jsonl"),
+    "metrics of zeros": lambda run: (run / "metrics.jsonl").write_bytes(bytes(1000)),
+    "summary of another": lambda run: (run / "summary.json").write_text(
+        '{"status": "done", "steps": 100, "test_accuracy": 0.5}'
+    ),
+    "a probe gone": lambda run: (run / "probes" / "000000050.npz").unlink(),
+    "probes gone": lambda run: shutil.rmtree(run / "probes"),
+    "configuration gone": lambda run: (run / "config.yaml").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("diverged_at", [None, 95])
+def test_a_finished_run_that_lost_a_part_is_not_judged(
+    tmp_path: Path, damage: str, diverged_at: int | None
+) -> None:
+    config = {**CONFIG, "probe": {"every": 50}}
+    probes = {step: {"a": np.zeros(1)} for step in range(0, diverged_at or 101, 50)}
+    steps = list(range(0, diverged_at or 101, 10))
+    planted = Planted({"test_accuracy": (steps, [0.9] * len(steps))}, probes, {}, diverged_at)
+    found = stored(tmp_path, *([planted] * 5), config=config)
+    assert (found.present, found.asked) == (5, 5)
+    DAMAGE[damage](tmp_path / "3")
+    if damage != "summary of another" or diverged_at is None:
+        assert judge(claim({"a": [2.0] * 5}), found).present == 4
+        assert judge(claim({"a": [2.0] * 5}), found).verdict == PARTLY
+
+
+def test_a_number_that_a_finished_run_has_not_is_told_and_not_taken_for_guessing(
+    tmp_path: Path,
+) -> None:
+    found = stored(tmp_path, curve([0.1, 0.5]))
+    with pytest.raises(UnreadableError, match="no train_accuracy"):
+        found.final("a", "train_accuracy")
+
+
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
 def test_a_run_that_did_not_come_to_its_end_is_none(tmp_path: Path, state: str) -> None:
     whole = runs(tmp_path, 5)
@@ -171,8 +217,8 @@ def test_an_unknown_claim_is_told_with_the_nearest() -> None:
 # What a measure asks of its runs
 
 
-def stored(folder: Path, *planted: Planted) -> Evidence:
-    made = tuple(write(folder / str(n), CONFIG, one) for n, one in enumerate(planted))
+def stored(folder: Path, *planted: Planted, config: dict[str, Any] = CONFIG) -> Evidence:
+    made = tuple(write(folder / str(n), config, one) for n, one in enumerate(planted))
     return Evidence("paper", tuple(range(len(made))), {"a": made})
 
 

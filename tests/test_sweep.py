@@ -668,6 +668,33 @@ def test_a_text_that_a_spreadsheet_would_run_is_quoted(tmp_path: Path) -> None:
     assert [row["optimizer.lr"] for row in rows(tmp_path)] == ["-1.0", "-1.0"]
 
 
+def test_damaged_members_hide_no_other_and_the_sweep_typed_again_mends_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage = {"summary.json": "", "config.yaml": "a: [\n", "metrics.jsonl": "", "status.json": ""}
+    line = ["sweep", *TINY, "seed=0,1,2,3,4", f"sweep.dir={tmp_path}"]
+    assert main(line) == 0
+    whole = untimed(tmp_path)
+    for row, (file, content) in zip(whole, damage.items(), strict=False):
+        (tmp_path / row["member"] / file).write_text(content)
+    assert main(["report", str(tmp_path)]) == 0
+    found = untimed(tmp_path)
+    empty = dict.fromkeys(whole[0], "")
+    for before, after in zip(whole[:3], found, strict=False):
+        told = {"member": before["member"], "seed": before["seed"], "state": "unreadable"}
+        assert after == {**empty, **told}
+    assert found[3:] == whole[3:]  # of a damaged status the summary tells
+    capsys.readouterr()
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    listed = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
+    for row, file in zip(whole[:3], damage, strict=False):
+        assert listed[row["member"]]["state"] == "unreadable"
+        assert file in listed[row["member"]]["error"]
+    assert [listed[row["member"]]["state"] for row in whole[3:]] == ["done", "done"]
+    assert main(line) == 0
+    assert untimed(tmp_path) == whole
+
+
 def test_a_damaged_sweep_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sweep.yaml").write_text("digest: x\n")
     assert main(["report", str(tmp_path)]) == 3
