@@ -146,8 +146,8 @@ def test_a_number_that_a_finished_run_has_not_is_told_and_not_taken_for_guessing
     tmp_path: Path,
 ) -> None:
     found = stored(tmp_path, curve([0.1, 0.5]))
-    with pytest.raises(UnreadableError, match="no train_accuracy"):
-        found.final("a", "train_accuracy")
+    with pytest.raises(UnreadableError, match="no train_loss_inference"):
+        found.final("a", "train_loss_inference")
 
 
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])

@@ -13,7 +13,7 @@ from bnrepro import environment
 PACKAGE = Path(bnrepro.__file__).parent
 ONLY_KEEP_AND_SHOW = {
     "", "atomic", "display", "errors", "figures", "lock", "mirrors", "reading", "signals", "store",
-    "tracking",
+    "terminal", "tracking",
 }  # fmt: skip
 """What a run needs and no number depends on."""
 

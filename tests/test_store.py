@@ -757,13 +757,24 @@ def test_a_durable_file_is_flushed_before_it_is_renamed_and_its_folder_after(
 # Reading what lies there
 
 
-@pytest.mark.parametrize("name", ["status.json", "summary.json", "manifest.json", "config.yaml"])
+@pytest.mark.parametrize("content", [b'{"state": ', b"\xff\xfe\x00"])
+def test_a_damaged_status_is_named_where_no_summary_tells_the_state(
+    tmp_path: Path, content: bytes
+) -> None:
+    stored = finished(tmp_path)
+    (tmp_path / "status.json").write_bytes(content)
+    assert stored.status()["state"] == "done"
+    (tmp_path / "summary.json").unlink()
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path / "status.json"))):
+        stored.status()
+
+
+@pytest.mark.parametrize("name", ["summary.json", "manifest.json", "config.yaml"])
 @pytest.mark.parametrize("content", [b'{"state": ', b"\xff\xfe\x00"])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     stored = finished(tmp_path)
     (tmp_path / name).write_bytes(content)
     read = {
-        "status.json": stored.status,
         "summary.json": stored.summary,
         "manifest.json": stored.manifest,
         "config.yaml": stored.config,
