@@ -657,7 +657,7 @@ def data_fetch(
 
     with transfer() as progress:
         data.fetch(name, root, mirror=mirror, progress=progress)
-    data_verify(name, root)
+    data_verify(name, root, None)
 
 
 @data_app.command("import")
@@ -679,15 +679,28 @@ def data_import(
 
 
 @data_app.command("verify")
-def data_verify(name: Name, root: Root = DATA, debug: Debug = False) -> None:
+def data_verify(
+    name: Name,
+    root: Root = DATA,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Bring the images of folder to this size, as dataset.size does."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
     """Read a data set whole and check it."""
     from bnrepro import data
 
-    for entry in data.verify(name, root):
+    for entry in data.verify(name, root, size=size):
         _say(
             f"{entry.name}: sound, {entry.train} + {entry.test} images ({entry.state}, "
             f"{entry.where or 'bundled'}), fingerprint {entry.fingerprint}"
         )
+        shape = " x ".join(map(str, entry.shape or ()))
+        classes = ", ".join(f"{label} {of}" for label, of in enumerate(entry.classes))
+        _say(f"  (channels, height, width) {shape}; classes: {classes}")
+        for note in entry.notes:
+            _say(f"  {note}")
 
 
 def _text(value: object) -> str:

@@ -113,10 +113,12 @@ class Folder(Dataset):
 
     Without `validation`, a tenth of the training images is held out. `fingerprint` is that of the
     images, since `root` does not say which they are; without it, whatever lies there is taken.
+    With `size`, the middle square of every image is brought to so many pixels in height and width.
     """
 
     validation: int | None = None  # type: ignore[assignment]
     fingerprint: str | None = None
+    size: int | None = None
 
 
 @dataclass
@@ -378,6 +380,7 @@ ADDED: Mapping[str, Any] = {
     FINGERPRINT: None,
     "dataset.inputs": "default",
     "dataset.limit": None,
+    "dataset.size": None,
     "norm.keep_bias": False,
     "predictions": False,
     "probe.jacobian": False,
@@ -676,6 +679,8 @@ def _limits(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     if isinstance(d, Folder) and d.fingerprint is not None:
         digest = re.fullmatch("[0-9a-f]{64}", d.fingerprint) is not None
         yield FINGERPRINT, repr(d.fingerprint), digest, "64 hexadecimal digits, or null"
+    if isinstance(d, Folder) and d.size is not None:
+        yield "dataset.size", d.size, 1 <= d.size <= 4096, "between 1 and 4096, or null"
     if isinstance(d, Mnist | Cifar10) and d.mirror is not None:
         good = mirrors.objection(d.mirror) is None
         allowed = f"as {mirrors.FORM}, without name or password"

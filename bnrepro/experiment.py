@@ -62,11 +62,13 @@ def run(
         if asked is None:
             display.say(f"train.compile={str(config.train.compile).lower()}, the faster of the two")
         dataset = load(config).to(device)
+        for note in dataset.notes:
+            display.say(f"{config.dataset.root}: {note}")
         fit(config, len(dataset.train.labels))
         facts = environment.facts(device)
         if config.train.compile:
             facts["compiled"] = True
-        facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+        facts |= dataset.facts()
         if writer.resuming:
             facts = history(facts, config, writer, display, restart=restart)
         writer.manifest(facts)
@@ -160,6 +162,7 @@ def load(config: c.Config) -> Dataset:
         Path(d.root),
         validation=d.validation,
         limit=d.limit,
+        size=d.size if isinstance(d, c.Folder) else None,
         binary=d.binary if isinstance(d, c.Mnist) else False,
         inputs=d.inputs.value,
         mirror=d.mirror if isinstance(d, c.Mnist | c.Cifar10) else None,
@@ -452,9 +455,9 @@ class Training:
         return {"status": state, **summary}
 
     def _predictions(self) -> dict[str, np.ndarray]:
-        """Class probabilities of validation and test images, in inference mode, and the labels."""
+        """What `StoredRun.predictions` returns."""
         self._model.eval()
-        found: dict[str, np.ndarray] = {}
+        found: dict[str, np.ndarray] = {"classes": np.array(self._dataset.classes)}
         for name in ("validation", "test"):
             split: Split = getattr(self._dataset, name)
             found[f"{name}/probabilities"] = probabilities(self._model, split).cpu().numpy()

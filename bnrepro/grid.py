@@ -396,11 +396,15 @@ def same_data(members: Iterable[Member]) -> bool:
         DataError: they are missing, or cannot be read.
     """
     every = [member.config["dataset"] for member in members]
-    meant = {(d["root"], d.get("fingerprint")) for d in every if d["name"] == "folder"}
-    return all(fingerprint(root) == expected for root, expected in meant)
+    meant = {
+        (d["root"], d.get("size"), d.get("fingerprint")) for d in every if d["name"] == "folder"
+    }
+    return all(fingerprint(root, size) == expected for root, size, expected in meant)
 
 
-def _with(base: DictConfig, values: list[Override], read: Callable[[str], str]) -> dict[str, Any]:
+def _with(
+    base: DictConfig, values: list[Override], read: Callable[[str, int | None], str]
+) -> dict[str, Any]:
     """A checked configuration: a composed one with some values set, as Hydra itself sets them.
 
     Of a data set that its folder does not name, it says the fingerprint that `read` finds there.
@@ -414,5 +418,5 @@ def _with(base: DictConfig, values: list[Override], read: Callable[[str], str]) 
         ConfigLoaderImpl._apply_overrides_to_config(values, changed)
     config = c.parse(changed)
     if isinstance(config.dataset, c.Folder) and config.dataset.fingerprint is None:
-        config.dataset.fingerprint = read(config.dataset.root)
+        config.dataset.fingerprint = read(config.dataset.root, config.dataset.size)
     return c.to_dict(config)

@@ -489,15 +489,19 @@ def take(job: Job, outputs: Path) -> Taken | None:
     return None if writer is None else Taken(job, folder, writer)
 
 
-def fingerprint(root: str) -> str:
+def fingerprint(root: str, size: int | None = None) -> str:
     """The fingerprint of the images in a folder of the user's own: all of them are read.
+
+    Args:
+        root: the folder, `dataset.root`.
+        size: height and width that the images are brought to, `dataset.size`.
 
     Raises:
         DataError: they are missing, or cannot be read.
     """
     from bnrepro.data import copies
 
-    return copies.read("folder", Path(root)).fingerprint
+    return copies.read("folder", Path(root), size=size).fingerprint
 
 
 def other_data(config: Config, stored: StoredRun) -> list[str]:
@@ -507,7 +511,8 @@ def other_data(config: Config, stored: StoredRun) -> list[str]:
     """
     if not isinstance(config.dataset, Folder):
         return []
-    ours = config.dataset.fingerprint or fingerprint(config.dataset.root)
+    d = config.dataset
+    ours = d.fingerprint or fingerprint(d.root, d.size)
     theirs = (stored.manifest().get("dataset") or {}).get("fingerprint")
     return [] if ours == theirs else [f"{FINGERPRINT}: {theirs or 'not known'} -> {ours}"]
 

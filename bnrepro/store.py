@@ -363,7 +363,8 @@ class StoredRun:
         """What was kept with `predictions=true`.
 
         Of the splits `validation` and `test`: SPLIT/probabilities, float32 (N, classes), by the
-        network the run ended with, and SPLIT/labels, int64 (N,).
+        network the run ended with, and SPLIT/labels, int64 (N,). A label, or a column of
+        probabilities, is the number of a class in `classes`, str (classes,).
         """
         with _arrays(self.folder / PREDICTIONS) as arrays:
             return dict(arrays)

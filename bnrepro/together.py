@@ -64,7 +64,7 @@ def run(runs: Sequence[Run], stop: StopSignals) -> None:
         environment.make_deterministic(first.seed, first.threads)
         dataset = load(first).to(device)
         facts = environment.facts(device)
-        facts["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+        facts |= dataset.facts()
     except BaseException as error:
         for run in runs:
             run.ended(error)

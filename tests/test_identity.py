@@ -68,7 +68,7 @@ def test_a_sweep_goes_over_data_and_not_over_places(tmp_path: Path) -> None:
     read_in: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         whole = launch.fingerprint
-        patch.setattr("bnrepro.grid.fingerprint", lambda r: read_in.append(r) or whole(r))
+        patch.setattr("bnrepro.grid.fingerprint", lambda r, size: read_in.append(r) or whole(r))
         members = grid(line).members()
     assert [m.values["dataset.root"] for m in members] == [str(r) for r in roots[:2] for _ in "01"]
     assert len({member.name for member in members}) == 4

@@ -18,6 +18,9 @@ class Entry:
     where: file or folder; None when missing
     train, test: numbers of images, validation counted with train; None when not known
     fingerprint: SHA-256 (hex) that the copy has or must have; None when only reading would tell
+    classes: names, of which a label is the number; empty when only reading would tell
+    shape: (C, H, W) of every image; None when only reading would tell
+    notes: sentences on what is not as a reader of the files would expect
     """
 
     name: str
@@ -26,19 +29,27 @@ class Entry:
     train: int | None
     test: int | None
     fingerprint: str | None
+    classes: tuple[str, ...] = ()
+    shape: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read(
-    name: str, root: Path, *, mirror: str | None = None, progress: Progress | None = None
+    name: str,
+    root: Path,
+    *,
+    mirror: str | None = None,
+    size: int | None = None,
+    progress: Progress | None = None,
 ) -> Raw:
     """The checked, canonical data set from the preferred copy below `root`.
 
     Downloads it when there is none. With a copy there, no connection is opened and nothing is
     written.
     """
-    if not (found := sources.find(name, root, progress)):
+    if not (found := sources.find(name, root, progress, size)):
         fetch(name, root, mirror=mirror, progress=progress)
-        found = sources.find(name, root, progress)
+        found = sources.find(name, root, progress, size)
     return found[0].read()
 
 
@@ -100,8 +111,12 @@ def import_copy(
     return target
 
 
-def verify(name: str, root: Path | str, progress: Progress | None = None) -> list[Entry]:
+def verify(
+    name: str, root: Path | str, progress: Progress | None = None, size: int | None = None
+) -> list[Entry]:
     """Read every copy of a data set below `root` from the first byte to the last.
+
+    size: "folder" only: the height and width to bring all images to, as `load` would
 
     Returns the copies, all of them sound. Raises DataError, naming file, expected and found,
     for the first that is not, and when there is none.
@@ -109,10 +124,20 @@ def verify(name: str, root: Path | str, progress: Progress | None = None) -> lis
     root = Path(root)
     require_name(name)
     entries = []
-    for copy in sources.find(name, root, progress):
+    for copy in sources.find(name, root, progress, size):
         raw = copy.read()
         entries.append(
-            Entry(name, copy.kind, copy.where, len(raw.train), len(raw.test), raw.fingerprint)
+            Entry(
+                name,
+                copy.kind,
+                copy.where,
+                len(raw.train),
+                len(raw.test),
+                raw.fingerprint,
+                raw.classes,
+                raw.train.pixels.shape[1:],
+                raw.notes,
+            )
         )
     if not entries:
         raise DataError(
@@ -137,7 +162,16 @@ def inventory(root: Path | str) -> list[Entry]:
 
 def _listed(name: str, copy: sources.Copy) -> Entry:
     if known := KNOWN.get(name):
-        return Entry(name, copy.kind, copy.where, known.train, known.test, known.fingerprint)
+        return Entry(
+            name,
+            copy.kind,
+            copy.where,
+            known.train,
+            known.test,
+            known.fingerprint,
+            known.classes,
+            known.shape,
+        )
     train, test = folders.count(copy.where)
     if train + test == 0:  # zips of something else may lie in the root of the data
         return Entry(name, "missing", None, None, None, None)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,10 @@ class Dataset:
     """Three splits that are never mixed, and the SHA-256 (hex) of the data they were made from.
 
     The fingerprint is of the stored images, before scaling: it does not depend on `binary`
-    or on the size of the validation split.
+    or on the size of the validation split. A label is the number of its class in `classes`.
+
+    notes: sentences on what is not as a reader of the files would expect
+    decoder: versions of what decoded the images, None if nothing but bytes was read
     """
 
     name: str
@@ -49,12 +53,22 @@ class Dataset:
     validation: Split
     test: Split
     fingerprint: str
+    notes: tuple[str, ...] = ()
+    decoder: dict[str, str | None] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's manifest keeps of its data: `dataset` names it, the others explain it."""
+        return {
+            "dataset": {"name": self.name, "fingerprint": self.fingerprint},
+            "classes": list(self.classes),
+            **({"decoder": self.decoder} if self.decoder else {}),
+        }
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with all its tensors on another device."""
@@ -74,6 +88,7 @@ def load(
     inputs: str = "default",
     validation: int | None = None,
     limit: int | None = None,
+    size: int | None = None,
     mirror: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -87,6 +102,8 @@ def load(
     validation: how many of the training images to hold out, 0 for none; by default 5,000
         (mnist, cifar10), 200 (digits), a tenth (folder)
     limit: how many of the others to train on, from the first; by default all
+    size: folder only: the height and width to bring every image to, in pixels: the middle square
+        of each, resampled; by default all must be of one size
     mirror: a URL that replaces the published one if there is something to download
 
     What is read is checked against SHA-256 digests, put into the canonical order, and split:
@@ -101,14 +118,19 @@ def load(
     """
     require_name(name)
     require_inputs(inputs)
-    raw = copies.read(name, Path(root), mirror=mirror, progress=progress)
+    raw = copies.read(name, Path(root), mirror=mirror, size=size, progress=progress)
     known = KNOWN.get(name)
     if validation is None:
         validation = known.validation if known else len(raw.train) // 10
+        if not validation:
+            raise ConfigError(
+                f"a tenth of {len(raw.train)} training images is none to hold out "
+                f"(dataset.validation): say how many, or bring ten images or more"
+            )
     if not 0 <= validation < len(raw.train):
         raise ConfigError(
             f"cannot hold out {validation} of {len(raw.train)} training images "
-            f"(dataset.validation): choose 0 to {len(raw.train) - 1}"
+            f"(dataset.validation): choose 1 to {len(raw.train) - 1}"
         )
     rest = len(raw.train) - validation
     if limit is not None and not 1 <= limit <= rest:
@@ -131,6 +153,8 @@ def load(
         validation=Split(train.images[:validation], train.labels[:validation]),
         test=test,
         fingerprint=raw.fingerprint,
+        notes=raw.notes,
+        decoder=raw.decoder,
     )
 
 

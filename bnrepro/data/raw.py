@@ -8,7 +8,7 @@ came from, and the SHA-256 over the sorted arrays names the data set.
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,11 +38,17 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """A whole data set as it is stored: training and test images and the names of the classes."""
+    """A whole data set as it is stored: training and test images and the names of the classes.
+
+    notes: sentences on what is not as a reader of the files would expect
+    decoder: versions of what decoded the images, None if nothing but bytes was read
+    """
 
     train: Images
     test: Images
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    decoder: dict[str, str | None] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -76,4 +82,4 @@ def in_order(images: Images) -> Images:
 
 def canonical(raw: Raw) -> Raw:
     """The same data set with its training and its test images each `in_order`."""
-    return Raw(in_order(raw.train), in_order(raw.test), raw.classes)
+    return replace(raw, train=in_order(raw.train), test=in_order(raw.test))

@@ -35,8 +35,12 @@ class Copy:
     read: Callable[[], Raw]
 
 
-def find(name: str, root: Path, progress: Progress | None = None) -> list[Copy]:
+def find(
+    name: str, root: Path, progress: Progress | None = None, size: int | None = None
+) -> list[Copy]:
     """The copies of a data set below `root`, the one to prefer first; reads none of them.
+
+    size: "folder" only: the height and width that all images are to be brought to
 
     DataError if `root` cannot be looked into.
     """
@@ -45,7 +49,9 @@ def find(name: str, root: Path, progress: Progress | None = None) -> list[Copy]:
     with looking_into(root):
         if name == "folder":
             there = folders.is_there(root)
-            return [Copy("folder", root, lambda: read_folder(root, progress))] if there else []
+            return (
+                [Copy("folder", root, lambda: read_folder(root, progress, size))] if there else []
+            )
         copies = [find_raw(name, root / FOLDERS[name])]
         if (path := prepared.path(name, root)).is_file():
             copies.insert(0, Copy("prepared", path, lambda: read_prepared(path, KNOWN[name])))
@@ -91,9 +97,9 @@ def read_prepared(path: Path, known: Known) -> Raw:
     return check(prepared.read(path), known, path)
 
 
-def read_folder(path: Path, progress: Progress | None = None) -> Raw:
+def read_folder(path: Path, progress: Progress | None = None, size: int | None = None) -> Raw:
     """The class folders of a user's own, of which nothing is known beforehand."""
-    return canonical(folders.read(path, None, progress))
+    return canonical(folders.read(path, None, progress, size))
 
 
 def read_mnist(folder: Path) -> Raw:
