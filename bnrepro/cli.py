@@ -522,12 +522,13 @@ def tensorboard(
     ] = OUTPUTS,
     port: Annotated[int, typer.Option(help="The port; 0 takes any free one.")] = 6006,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--open", help="Open a browser on it.")] = False,
     debug: Debug = False,
 ) -> None:
     """Open TensorBoard over a run or a folder of runs."""
     from bnrepro import dashboard
 
-    dashboard.serve(folder, host, port, _say)
+    dashboard.serve(folder, host, port, _say, browser=browser)
 
 
 @app.command()
@@ -712,6 +713,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     asks = any(word in ("-h", "--help") or word.startswith("--cfg") for word in arguments)
     open_streams()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's or a desktop's, inherited, may not be here
     with views(working=not asks and arguments[:1] in [[name] for name in WORKING]):
         return _main(arguments)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from bnrepro import data, environment, models, optimizers
 from bnrepro.batchnorm import population_statistics
 from bnrepro.data import Dataset, Split
 from bnrepro.display import Display
-from bnrepro.errors import CheckpointError, ConfigError, DataError, Interrupted
+from bnrepro.errors import CheckpointError, ConfigError, DataError, Interrupted, RunInUseError
 from bnrepro.jacobian import singular_values
 from bnrepro.probes import Probe
 from bnrepro.signals import StopSignals
@@ -289,13 +290,27 @@ class Training:
         """
         position = self._resume(limit) if self._writer.resuming else Position()
         if self._config.tensorboard:
-            self._track(position.step)
+            self._show(lambda _: self._track(position.step))
         return position
 
     def steps(self, position: Position) -> Iterator[Step]:
         """What `train` goes over, for whoever makes the steps in its place."""
         schedule = optimizers.schedule(self._config)
         return steps(self._model, schedule, self._dataset, self._config, self, position)
+
+    def _show(self, act: Callable[[Any], object]) -> None:
+        """Have something done to the tracker, a view: if it fails, it is closed and said so."""
+        try:
+            act(self._tracker)
+        except RunInUseError:
+            raise
+        except Exception as error:
+            tracker, self._tracker = self._tracker, None
+            if tracker:
+                with suppress(Exception):
+                    tracker.close()
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            self._display.say(f"warning: nothing more for TensorBoard, the run goes on: {said}")
 
     def _track(self, step: int) -> None:
         """Open TensorBoard's file, for what comes after `step`."""
@@ -376,7 +391,7 @@ class Training:
         """A line of metrics, for the file, for TensorBoard and for the person."""
         self._writer.record(step, values | {"seconds": round(self._writer.seconds, 3)})
         if self._tracker:
-            self._tracker.record(step, values)
+            self._show(lambda tracker: tracker.record(step, values))
         self._display.update(step, values)
 
     def probe(self, step: int) -> None:
@@ -386,12 +401,12 @@ class Training:
             arrays |= singular_values(self._model, self._probed)
         self._writer.probe(step, arrays)
         if self._tracker:
-            self._tracker.probe(step, arrays)
+            self._show(lambda tracker: tracker.probe(step, arrays))
 
     def checkpoint(self, position: Position) -> None:
         """Keep all that the next step depends on; then stop, where a signal asked for it."""
         if self._tracker:
-            self._tracker.flush()
+            self._show(lambda tracker: tracker.flush())
         self._keep(position)
         if self._stop.received is not None:
             raise Interrupted(self._stop.received)
@@ -442,16 +457,21 @@ class Training:
             "diverged_at": diverged,
             "studies": studied,
         }
-        if self._tracker:
+        shown = dict(summary)
+        summary["wall_seconds"] = round(self._writer.seconds, 3)
+        state = "done" if done else "diverged"
+
+        def show(tracker: Tracker) -> None:
             if self._config.probe.every:
                 bands = {name: stored.probed(f"{name}/percentiles") for name in self._layers}
                 steps = next(iter(bands.values()))[0]
                 layers = {name: percentiles for name, (_, percentiles) in bands.items()}
-                self._tracker.bands(steps, layers, title(self._config))
-            self._tracker.finish(summary, position.step)
-        summary["wall_seconds"] = round(self._writer.seconds, 3)
-        state = "done" if done else "diverged"
-        self._writer.finish(state, summary["steps"], summary)
+                tracker.bands(steps, layers, title(self._config))
+            tracker.finish(shown, position.step, done)
+
+        with self._writer.finishing(state, summary["steps"], summary):
+            if self._tracker:
+                self._show(show)
         return {"status": state, **summary}
 
     def _predictions(self) -> dict[str, np.ndarray]:
@@ -489,4 +509,4 @@ class Training:
     def close(self) -> None:
         """Close what is open, however the run ended."""
         if self._tracker:
-            self._tracker.close()
+            self._show(lambda tracker: tracker.close())

@@ -7,7 +7,7 @@ figure can be read in grey.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,6 +87,20 @@ def heat_map(
     return image
 
 
+def empty(figsize: tuple[float, float], **settings: Any) -> Figure:
+    """A figure without anything, drawn by matplotlib's own settings: a user's may not fit it.
+
+    Args:
+        figsize: width and height in inches.
+        settings: what else `matplotlib.figure.Figure` takes.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcdefaults()
+    return Figure(figsize=figsize, **settings)
+
+
 def activation_bands(steps: np.ndarray, layers: dict[str, np.ndarray], title: str) -> Figure:
     """Fig. 1b and c for every layer of one run: a typical unit of each, over training.
 
@@ -95,9 +109,7 @@ def activation_bands(steps: np.ndarray, layers: dict[str, np.ndarray], title: st
         layers: (P, U, 3) percentiles by layer.
         title: above the whole figure.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.8, 1.9 * len(layers) + 0.6), layout="constrained", dpi=110)
+    figure = empty((4.8, 1.9 * len(layers) + 0.6), layout="constrained", dpi=110)
     every_axes = figure.subplots(len(layers), 1, squeeze=False, sharex=True)[:, 0]
     for axes, (name, percentiles) in zip(every_axes, layers.items(), strict=True):
         unit = typical_unit(percentiles)

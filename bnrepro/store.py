@@ -737,7 +737,15 @@ class RunWriter:
                 files[step].unlink()
 
     def finish(self, state: str, step: int, summary: Mapping[str, Any]) -> None:
+        """Close a run that is a result, as `finishing` does."""
+        with self.finishing(state, step, summary):
+            pass
+
+    @contextmanager
+    def finishing(self, state: str, step: int, summary: Mapping[str, Any]) -> Iterator[None]:
         """Close a run that is a result: its status, then its summary, which is written last.
+
+        In the `with` block the result is kept and the folder still this process's own, for views.
 
         Raises:
             StorageError: the metrics were changed since they were written.
@@ -749,7 +757,10 @@ class RunWriter:
                 self._metrics.close()
             self._write_status(step)
             self._write(SUMMARY, _json_bytes({"status": state, **summary}))
-        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def abandon(self, state: str, error: str | None = None) -> None:
         """Close a run that did not come to its end (`interrupted` or `failed`).

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,25 +44,37 @@ PARTS = ("p50", "p15", "p85")
 class _EventFile:
     """TensorBoard's file, written to only while the run's folder is this process's own.
 
-    TensorBoard's own opens it by its path for each event: in whatever folder is there by then.
+    TensorBoard's own opens it by its path for each event: in whatever folder is there by then. What
+    cannot be written is dropped and kept in `error`: a thread of TensorBoard's writes, and what is
+    raised there would be printed, and kill it.
     """
 
     def __init__(self, path: str, owned: Callable[[], bool]) -> None:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
         self._owned, self._waiting = owned, bytearray()
+        self._lock = Lock()  # the thread flushes, and so does whoever asks it to
+        self.error: OSError | None = None
 
     def write(self, data: bytes) -> None:
-        self._waiting += data
+        with self._lock:
+            self._waiting += data
         if len(self._waiting) > 2**20:
             self.flush()
 
     def flush(self) -> None:
-        if self._waiting and self._owned():
-            self._file.write(self._waiting)
-        self._waiting.clear()
+        with self._lock:
+            try:
+                while self._waiting and self._owned() and self.error is None:
+                    del self._waiting[: self._file.write(self._waiting)]
+            except OSError as error:
+                self.error = error
+            self._waiting.clear()
 
     def close(self) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            self.error = error
 
 
 class Tracker:
@@ -90,7 +103,8 @@ class Tracker:
         assert file_writer is not None
         event_writer = file_writer.event_writer
         records = event_writer._async_writer._writer
-        records._writer = _EventFile(event_writer._file_name, owned)
+        self._file: _EventFile = _EventFile(event_writer._file_name, owned)
+        records._writer = self._file
         self._shown: dict[str, int] = {}
         for key, std in (first or {}).items():
             if key.endswith("/std"):
@@ -107,8 +121,11 @@ class Tracker:
         }
         file_writer = self._writer.file_writer
         assert file_writer is not None
-        for summary in hparams(plain, {"test/accuracy": None, "validation/accuracy": None}):
-            file_writer.add_summary(summary)
+        # Metrics that only a run that came to its end has; and its end is told by `finish`.
+        metrics = {"summary/test_accuracy": None, "summary/validation_accuracy": None}
+        experiment, start, _ = hparams(plain, metrics)
+        file_writer.add_summary(experiment)
+        file_writer.add_summary(start)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """One line of metrics."""
@@ -176,7 +193,7 @@ class Tracker:
     def bands(self, steps: np.ndarray, layers: dict[str, np.ndarray], title: str) -> None:
         """Fig. 1b and c of the whole run as a picture; percentiles (P, U, 3) by layer."""
         picture = activation_bands(steps, layers, title)
-        # A canvas of its own: pyplot would keep every figure and ask for a display.
+        # A canvas of its own: pyplot would keep every figure, and ask for a display.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         canvas = FigureCanvasAgg(picture)
@@ -184,17 +201,41 @@ class Tracker:
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         self._writer.add_image("Fig. 1bc", pixels, int(steps[-1]), dataformats="HWC")
 
-    def finish(self, values: Mapping[str, float | int | None], step: int) -> None:
-        """The run's last numbers, and the end of the file."""
+    def finish(self, values: Mapping[str, float | int | None], step: int, good: bool) -> None:
+        """The run's last numbers, and the end of the file; for the HParams tab, whether `good`."""
+        from tensorboard.plugins.hparams import api_pb2
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+        from torch.utils.tensorboard.summary import hparams
+
         for name, value in values.items():
             if isinstance(value, int | float) and math.isfinite(value):
                 self._writer.add_scalar(f"summary/{name}", value, step)
+        file_writer = self._writer.file_writer
+        assert file_writer is not None
+        *_, end = hparams({}, {})  # of torch's own, which always tells success
+        data = end.value[0].metadata.plugin_data
+        told = HParamsPluginData.FromString(data.content)
+        told.session_end_info.status = api_pb2.STATUS_SUCCESS if good else api_pb2.STATUS_FAILURE
+        data.content = told.SerializeToString()
+        file_writer.add_summary(end)
         self.close()
 
     def flush(self) -> None:
-        """Bring what was added to the file."""
+        """Bring what was added to the file.
+
+        Raises:
+            OSError: it could not be written, now or before.
+        """
         self._writer.flush()
+        if self._file.error is not None:
+            raise self._file.error
 
     def close(self) -> None:
-        """Flush and close the event file."""
+        """Flush and close the event file.
+
+        Raises:
+            OSError: it could not be written, now or before.
+        """
         self._writer.close()
+        if self._file.error is not None:
+            raise self._file.error

@@ -1,17 +1,22 @@
 """What TensorBoard is given, read back by TensorBoard's own reader."""
 
+import errno
+import io
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from bnrepro.cli import main
 from bnrepro.store import StoredRun
-from bnrepro.tracking import HYPERPARAMETERS, TAGS
+from bnrepro.tracking import HYPERPARAMETERS, TAGS, Tracker
 
 LAYERS = ("sigmoid1", "sigmoid2")
 
@@ -101,6 +106,67 @@ def test_hyperparameters_are_in_the_same_file_with_the_same_names(
     assert found["optimizer.lr"].number_value == 0.07
 
 
+def ended(events: EventAccumulator) -> int:
+    content = events.SummaryMetadata("_hparams_/session_end_info").plugin_data.content
+    return HParamsPluginData.FromString(content).session_end_info.status
+
+
+def test_the_hparams_tab_has_the_last_accuracies_and_a_good_end(events: EventAccumulator) -> None:
+    content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    metrics = {m.name.tag for m in HParamsPluginData.FromString(content).experiment.metric_infos}
+    assert metrics == {"summary/test_accuracy", "summary/validation_accuracy"}
+    assert metrics <= set(events.Tags()["scalars"])
+    assert ended(events) == api_pb2.STATUS_SUCCESS
+
+
+SHORT = ("dataset=digits", "train.steps=20", "train.checkpoint_every=10", "probe.every=10",
+         "probe.size=50", "model.hidden=[10]")  # fmt: skip
+
+
+def test_a_file_that_cannot_be_written_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.FileIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def opened(path: str, *mode: object, **options: object) -> io.FileIO:
+        return Full(path, "ab")
+
+    monkeypatch.setattr("bnrepro.tracking.open", opened, raising=False)
+    assert main(["train", *SHORT, f"run.dir={tmp_path}"]) == 0
+    out, errors = capfd.readouterr()
+    assert out.count("nothing more for TensorBoard, the run goes on") == 1
+    assert "Exception in thread" not in errors
+    assert StoredRun(tmp_path).status()["state"] == "done"
+
+
+@pytest.mark.parametrize("part", ["__init__", "record", "bands"])
+def test_whatever_fails_in_the_view_the_run_has_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        assert part != "bands" or (tmp_path / "summary.json").exists()  # kept before any picture
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(Tracker, part, fail)
+    assert main(["train", *SHORT, f"run.dir={tmp_path}"]) == 0
+    assert "the run goes on: no such thing" in " ".join(capsys.readouterr().out.split())
+    assert StoredRun(tmp_path).summary() is not None
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_a_notebooks_backend_and_a_users_settings_change_no_picture(
+    tmp_path: Path, command: Command, backend: str
+) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: true\nbackend: gtk3agg\n")
+    done = command("train", *SHORT, "run.dir=run", env={**os.environ, "MPLBACKEND": backend})
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stdout + done.stderr
+    [image] = EventAccumulator(str(tmp_path / "run")).Reload().Images("Fig. 1bc")
+    assert image.encoded_image_string.startswith(b"\x89PNG")
+
+
 def test_the_figure_is_a_picture(events: EventAccumulator) -> None:
     [image] = events.Images("Fig. 1bc")
     assert image.step == 60
@@ -134,6 +200,8 @@ def test_a_run_that_diverges_is_shown_to_its_end(tmp_path: Path, rate: str) -> N
     [image] = shown.Images("Fig. 1bc")
     assert (image.step, image.encoded_image_string[:4]) == (last, b"\x89PNG")
     assert [point.value for point in shown.Scalars("summary/diverged_at")] == [last + 1]
+    assert ended(shown) == api_pb2.STATUS_FAILURE
+    assert "summary/test_accuracy" not in shown.Tags()["scalars"]  # the HParams tab's metric
 
 
 def test_two_runs_in_a_folder_are_two_runs_in_tensorboard(tmp_path: Path) -> None:

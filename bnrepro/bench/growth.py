@@ -126,9 +126,9 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def draw(points: list[Point], path: Path) -> None:
     """Steps per second over each axis, and the most there could be."""
-    from matplotlib.figure import Figure
+    from bnrepro.figures import empty
 
-    figure = Figure((10, 3.4), layout="constrained")
+    figure = empty((10, 3.4), layout="constrained")
     axes = figure.subplots(1, len(SIZES), sharey=True)
     for place, axis in zip(axes, SIZES, strict=True):
         chosen = [point for point in points if point.axis == axis]

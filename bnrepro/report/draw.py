@@ -13,7 +13,7 @@ import numpy as np
 
 from bnrepro.arms import BATCH, NAMES, NONE
 from bnrepro.exhibits import Bars, Curves, HeatMap, Panel
-from bnrepro.figures import BLACK, BLUE, GREY, ORANGE, PALETTE, STYLES, heat_map
+from bnrepro.figures import BLACK, BLUE, GREY, ORANGE, PALETTE, STYLES, empty, heat_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +37,7 @@ def png(panel: Panel) -> bytes:
 
 def draw(panel: Panel) -> Drawing:
     """A panel as a figure of its own, whose text can be read on a phone."""
-    from matplotlib.figure import Figure as Drawing
-
-    drawing = Drawing(figsize=_size(panel), layout="constrained", dpi=150)
+    drawing = empty(_size(panel), layout="constrained", dpi=150)
     axes = drawing.subplots()
     if isinstance(panel, Curves):
         _curves(axes, panel)

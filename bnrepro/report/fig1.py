@@ -21,7 +21,7 @@ from bnrepro import paper
 from bnrepro.config import differences
 from bnrepro.errors import StorageError
 from bnrepro.evidence import unlike
-from bnrepro.figures import BLACK, BLUE, ORANGE, band, typical_unit
+from bnrepro.figures import BLACK, BLUE, ORANGE, band, empty, typical_unit
 from bnrepro.store import StoredRun, find_runs
 
 if TYPE_CHECKING:
@@ -156,9 +156,7 @@ def _markdown(found: list[Arm], drawn: list[Arm]) -> str:
 
 def accuracy_figure(drawn: list[Arm]) -> Figure:
     """Fig. 1a: test accuracy over training, ours as lines, the paper's as points."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained", dpi=120)
+    figure = empty((7.2, 4.2), layout="constrained", dpi=120)
     axes = figure.subplots()
     for arm in drawn:
         color, style = COLORS[arm.norm], "-" if arm.norm == "batch" else "--"
@@ -181,9 +179,7 @@ def accuracy_figure(drawn: list[Arm]) -> Figure:
 
 def band_figure(drawn: list[Arm]) -> Figure:
     """Fig. 1b and c: the input of a typical sigmoid of the last hidden layer, paper's and ours."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 2.8 * len(drawn)), layout="constrained", dpi=120)
+    figure = empty((7.2, 2.8 * len(drawn)), layout="constrained", dpi=120)
     every_axes = figure.subplots(len(drawn), 2, sharex=True, sharey="row", squeeze=False)
     for (left, right), arm in zip(every_axes, drawn, strict=True):
         curves = paper.percentiles(arm.norm)

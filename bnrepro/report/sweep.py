@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnrepro.evidence import aligned, unlike
-from bnrepro.figures import PALETTE, STYLES, heat_map
+from bnrepro.figures import PALETTE, STYLES, empty, heat_map
 from bnrepro.store import FINISHED, StoredRun
 from bnrepro.sweepfolder import RESULTS, Results, accuracy, at_chance, write
 
@@ -91,12 +91,10 @@ def _accuracies(rows: Iterable[Row]) -> list[float]:
 
 def _heat_maps(results: Results, x: str, y: str, side: str | None) -> Figure:
     """Mean accuracy over seeds; a cell says how many of its runs diverged or are missing."""
-    from matplotlib.figure import Figure
-
     xs, ys = sorted(results.axes[x]), sorted(results.axes[y])
     panels = results.axes[side] if side else [None]
     width = 1.6 + max(2.4, 0.62 * len(xs)) * len(panels)
-    figure = Figure(figsize=(width, 1.5 + 0.5 * len(ys)), layout="constrained", dpi=130)
+    figure = empty((width, 1.5 + 0.5 * len(ys)), layout="constrained", dpi=130)
     every_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, panel in zip(every_axes, panels, strict=True):
         rows = _at(results.rows, **{side: panel}) if side else results.rows
@@ -184,9 +182,7 @@ def _note(axes: Axes, x: float, y: float, rows: Sequence[Row], group: _Group) ->
 
 def _curves(results: Results, x: str, side: str | None) -> Figure:
     """Accuracy over one numeric axis, with a band from the worst to the best seed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained", dpi=130)
+    figure = empty((6.4, 3.8), layout="constrained", dpi=130)
     axes = figure.subplots()
     xs, groups = sorted(results.axes[x]), _groups(results, side)
     for group in groups:
@@ -216,9 +212,7 @@ def _over_training(results: Results, side: str | None) -> Figure | None:
 
     A run that diverged guesses from there on.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained", dpi=130)
+    figure = empty((6.4, 3.8), layout="constrained", dpi=130)
     axes, drawn = figure.subplots(), False
     groups = _groups(results, side)
     curves = {
