@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import importlib
 import io
 import itertools
 import json
@@ -21,8 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,82 +29,17 @@ from typing import Any
 import numpy as np
 from conftest import REAL_DATA
 from faults import CRASH, FAULTS, Disk, Tree, after_power_loss, plant, tree
+from hostile import calls, commands, hostile
+from processes import CORES, count, fork, must, preload, share, wait
 
 from bnrepro import config as c
 from bnrepro import launch, lock, store
 from bnrepro.cli import main
-from bnrepro.errors import BnreproError, Interrupted
+from bnrepro.errors import Interrupted
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun
 
-CORES = len(os.sched_getaffinity(0))
 Row = Callable[[bool, Path], str]
-
-
-def preload() -> None:
-    """Import once what every forked run needs. Nothing may train here: torch's autograd, once used,
-    does not work in a forked process."""
-    for name in (
-        "matplotlib.backends.backend_agg",
-        "matplotlib.figure",
-        "sklearn.datasets",
-        "torch._dynamo",
-        "torch.utils.tensorboard",
-        "bnrepro.experiment",
-    ):
-        importlib.import_module(name)
-
-
-def fork(work: Callable[[], int | None]) -> int:
-    """Start `work` in a process of its own; its pid."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 70
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have made us deaf to them
-            signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        code = work() or 0
-    except BnreproError as error:
-        code = error.exit_code
-    except Interrupted as error:
-        code = error.exit_code
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def wait(pid: int) -> int:
-    """The exit code of a forked process; that of a killed one is minus the signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def share(jobs: Iterable[Callable[[], int | None]]) -> list[int]:
-    """Exit codes of jobs, each in a process of its own, as many at once as there are cores."""
-    with ThreadPoolExecutor(CORES) as pool:
-        return list(pool.map(lambda job: wait(fork(job)), list(jobs)))
-
-
-def count(jobs: Sequence[Callable[[], int]], folder: Path) -> list[int]:
-    """What jobs, each in a process of its own, have counted."""
-    folder.mkdir()
-
-    def told(number: int, job: Callable[[], int]) -> None:
-        (folder / str(number)).write_text(str(job()))
-
-    codes = share(lambda n=n, job=job: told(n, job) for n, job in enumerate(jobs))
-    must(not any(codes), f"exit codes {codes}")
-    return [int((folder / str(number)).read_text()) for number in range(len(jobs))]
-
-
-def must(good: bool, what: object) -> None:
-    """Like assert, but never optimized away, and with a text."""
-    if not good:
-        raise AssertionError(what)
 
 
 # kill -9 at random moments
@@ -743,6 +676,9 @@ ROWS: dict[str, Row] = {
     "configs": configs,
     "race": race,
     "sweep": sweep,
+    "commands": commands,
+    "hostile": hostile,
+    "calls": calls,
 }
 
 

@@ -16,6 +16,9 @@ FIGURES = {
     "configs": r"100\d random configurations and overrides: 0 tracebacks",
     "race": "1 winner, 63 exits 4",
     "sweep": "killed 3 times: every other member completed exactly once, the same rows",
+    "commands": r"100 random command lines .* no traceback, no 70, no hang",
+    "hostile": "20 folders that mean harm",
+    "calls": "4 kills and 4 errors|needs strace",
 }
 
 
