@@ -123,7 +123,7 @@ class Typist:
         return self._some(["--json", *CLAIMS, *ODD], 2)
 
     def _bench(self) -> list[str]:
-        return [*self._some(["--rounds", "0", "--json"], 2), self._chance.choice(ODD) or "none"]
+        return ["none", *self._some(["--rounds", "0", "--json", *ODD], 3)]
 
     def _tensorboard(self) -> list[str]:  # a port or a folder that cannot be, or it would serve on
         port = self._chance.choice(["-1", "99999", "a", "", "1e3", "--host", "6006.5"])
