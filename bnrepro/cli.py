@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bnrepro.config import Config
     from bnrepro.signals import StopSignals
     from bnrepro.store import RunWriter, StoredRun
+    from bnrepro.sweepfolder import Results
 
 OUTPUTS = Path("outputs")
 SHOWN = 20  # rows of a sweep's table on the terminal
@@ -311,18 +312,25 @@ def sweep(
 
     from bnrepro import launch
     from bnrepro import sweep as sweeps
-    from bnrepro.report.sweep import unlike_members
 
     launch.refuse_elsewhere("sweep", overrides or [])
     outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console(), stack)
     table = outcome.results
+    _members(table)
+    _say(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
+    _fail(outcome.failures, len(table.rows), "members", table.folder, ".sweep/output")
+
+
+def _members(table: Results) -> None:
+    """Print the best members of a sweep."""
+    from bnrepro import sweep as sweeps
+    from bnrepro.report.sweep import unlike_members
+
     _table(*sweeps.cells(table, SHOWN))
     if len(table.rows) > SHOWN:
         _say(f"… and {len(table.rows) - SHOWN} more in {table.folder / 'results.csv'}")
     for line in unlike_members(table):
         _say(f"compared in spite of {line}")
-    _say(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
-    _fail(outcome.failures, len(table.rows), "members", table.folder, ".sweep/output")
 
 
 def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed: str) -> None:
@@ -535,7 +543,7 @@ def tensorboard(
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", callback=_home, help="A folder of runs.")
-    ],
+    ] = OUTPUTS,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write; by default into DIR.", metavar="DIR", callback=_home),
@@ -554,14 +562,17 @@ def report(
     target = out or folder
     if reproduction.is_reproduction(folder):
         _verdicts(verdicts.render(folder, target))
-        _say(f"written: {target / verdicts.MARKDOWN}")
-        return
-    if sweepfolder.is_sweep(folder):
-        _say(report_sweep.render(sweepfolder.read(folder), target))
-        _say(f"written: {target / 'sweep.md'}")
-        return
-    _say(fig1.render(folder, target))
-    _say(f"written: {target / 'fig1.md'}")
+        written = [target / verdicts.HTML, target / verdicts.MARKDOWN]
+    elif sweepfolder.is_sweep(folder):
+        table = sweepfolder.read(folder)
+        written = report_sweep.render(table, target)
+        _members(table)
+    else:
+        found = fig1.read(folder)
+        written = fig1.render(found, target)
+        _table(fig1.COLUMNS, fig1.cells(found, "*"))
+        _say("* drawn" + "".join(f"\n{note}" for note in found.notes))
+    _say("written: " + " ".join(map(str, written)))
 
 
 @app.command(cls=Helped)

@@ -6,6 +6,7 @@ figure can be read in grey.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,13 @@ def empty(figsize: tuple[float, float], **settings: Any) -> Figure:
 
     matplotlib.rcdefaults()
     return Figure(figsize=figsize, **settings)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file, the same bytes each time."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def activation_bands(steps: np.ndarray, layers: dict[str, np.ndarray], title: str) -> Figure:

@@ -135,15 +135,17 @@ def _text_quoted(word: str) -> str:
         return word
     if value.startswith("~"):  # a home folder, which Hydra's grammar has no place for
         return f"{key}={quoted(value)}"
-    if not re.fullmatch(r"[\w.+,\[\]-]+", value):
+    if not re.fullmatch(r"[\w./+,\[\]-]+", value):
         return word
-    return f"{key}=" + re.sub(r"[\w.+-]+", lambda found: _as_text(found[0]), value)
+    return f"{key}=" + re.sub(r"[\w./+-]+", lambda found: _as_text(found[0]), value)
 
 
 def _as_text(value: str) -> str:
     """A bare value, in quotes unless Hydra reads it as text or null by itself."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    if not value.isascii():  # Hydra's grammar has no letters but a to z
+        return quoted(value)
     read = OverridesParser.create().parse_override(f"key={value}").value()
     return value if read is None or isinstance(read, str) else quoted(value)
 

@@ -63,10 +63,12 @@ def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
     """
     with opened(path) as file:
         try:
-            if os.fstat(file.fileno()).st_size <= limit:
-                content = file.read(limit + 1)  # it may have grown
-                if len(content) <= limit:
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                content = file.read(size + 1)  # asked for more, it would first take the memory
+                if len(content) <= size:
                     return content
+                raise UnreadableError(path, "it grew while it was read")
         except OSError as error:
             raise UnreadableError(path, error.strerror or str(error)) from error
         except MemoryError as error:

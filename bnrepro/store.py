@@ -23,6 +23,7 @@ import stat
 import time
 import zipfile
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -427,6 +428,9 @@ _number, _numbered = reading.number_name, reading.numbered
 def find_runs(folder: Path) -> list[StoredRun]:
     """Every run in `folder` or below it, in the order of their paths.
 
+    Links to folders are followed. A run that is there under several names is found once, under the
+    one that needs no link.
+
     Raises:
         StorageError: there is no such folder.
     """
@@ -434,13 +438,20 @@ def find_runs(folder: Path) -> list[StoredRun]:
         raise StorageError(
             f"no such folder ({folder}): name a folder of runs; 'bnrepro train' makes one"
         )
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        if STATUS in names or SUMMARY in names:
-            found.append(StoredRun(Path(root)))
-            folders.clear()
-    return found
+    found, seen, waiting = [], set(), deque([folder])
+    while waiting:  # first without the links that are met
+        for root, folders, names in os.walk(waiting.popleft()):
+            status = os.stat(root)
+            if (place := (status.st_dev, status.st_ino)) in seen:
+                folders.clear()
+                continue
+            seen.add(place)
+            if STATUS in names or SUMMARY in names:
+                found.append(StoredRun(Path(root)))
+                folders[:] = set(folders) - OWN_FILES.keys()
+            paths = (Path(root, name) for name in folders)
+            waiting.extend(path for path in paths if path.is_symlink())
+    return sorted(found, key=lambda run: run.folder)
 
 
 def note_failure(folder: Path, config: Mapping[str, Any], error: str) -> None:

@@ -325,9 +325,9 @@ def _kept(digest: str) -> str:
     return f"results-{digest[:10]}.csv"
 
 
-def write(results: Results) -> Path:
-    """Write `results.csv`, a time being the last column."""
-    path = results.folder / RESULTS
+def write(results: Results, out: Path | None = None) -> Path:
+    """Write `results.csv` into `out`, or the sweep's folder; a time is the last column."""
+    path = (out or results.folder) / RESULTS
     text = io.StringIO()
     columns = ["member", *results.axes, *COLUMNS]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -340,6 +340,9 @@ def write(results: Results) -> Path:
 
 def _cell(value: Any) -> Any:
     """A spreadsheet would run a text that begins like a formula."""
-    if isinstance(value, str) and re.match(r"[=+@\t\r]|-(?![\d.])", value):
+    if isinstance(value, str) and re.match(r"[=+@\t\r-]", value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)

@@ -124,7 +124,19 @@ def test_yaml_read_again_is_the_same_configuration() -> None:
 
 
 def test_text_stays_as_it_was_typed() -> None:
-    for text in ("2026_11_26", "1e3", "1.50", "true", "0x10", "nan", "null_", "-1", "a.b"):
+    for text in (
+        "2026_11_26",
+        "1e3",
+        "1.50",
+        "true",
+        "0x10",
+        "nan",
+        "null_",
+        "-1",
+        "a.b",
+        "批",
+        "ä/1e3",
+    ):
         config = launch.compose([f"run.dir={text}", f"dataset.root={text}", f"tags=[{text},x]"])
         assert (config.config.run.dir, config.config.dataset.root) == (text, text)
         assert config.config.tags == [text, "x"]

@@ -139,3 +139,9 @@ def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     for read in (reading.read_json, reading.read_yaml, reading.read_text, reading.read_json_lines):
         with pytest.raises(UnreadableError, match="not UTF-8 at byte 7"):
             read(path)
+
+
+def test_a_limit_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("few bytes")
+    assert reading.read_text(path, 2**62) == "few bytes"

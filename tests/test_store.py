@@ -796,6 +796,23 @@ def test_runs_are_found_in_the_order_of_their_paths(tmp_path: Path) -> None:
     assert find_runs(tmp_path / "empty") == []
 
 
+def test_runs_behind_links_and_in_other_runs_are_found_once(tmp_path: Path) -> None:
+    for name in ("here/z", "here/z/notes/inner", "elsewhere/x", "elsewhere/sweep/y"):
+        finished(tmp_path / name)
+    for link, target in {
+        "here/a": "here/z",  # the run has a place of its own here
+        "here/b": "elsewhere/x",
+        "here/c": "elsewhere/x",
+        "here/d": "elsewhere/sweep",
+        "here/loop": "here",
+        "elsewhere/sweep/back": "here",
+        "here/broken": "nowhere",
+    }.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    found = [str(run.folder.relative_to(tmp_path)) for run in find_runs(tmp_path / "here")]
+    assert found == ["here/b", "here/d/y", "here/z", "here/z/notes/inner"]
+
+
 def test_runs_below_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such folder") as caught:
         find_runs(tmp_path / "nowhere")

@@ -643,7 +643,8 @@ def test_the_table_marks_members_at_chance(tmp_path: Path) -> None:
     table = results(tmp_path, {"optimizer.lr": [0.1, 1.0, 10.0]})
     for row, final in zip(table.rows, (0.9, 0.1135, 0.098), strict=True):
         row["test_accuracy"] = final
-    text = report.render(table, tmp_path / "out")
+    report.render(table, tmp_path / "out")
+    text = (tmp_path / "out" / "sweep.md").read_text()
     assert [line.split("|")[3].strip() for line in text.splitlines() if "| done |" in line] == [
         "0.9000", "0.1135 (chance)", "0.0980 (chance)",
     ]  # fmt: skip
@@ -654,18 +655,44 @@ def test_the_table_marks_members_at_chance(tmp_path: Path) -> None:
 def test_a_report_is_the_same_every_time(tmp_path: Path) -> None:
     assert main(["sweep", *TINY, "seed=0,1", "norm=batch,none", f"sweep.dir={tmp_path}"]) == 0
     found = sweepfolder.read(tmp_path)
-    first = report.render(found, tmp_path / "a")
-    assert first == report.render(found, tmp_path / "b")
-    assert "4 members: 4 done" in first
-    for name in ("sweep.md", "sweep.png"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    for name in "ab":
+        paths = report.render(found, tmp_path / name)
+        assert [path.name for path in paths] == ["sweep.md", "sweep.png", "results.csv"]
+    assert "4 members: 4 done" in (tmp_path / "a" / "sweep.md").read_text()
+    for path in paths:
+        assert (tmp_path / "a" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_report_elsewhere_is_whole_and_leaves_the_sweep_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, out = tmp_path / "sweep", tmp_path / "out"
+    assert main(["sweep", *TINY, "norm=batch,none", f"sweep.dir={sweep}"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*")}
+    capsys.readouterr()
+    assert main(["report", str(sweep), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert f"written: {out}/sweep.md {out}/sweep.png {out}/results.csv" in told
+    assert "test accuracy" in told
+    assert (out / "results.csv").read_bytes() == (sweep / "results.csv").read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in sweep.rglob("*")} == before
+
+
+def test_no_value_of_an_axis_is_markup(tmp_path: Path) -> None:
+    table = results(tmp_path, {"tags": ["<script>alert(1)</script>", "a|b"]})
+    report.render(table, tmp_path)
+    text = (tmp_path / "sweep.md").read_text()
+    assert r"| \<script\>alert(1)\</script\> |" in text
+    assert r"| a\|b |" in text
 
 
 def test_a_text_that_a_spreadsheet_would_run_is_quoted(tmp_path: Path) -> None:
-    table = results(tmp_path, {"tags": ["=1+1", "-x"], "optimizer.lr": [-1.0]})
+    texts = ["=1+1", "-x", "-2+3", "+1", "@a", "-.5e3", "-1"]
+    table = results(tmp_path, {"tags": texts, "optimizer.lr": [-1.0]})
     sweepfolder.write(table)
-    assert [row["tags"] for row in rows(tmp_path)] == ["'=1+1", "'-x"]
-    assert [row["optimizer.lr"] for row in rows(tmp_path)] == ["-1.0", "-1.0"]
+    told = ["'=1+1", "'-x", "'-2+3", "+1", "'@a", "-.5e3", "-1"]
+    assert [row["tags"] for row in rows(tmp_path)] == told
+    assert {row["optimizer.lr"] for row in rows(tmp_path)} == {"-1.0"}
 
 
 def test_damaged_members_hide_no_other_and_the_sweep_typed_again_mends_them(

@@ -50,13 +50,16 @@ def rows(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def distance(steps: np.ndarray, accuracies: np.ndarray, norm: str) -> float:
+def distance(steps: np.ndarray, accuracies: np.ndarray, norm: str) -> float | None:
     """Root mean square distance of a curve to the points of Fig. 1a, at their steps.
 
-    Points after the curve's last step are left out.
+    Points after the curve's last step are left out. None where these are more than half: early
+    points say little, and runs of different lengths would be ranked by different ones.
     """
     at, expected = accuracy(norm)
     covered = at <= steps[-1]
+    if 2 * np.count_nonzero(covered) < len(at):
+        return None
     found = np.interp(at[covered], steps, accuracies)
     return float(np.sqrt(np.mean((found - expected[covered]) ** 2)))
 

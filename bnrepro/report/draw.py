@@ -5,7 +5,6 @@ An arm has the same colour and the same kind of line in every figure.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,13 +25,6 @@ MARKS = ("o", "^", "s", "D", "v", "P")
 
 OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
 """Colour and line of the two arms of most claims."""
-
-
-def png(panel: Panel) -> bytes:
-    """A panel as a PNG file."""
-    buffer = io.BytesIO()
-    draw(panel).savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def draw(panel: Panel) -> Drawing:

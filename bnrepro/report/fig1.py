@@ -1,27 +1,29 @@
 """Figure 1 of the paper, drawn again from run folders and set beside the paper's own points.
 
-Reads every finished MNIST run with `norm=none` or `norm=batch` below a folder. Runs that differ in
-nothing but their seed are one setting; of each arm the setting nearest to the paper's curve of the
-arm without batch normalization is drawn, so both arms are drawn at the same setting.
+Reads every finished run below a folder that is one of Fig. 1: its network on MNIST, with batch
+normalization or without, at whatever the paper leaves open (docs/fig1.md). Runs that differ in
+nothing but their seed are one setting; of the arm without batch normalization the setting nearest
+to the paper's curve is drawn, and the other arm at the same setting.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnrepro import paper
-from bnrepro.config import differences
+from bnrepro import atomic, launch, paper
+from bnrepro.config import differences, to_dict, what_is_computed
 from bnrepro.errors import StorageError
 from bnrepro.evidence import unlike
-from bnrepro.figures import BLACK, BLUE, ORANGE, band, empty, typical_unit
+from bnrepro.figures import BLACK, BLUE, ORANGE, band, empty, png, typical_unit
+from bnrepro.report.words import markdown
 from bnrepro.store import StoredRun, find_runs
 
 if TYPE_CHECKING:
@@ -30,6 +32,20 @@ if TYPE_CHECKING:
 
 NAMES = {"none": "without BN", "batch": "with BN"}
 COLORS = {"none": ORANGE, "batch": BLUE}
+COLUMNS = (
+    "arm", "lr", "init std", "seeds", "final test accuracy", f"first step at ≥ {paper.TARGET}",
+    "paper's", "RMS distance to the paper's curve",
+)  # fmt: skip
+
+OPEN = (
+    "seed", "optimizer.lr", "init.scale", "norm.population_batches", "train.steps",
+    "train.log_every", "train.eval_every", "train.checkpoint_every", "train.compile", "probe",
+    "device", "threads", "predictions", "studies", "dataset.fingerprint",
+)  # fmt: skip
+"""Settings that a run of Fig. 1 may have as it likes: what the paper leaves open, how much is
+recorded, and by what machine."""
+
+NAMED = 10  # runs left out that are named one by one
 
 
 @dataclass(frozen=True)
@@ -49,8 +65,8 @@ class Arm:
         return result
 
     @property
-    def distance(self) -> float:
-        """Of the mean curve to the paper's."""
+    def distance(self) -> float | None:
+        """Of the mean curve to the paper's; None where it ends too soon to be compared."""
         return paper.distance(self.steps, self.mean, self.norm)
 
     @property
@@ -63,95 +79,158 @@ class Arm:
         """What the paper leaves open: learning rate and standard deviation of the weights."""
         return self.config["optimizer"]["lr"], self.config["init"]["scale"]
 
-
-def arms(runs: Iterable[StoredRun]) -> list[Arm]:
-    """All finished MNIST runs of either arm, those of one configuration together."""
-    grouped: dict[str, list[StoredRun]] = defaultdict(list)
-    configs: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        config = run.config()
-        named = config.get("norm", {}).get("name"), config.get("dataset", {}).get("name")
-        summary = run.summary()
-        if named[0] not in paper.CURVES or named[1] != "mnist" or not summary:
-            continue
-        if summary["status"] != "done" or run.drift():
-            continue
-        key = json.dumps(differences({**config, "seed": 0}, {}))
-        grouped[key].append(run)
-        configs[key] = config
-    found = []
-    for key, members in grouped.items():
-        curves = [run.curve("test_accuracy") for run in members]
-        found.append(
-            Arm(
-                norm=configs[key]["norm"]["name"],
-                config=configs[key],
-                runs=members,
-                steps=curves[0][0],
-                accuracies=np.stack([accuracies for _, accuracies in curves]),
-            )
-        )
-    return sorted(found, key=lambda arm: (arm.norm, arm.distance))
+    @property
+    def paired_by(self) -> str:
+        """What the other arm at the same setting has in common: all but the normalization."""
+        return _key(self.config, "norm")
 
 
-def render(folder: Path, out: Path) -> str:
-    """Write `fig1.md`, `fig1a.png` and `fig1bc.png` from the runs below `folder`.
+@dataclass(frozen=True)
+class Found:
+    """The runs of Fig. 1 in a folder.
 
-    Returns:
-        The Markdown.
+    `drawn` is the arm without batch normalization nearest to the paper's, and with it the other arm
+    at the same setting; `notes` say which runs were left out, and why.
+    """
+
+    arms: list[Arm]
+    drawn: list[Arm]
+    notes: list[str]
+
+
+def read(folder: Path) -> Found:
+    """Find the runs of Fig. 1 below a folder.
 
     Raises:
-        StorageError: there is no finished run of Fig. 1 there.
+        StorageError: there is no finished one.
     """
-    found = arms(find_runs(folder))
-    if not found:
+    taken: dict[str, dict[int, StoredRun]] = defaultdict(dict)
+    notes: list[str] = []
+    others: Counter[str] = Counter()
+    for run in find_runs(folder):
+        if why := run.damaged():
+            notes.append(f"left out, {why}: {run.folder}")
+        elif what := _what_else(run):
+            others[f"{run.folder} ({what})"] += 1
+        elif (summary := run.summary()) is None or summary["status"] != "done" or run.drift():
+            state = "drifted" if run.drift() else run.status()["state"]
+            notes.append(f"left out, {state}: {run.folder}")
+        else:
+            config = run.config()
+            of_arm = taken[_key(config)]
+            first = of_arm.setdefault(config["seed"], run)
+            if first is not run:
+                notes.append(f"counted once, seed {config['seed']}: {first.folder}, {run.folder}")
+    if not taken:
         raise StorageError(
             f"no finished run of Fig. 1 ({folder}): make some with 'bnrepro train experiment=fig1' "
             "and with 'norm=none'"
         )
-    drawn = _pair(found)
-    out.mkdir(parents=True, exist_ok=True)
-    text = _markdown(found, drawn)
-    for line in unlike(run for arm in found for run in arm.runs):
-        text += f"\nCompared in spite of {line}.\n"
-    accuracy_figure(drawn).savefig(out / "fig1a.png", metadata={"Software": None})
-    probed = [arm for arm in drawn if any(run.probe_steps() for run in arm.runs)]
-    if probed:
-        band_figure(probed).savefig(out / "fig1bc.png", metadata={"Software": None})
-        text += "\n![Fig. 1b, c](fig1bc.png)\n"
-    (out / "fig1.md").write_text(text, encoding="utf-8")
-    return text
+    if others:
+        named = list(others)[:NAMED] + ["…"] * (len(others) > NAMED)
+        notes.append(f"{len(others)} left out, no runs of Fig. 1: {', '.join(named)}")
+    arms = sorted((_arm(list(by_seed.values())) for by_seed in taken.values()), key=_place)
+    notes += [f"compared in spite of {line}" for line in unlike(r for a in arms for r in a.runs)]
+    return Found(arms, _pair(arms), notes)
 
 
-def _pair(found: list[Arm]) -> list[Arm]:
+def _what_else(run: StoredRun) -> str:
+    """What makes a run another one than those of Fig. 1; empty if nothing does."""
+    config = run.config()
+    norm = config.get("norm", {}).get("name")
+    if norm not in paper.CURVES:
+        return f"norm={norm}"
+    ours, theirs = _settled(config), _settled(_of_fig1(norm))
+    other = [name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)]
+    first = min(other, key=lambda name: (not name.endswith(".name"), name), default=None)
+    return f"{first}={ours.get(first)}" if first else ""
+
+
+@cache
+def _of_fig1(norm: str) -> dict[str, Any]:
+    return to_dict(launch.compose(["experiment=fig1", f"norm={norm}"]).config)
+
+
+def _settled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the paper tells."""
+    skipped = tuple(f"{name}." for name in OPEN)
+    settings = what_is_computed(config).items()
+    return {name: value for name, value in settings if not f"{name}.".startswith(skipped)}
+
+
+def _key(config: Mapping[str, Any], *without: str) -> str:
+    """The same text for configurations that differ in nothing but the seed and these settings."""
+    rest = {name: value for name, value in config.items() if name not in without}
+    return json.dumps(differences({**rest, "seed": 0}, {}))
+
+
+def _arm(runs: list[StoredRun]) -> Arm:
+    config = runs[0].config()
+    curves = [run.curve("test_accuracy") for run in runs]
+    accuracies = np.stack([accuracies for _, accuracies in curves])
+    return Arm(config["norm"]["name"], config, runs, curves[0][0], accuracies)
+
+
+def _place(arm: Arm) -> tuple[str, float, int]:
+    """The nearest to the paper's first; those too short to be compared last, the longest first."""
+    distance = np.inf if arm.distance is None else arm.distance
+    return arm.norm, distance, -int(arm.steps[-1])
+
+
+def _pair(arms: list[Arm]) -> list[Arm]:
     """The setting of the baseline nearest to the paper's, and the other arm at that setting."""
-    baseline = next((arm for arm in found if arm.norm == "none"), found[0])
-    others = (a for a in found if a.norm != baseline.norm and a.setting == baseline.setting)
-    return [baseline, *islice(others, 1)]
+    baseline = next((arm for arm in arms if arm.norm == "none"), arms[0])
+    others = (a for a in arms if a.norm != baseline.norm and a.paired_by == baseline.paired_by)
+    return [baseline, *list(others)[:1]]
 
 
-def _markdown(found: list[Arm], drawn: list[Arm]) -> str:
-    lines = [
+def render(found: Found, out: Path) -> list[Path]:
+    """Write `fig1.md`, `fig1a.png` and, where something was probed, `fig1bc.png` into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = {"Fig. 1a": out / "fig1a.png"}
+    _write(pictures["Fig. 1a"], png(accuracy_figure(found.drawn)))
+    probed = [arm for arm in found.drawn if any(run.probe_steps() for run in arm.runs)]
+    if probed:
+        pictures["Fig. 1b, c"] = out / "fig1bc.png"
+        _write(pictures["Fig. 1b, c"], png(band_figure(probed)))
+    drawn = [f"![{name}]({path.name})" for name, path in pictures.items()]
+    table = [COLUMNS, ["---"] * len(COLUMNS), *cells(found, "**")]
+    blocks = [
         "# Figure 1",
-        "",
-        "![Fig. 1a](fig1a.png)",
-        "",
-        f"| arm | lr | init std | seeds | final test accuracy | first step at ≥ {paper.TARGET} "
-        "| paper's | RMS distance to the paper's curve |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        drawn[0],
+        "\n".join(f"| {' | '.join(row)} |" for row in table),
+        *(markdown(f"{note[0].upper()}{note[1:]}.") for note in found.notes),
+        *drawn[1:],
     ]
-    for arm in found:
-        mark = "**" if arm in drawn else ""
+    path = out / "fig1.md"
+    text = "\n\n".join(blocks) + "\n"
+    _write(path, text.encode())
+    return [path, *pictures.values()]
+
+
+def _write(path: Path, content: bytes) -> None:
+    atomic.write(path, lambda file: file.write(content), durable=False)
+
+
+def cells(found: Found, mark: str = "") -> list[list[str]]:
+    """The rows of the table, `COLUMNS`; the drawn arms' names between marks."""
+    rows = []
+    for arm in found.arms:
+        around = mark if arm in found.drawn else ""
         final = arm.accuracies[:, -1]
+        last = f"not by {int(arm.steps[-1]):,}"
+        first = ", ".join(last if step is None else f"{step:,}" for step in arm.first_steps)
         theirs = paper.first_step(*paper.accuracy(arm.norm))
-        first = ", ".join("never" if step is None else f"{step:,}" for step in arm.first_steps)
-        lr, scale = arm.setting
-        lines.append(
-            f"| {mark}{NAMES[arm.norm]}{mark} | {lr} | {scale} | {len(arm.runs)} "
-            f"| {final.mean():.4f} ({final.min():.4f} to {final.max():.4f}) "
-            f"| {first} | {theirs:,} | {arm.distance:.4f} |"
-        )
-    return "\n".join(lines) + "\n"
+        rows.append([
+            f"{around}{NAMES[arm.norm]}{around}",
+            *map(str, arm.setting),
+            str(len(arm.runs)),
+            f"{final.mean():.4f} ({final.min():.4f} to {final.max():.4f})",
+            first,
+            f"{theirs:,}",
+            "too short" if arm.distance is None else f"{arm.distance:.4f}",
+        ])  # fmt: skip
+    return rows
 
 
 def accuracy_figure(drawn: list[Arm]) -> Figure:
@@ -162,19 +241,27 @@ def accuracy_figure(drawn: list[Arm]) -> Figure:
         color, style = COLORS[arm.norm], "-" if arm.norm == "batch" else "--"
         low, high = arm.accuracies.min(0), arm.accuracies.max(0)
         axes.fill_between(arm.steps, low, high, color=color, alpha=0.25, linewidth=0)
-        label = f"{NAMES[arm.norm]}, ours ({len(arm.runs)} seeds)"
+        label = f"{NAMES[arm.norm]}, ours ({_seeds(len(arm.runs))})"
         axes.plot(arm.steps, arm.mean, style, color=color, linewidth=1.4, label=label)
         at, accuracy = paper.accuracy(arm.norm)
         marker = "o" if arm.norm == "batch" else "^"
         label = f"{NAMES[arm.norm]}, paper"
         axes.plot(at, accuracy, marker, color=color, markersize=3, markerfacecolor="none",
                   markeredgewidth=0.7, label=label)  # fmt: skip
-    axes.set(ylim=(0.7, 1.0), xlabel="step", ylabel="test accuracy")
+    lowest = min(arm.mean[-1] for arm in drawn)
+    bottom = 0.7 if lowest > 0.72 else max(0.0, np.floor(10 * lowest - 0.5) / 10)
+    longest = max(arm.steps[-1] for arm in drawn)
+    axes.set(xlim=(-0.02 * longest, 1.02 * longest), ylim=(bottom, 1.0))
+    axes.set(xlabel="step", ylabel="test accuracy")
     axes.axhline(paper.TARGET, color=BLACK, linewidth=0.5, linestyle=":")
     axes.legend(loc="lower right", fontsize=9)
     lr, scale = drawn[0].setting
     axes.set_title(f"Fig. 1a on MNIST: SGD, lr {lr}, initial weights N(0, {scale}²)", fontsize=10)
     return figure
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def band_figure(drawn: list[Arm]) -> Figure:

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnrepro import atomic
 from bnrepro.evidence import aligned, unlike
-from bnrepro.figures import PALETTE, STYLES, empty, heat_map
+from bnrepro.figures import PALETTE, STYLES, empty, heat_map, png
+from bnrepro.report.words import markdown
 from bnrepro.store import FINISHED, StoredRun
 from bnrepro.sweepfolder import RESULTS, Results, accuracy, at_chance, write
 
@@ -35,25 +37,22 @@ MANY = 100  # rows of the table; all of them are in results.csv
 Row = dict[str, Any]
 
 
-def render(results: Results, out: Path) -> str:
-    """Write `sweep.md`, its picture and `results.csv`.
-
-    Returns:
-        The Markdown.
-    """
+def render(results: Results, out: Path) -> list[Path]:
+    """Write `sweep.md`, its picture and `results.csv` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
-    write(results)
-    figure = draw(results)
-    lines = [f"# {' × '.join(results.axes) or 'One run'}", ""]
+    written = [out / "sweep.md"]
+    lines = [f"# {markdown(' × '.join(results.axes)) or 'One run'}", ""]
     if results.complete:
         lines += [f"**{results.complete}**", ""]
-    if figure is not None:
-        figure.savefig(out / "sweep.png", metadata={"Software": None})
+    if (figure := draw(results)) is not None:
+        picture = png(figure)
+        written.append(out / "sweep.png")
+        atomic.write(written[-1], lambda file: file.write(picture), durable=False)
         lines += ["![test accuracy at the last step](sweep.png)", ""]
     lines += _summary(results) + _table(results)
     text = "\n".join(lines) + "\n"
-    (out / "sweep.md").write_text(text, encoding="utf-8")
-    return text
+    atomic.write(written[0], lambda file: file.write(text.encode()), durable=False)
+    return [*written, write(results, out)]
 
 
 def draw(results: Results) -> Figure | None:
@@ -250,7 +249,7 @@ def _summary(results: Results) -> list[str]:
     states = [row["state"] for row in results.rows]
     counts = {state: states.count(state) for state in dict.fromkeys(sorted(states))}
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
-    notes = [f"Compared in spite of {line}." for line in unlike_members(results)]
+    notes = [markdown(f"Compared in spite of {line}.") for line in unlike_members(results)]
     lines = [f"{len(states)} members: {said}. All of them: [{RESULTS}]({RESULTS}).", *notes]
     return [line for each in lines for line in (each, "")]
 
@@ -258,9 +257,9 @@ def _summary(results: Results) -> list[str]:
 def _table(results: Results) -> list[str]:
     """The best members first."""
     columns = [*results.axes, "state", "test accuracy", "best", "steps to .97"]
-    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    lines = [f"| {' | '.join(map(markdown, columns))} |", f"|{' --- |' * len(columns)}"]
     for row in results.best_first()[:MANY]:
-        values = [str(row[axis]).replace("|", "\\|") for axis in results.axes]
+        values = [markdown(str(row[axis])) for axis in results.axes]
         final = _number(row["test_accuracy"]) + (" (chance)" if at_chance(row) else "")
         values += [row["state"], final, _number(row["best_test_accuracy"])]
         values.append(str(row["steps_to_0.97"] or ""))

@@ -23,8 +23,9 @@ from bnrepro import atomic, claims, reproduction
 from bnrepro.claim import Check, Claim, Judged, Judgement, Verdict, judge
 from bnrepro.evidence import CHANCE, TEST, Evidence, listed, seeds, unlike
 from bnrepro.exhibits import Exhibit, Figure, Table
-from bnrepro.report.draw import png
-from bnrepro.report.words import effect, interval, said, signed, spread
+from bnrepro.figures import png
+from bnrepro.report.draw import draw
+from bnrepro.report.words import effect, interval, markdown, said, signed, spread
 from bnrepro.reproduction import RUNS, AskedArm, Reproduction
 from bnrepro.stats import CONFIDENCE
 from bnrepro.store import StoredRun
@@ -99,7 +100,7 @@ def _images(claim: str, figure: Figure) -> dict[str, bytes]:
     """The figure's panels by the files they are written to."""
     name, many = f"{FIGURES}/{claim}-{figure.name}", len(figure.panels) > 1
     return {
-        f"{name}-{number}.png" if many else f"{name}.png": png(panel)
+        f"{name}-{number}.png" if many else f"{name}.png": png(draw(panel))
         for number, panel in enumerate(figure.panels, start=1)
     }
 
@@ -288,7 +289,7 @@ def _templates(html: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=None if html else _markdown,
+        finalize=None if html else markdown,
     )
     own = (said, signed, effect, interval, spread, table, arms, checks)
     environment.globals.update({function.__name__: function for function in own})
@@ -300,15 +301,6 @@ def _templates(html: bool) -> Any:
         environment.filters["path"] = Markup
         environment.globals["code"] = lambda text: Markup(f"`{re.sub(r'[`|]', ' ', text)}`")
     return environment
-
-
-def _markdown(value: Any) -> Any:
-    """Text with nothing in it that Markdown would take for its own; markup of a template stays."""
-    from markupsafe import Markup
-
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return re.sub(r"([\\`*_<>\[\]|#~])", r"\\\1", " ".join(value.split()))
 
 
 # Numbers for scripts

@@ -1,9 +1,11 @@
-"""Numbers as a report shows them, by their unit."""
+"""Numbers as a report shows them, by their unit, and text in Markdown."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -60,3 +62,12 @@ def spread(values: Sequence[float] | np.ndarray, unit: str) -> str:
         return ""
     middle, low, high = (said(value, unit) for value in median_range(values))
     return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def markdown(value: Any) -> Any:
+    """Text with nothing in it that Markdown would take for its own; markup of a template stays."""
+    from markupsafe import Markup
+
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return re.sub(r"([\\`*_<>\[\]|#~])", r"\\\1", " ".join(value.split()))
