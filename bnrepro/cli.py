@@ -676,7 +676,7 @@ def data_fetch(
 def data_import(
     name: Published,
     path: Annotated[
-        Path, typer.Argument(callback=_home, help="A class-folder tree, zips of one, or raw files.")
+        Path, typer.Argument(callback=_home, help="The published files or archive, mnist.npz, class folders, or zips of them.")
     ],
     root: Root = DATA,
     debug: Debug = False,

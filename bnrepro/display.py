@@ -26,6 +26,7 @@ from rich.table import Table
 from bnrepro.terminal import view
 
 NARROWEST_BAR, WIDEST_BAR = 10, 40  # cells
+ECHO = 2  # cells in which a terminal shows ^C; on a line of their own they would double the bar
 
 
 class Bar(Progress):
@@ -68,7 +69,7 @@ class Bar(Progress):
             if not isinstance(column, BarColumn):
                 cells = [column(task) for task in tasks]
                 taken += measure_renderables(self.console, options, cells).maximum
-        return self.console.width - taken
+        return self.console.width - ECHO - taken
 
 
 class Display:

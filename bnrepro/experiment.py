@@ -379,6 +379,10 @@ class Training:
                 "run.overwrite=true begins anew"
             ) from error
 
+    def compiling(self) -> None:
+        """Say why nothing moves for a while."""
+        self._display.say("compiling: the first step can take a minute")
+
     def compiled(self, seconds: float) -> None:
         """Say how long compiling took; it is to be weighed against the steps to come."""
         self._display.say(f"compiled in {seconds:.1f} s")

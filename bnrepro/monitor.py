@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bnrepro.display import Bar
 from bnrepro.errors import StorageError
 from bnrepro.store import FINISHED, StoredRun
 from bnrepro.sweepfolder import Member
@@ -54,12 +54,13 @@ class Monitor:
         self._before = {name: self._status(name) for name in self._left}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._bar = Progress(
-            TextColumn(title), BarColumn(), TextColumn("{task.fields[said]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(),
-            console=console, disable=not console.is_terminal,
+        name, elapsed = TextColumn(title), TimeElapsedColumn()
+        counts, rate = (TextColumn(f"{{task.fields[{field}]}}") for field in ("counts", "rate"))
+        self._bar = Bar(
+            name, BarColumn(), counts, rate, elapsed, TimeRemainingColumn(),
+            optional=(name, rate, elapsed), console=console, disable=not console.is_terminal,
         )  # fmt: skip
-        self._task = self._bar.add_task(title, total=max(1, self._total), said="")
+        self._task = self._bar.add_task(title, total=max(1, self._total), counts="", rate="")
 
     def __enter__(self) -> Monitor:
         self._bar.start()
@@ -93,12 +94,12 @@ class Monitor:
                 running += 1
                 steps += max(0, self._step(name) - self._at_start.get(name, 0))
         done = self._ended + steps
-        said = self._said(running, done)
-        self._bar.update(self._task, completed=done, said=said)
+        counts, rate = self._counted(running), self._rate(done)
+        self._bar.update(self._task, completed=done, counts=counts, rate=rate)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._spoke > SECONDS_BETWEEN_LINES:
             self._spoke = now
-            self._console.print(said, soft_wrap=True, highlight=False)
+            self._console.print(self._said(running, done), soft_wrap=True, highlight=False)
 
     def _status(self, name: str) -> dict[str, Any]:
         run = StoredRun(self._folder / name)
@@ -110,22 +111,26 @@ class Monitor:
     def _step(self, name: str) -> int:
         """The last step of a member, from the end of its metrics."""
         try:
-            with open(self._folder / name / "metrics.jsonl", "rb") as file:
-                file.seek(max(0, file.seek(0, 2) - 1000))
-                lines = file.read().split(b"\n")
-            return int(json.loads(lines[-2])["step"]) if len(lines) > 1 else 0
-        except (OSError, ValueError, KeyError):
+            return int(StoredRun(self._folder / name).last_line().get("step", 0))
+        except (OSError, StorageError):
             return 0
 
-    def _said(self, running: int, done: int = 0) -> str:
+    def _counted(self, running: int) -> str:
         counts = self._counts
         ended = counts["done before"] + counts["done"] + counts["diverged"]
         parts = [f"{ended}/{self._members} done"]
         parts += [f"{counts['done before']} of them before"] if counts["done before"] else []
         parts += [f"{running} running"] if running else []
         parts += [f"{counts[s]} {s}" for s in ("diverged", "failed") if counts[s]]
-        seconds = time.monotonic() - self._began
-        if done and seconds > 1:
-            parts.append(f"{done / seconds:,.0f} steps/s")
-            parts.append(f"{(self._total - done) * seconds / done:,.0f} s left")
         return "  ".join(parts)
+
+    def _rate(self, done: int) -> str:
+        seconds = time.monotonic() - self._began
+        return f"{done / seconds:,.0f} steps/s" if done and seconds > 1 else ""
+
+    def _said(self, running: int, done: int = 0) -> str:
+        """All of it as one line."""
+        seconds = time.monotonic() - self._began
+        left = f"{(self._total - done) * seconds / done:,.0f} s left" if done else ""
+        rate = self._rate(done)
+        return "  ".join([self._counted(running), *([rate, left] if rate else [])])

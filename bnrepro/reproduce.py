@@ -181,8 +181,12 @@ def _run(
     stacks = processes.stacks(made, pending, stack)
     if stack > 1:
         console.print(processes.said(stacks), highlight=False)
+    if engine is None:
+        engine, at_once = _engine(jobs, len(stacks))
+        if len(stacks) > 1:
+            console.print(at_once, highlight=False, markup=False, soft_wrap=True)
     with StopSignals() as stop, Monitor("reproduce", folder, made, pending, console):
-        engines.run(engine or _engine(jobs, len(stacks)), folder, digest, stacks, stop)
+        engines.run(engine, folder, digest, stacks, stop)
 
 
 def _to_be_made(run: StoredRun, code: str, any_code: bool) -> bool:
@@ -209,11 +213,17 @@ def _anew(member: Member) -> Member:
     return replace(member, config=own)
 
 
-def _engine(jobs: int | None, pending: int) -> Engine:
-    """One run after another, or so many at once by Hydra's joblib launcher."""
+def _engine(jobs: int | None, pending: int) -> tuple[Engine, str]:
+    """One run after another, or so many at once by Hydra's joblib launcher; and that in words."""
+    more = ""
     if jobs is None:
-        jobs = (os.cpu_count() or 1) if "joblib" in options("hydra/launcher") else 1
+        jobs, cores = 1, os.cpu_count() or 1
+        if "joblib" in options("hydra/launcher"):
+            jobs = cores
+        elif cores > 1:
+            more = f" (on {cores} cores: pip install '.[joblib]' in bnrepro's folder)"
     jobs = min(jobs, max(1, pending))
     if jobs == 1:
-        return Engine()
-    return Engine("joblib", ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"))
+        return Engine(), f"one run at a time{more}"
+    words = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}")
+    return Engine("joblib", words), f"{jobs} runs at a time"

@@ -268,7 +268,7 @@ class StoredRun:
         recorded = steps if done else steps - 1  # nothing is recorded of the step that diverged
         evaluations = config.get("train", {}).get("eval_every") or 0
         due = recorded if done or not evaluations else recorded - recorded % evaluations
-        last = self._last_line()
+        last = self.last_line()
         if last.get("step", -1) < due:
             return f"{METRICS} up to step {due}"
         if done and last.get("test_accuracy") != summary.get("test_accuracy"):
@@ -299,7 +299,7 @@ class StoredRun:
             return f"not readable: {error.why} ({error.path.name})"
         return None if what is None else f"no {what}"
 
-    def _last_line(self) -> dict[str, Any]:
+    def last_line(self) -> dict[str, Any]:
         """The last whole line of the metrics; empty where there is none."""
         path = self.folder / METRICS
         try:

@@ -61,6 +61,9 @@ class Listener(Protocol):
     def checkpoint(self, position: Position) -> None:
         """The state is to be kept."""
 
+    def compiling(self) -> None:
+        """The first step begins, which compiles and takes far longer than the others."""
+
     def compiled(self, seconds: float) -> None:
         """The first step, with compiling what it computes, took so long."""
 
@@ -94,6 +97,8 @@ def train(
     compute_loss, compiling = _loss(model, bool(config.train.compile)), config.train.compile
     for batch, varied, rate, _ in steps(model, learning_rate, data, config, listener, position):
         began = time.perf_counter()
+        if compiling:
+            listener.compiling()
         optimizer.zero_grad()
         # Rows by number: `images[batch]` does the same in three times the time.
         seen = images.index_select(0, batch)

@@ -16,6 +16,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from bnrepro.config import Inputs
 from bnrepro.data import (
     Dataset,
     Split,
+    archives,
     fetch,
     folders,
     import_copy,
@@ -172,6 +174,17 @@ def write_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_STO
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
+    return path
+
+
+def write_keras(path: Path, data: Mini, **others: np.ndarray) -> Path:
+    """Keras' copy of MNIST: images without channels, labels as bytes."""
+    path.parent.mkdir(exist_ok=True)
+    parts = {"train": data.train, "test": data.test}
+    arrays = {f"x_{part}": np.stack([p[0] for p, _ in images]) for part, images in parts.items()}
+    arrays |= {f"y_{part}": np.array([y for _, y in images], np.uint8)
+               for part, images in parts.items()}  # fmt: skip
+    np.savez_compressed(path, **{**arrays, **others})
     return path
 
 
@@ -360,9 +373,15 @@ def test_all_copies_of_mnist_give_the_same(
     write_zip(tmp_path / "zips" / "a.zip", dict(files[25:]))
     one_zip = write_zip(tmp_path / "one.zip", dict(reversed(files)))
 
+    dotted = {n.replace("-idx", ".idx"): c for n, c in idx.items()}
+    nested = write_all(tmp_path / "nested", {f"{n}/{n}": c for n, c in idx.items()})
+    kaggle = write_all(tmp_path / "kaggle", dotted)
+    keras = write_keras(tmp_path / "keras" / "mnist.npz", mini_mnist)
+
     first = load("mnist", raw)
     assert_same(first, load("mnist", gz))
-    for i, source in enumerate((folder, tmp_path / "zips", one_zip, raw, raw / "MNIST/raw", gz)):
+    every = (folder, tmp_path / "zips", one_zip, raw, raw / "MNIST/raw", gz)
+    for i, source in enumerate((*every, nested, kaggle, keras, keras.parent)):
         import_copy("mnist", source, tmp_path / f"root {i}")
         assert_same(first, load("mnist", tmp_path / f"root {i}"))
 
@@ -374,7 +393,12 @@ def test_all_copies_of_cifar10_give_the_same(
                                        for n, c in batches(mini_cifar10).items()})  # fmt: skip
     zipped = write_zip(tmp_path / "one.zip", mini_cifar10.files())
     first = load("cifar10", raw)
-    for i, source in enumerate((zipped, raw, raw / "cifar-10-batches-py")):
+    archive = tmp_path / "archive" / "cifar-10-python.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(raw / "cifar-10-batches-py", "cifar-10-batches-py")
+    every = (zipped, raw, raw / "cifar-10-batches-py", archive, archive.parent)
+    for i, source in enumerate(every):
         import_copy("cifar10", source, tmp_path / f"root {i}")
         assert_same(first, load("cifar10", tmp_path / f"root {i}"))
 
@@ -945,6 +969,24 @@ def test_the_same_file_in_two_zips_is_refused(mini_mnist: Mini, tmp_path: Path) 
     assert_refused(tmp_path / "source", tmp_path / "root", "the same file twice")
 
 
+@pytest.mark.parametrize("array", [np.zeros(3), np.zeros((3, 7), np.uint8), np.array([{}]), None])
+def test_a_file_of_keras_that_is_not_what_it_should_be(
+    mini_mnist: Mini, tmp_path: Path, array: np.ndarray | None
+) -> None:
+    path = write_keras(
+        tmp_path / "mnist.npz", mini_mnist, **{} if array is None else {"x_test": array}
+    )
+    if array is None:
+        path.write_bytes(path.read_bytes()[:-100])
+    assert_refused(path, tmp_path / "root", "cannot read")
+
+
+def test_a_table_is_refused_with_what_to_give(mini_mnist: Mini, tmp_path: Path) -> None:
+    (tmp_path / "mnist_train.csv").write_text("label,1x1\n5,0\n")
+    for source in (tmp_path, tmp_path / "mnist_train.csv"):
+        assert_refused(source, tmp_path / "root", r"four \.gz files.*mnist\.npz.*\(\.csv\) are not")
+
+
 def test_nothing_to_import(mini_mnist: Mini, tmp_path: Path) -> None:
     assert_refused(tmp_path / "nowhere", tmp_path / "root", "no copy of mnist")
     (tmp_path / "empty").mkdir()
@@ -1058,9 +1100,8 @@ def test_a_truncated_file(mini_mnist: Mini, tmp_path: Path) -> None:
 def test_a_gz_that_unpacks_to_too_much(
     mini_mnist: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bnrepro.data import sources
 
-    monkeypatch.setattr(sources, "MNIST_LIMIT", 2**20)
+    monkeypatch.setattr(archives, "UNPACKED_LIMIT", 2**20)
     files = {f"{n}.gz": gzip.compress(c) for n, c in idx_files(mini_mnist).items()}
     files["t10k-images-idx3-ubyte.gz"] = gzip.compress(bytes(2**24))
     write_all(tmp_path / "MNIST/raw", files)
@@ -1079,8 +1120,12 @@ def test_a_foreign_pickle_is_never_run(mini_cifar10: Mini, tmp_path: Path) -> No
         folder = write_all(tmp_path / "cifar-10-batches-py", files)
         with pytest.raises(DataError, match=f"MD5 expected .* found .*{name}"):
             load("cifar10", tmp_path)
-        with pytest.raises(DataError, match=name):
-            import_copy("cifar10", folder, tmp_path / "root")
+        archive = tmp_path / f"{name}.tar.gz"
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(folder, "cifar-10-batches-py")
+        for source in (folder, archive):
+            with pytest.raises(DataError, match=name):
+                import_copy("cifar10", source, tmp_path / "root")
         assert not (tmp_path / "harm").exists()
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from bnrepro import mirrors
 from bnrepro.cli import main
-from bnrepro.data import atomic, download, fetch, known, load
+from bnrepro.data import archives, atomic, download, fetch, known, load
 from bnrepro.errors import ConfigError, DataError
 from bnrepro.launch import quoted
 
@@ -185,6 +185,30 @@ def test_only_what_is_missing_or_damaged_is_asked_for(
     assert below(tmp_path) == {f"MNIST/raw/{name}": content for name, content in mnist.items()}
 
 
+def test_a_sound_copy_that_is_packed_is_not_asked_for(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path
+) -> None:
+    packed = {name: gzip.compress(content) for name, content in mnist.items()}
+    (tmp_path / "MNIST/raw").mkdir(parents=True)
+    for name, content in packed.items():
+        (tmp_path / f"MNIST/raw/{name}.gz").write_bytes(content)
+    (tmp_path / f"MNIST/raw/{(damaged := min(packed))}.gz").write_bytes(packed[damaged][:-9])
+    fetch("mnist", tmp_path, mirror=server.url)
+    assert server.asked == [f"{damaged}.gz"]
+    assert (tmp_path / "MNIST/raw" / damaged).read_bytes() == mnist[damaged]
+
+
+def test_an_archive_that_is_there_is_unpacked(
+    server: Server, cifar10: dict[str, bytes], tmp_path: Path
+) -> None:
+    there = tmp_path / known.CIFAR10_ARCHIVE
+    there.write_bytes(server.files[known.CIFAR10_ARCHIVE])
+    fetch("cifar10", tmp_path, mirror=server.url)
+    assert server.asked == []
+    for name, content in cifar10.items():
+        assert (tmp_path / "cifar-10-batches-py" / name).read_bytes() == content
+
+
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 @pytest.mark.parametrize(
     ("trouble", "reason"),
@@ -285,7 +309,7 @@ def test_the_words_of_a_status_cannot_reach_the_terminal(
 def test_a_gz_bomb(
     server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "UNPACKED_LIMIT", 2**20)
+    monkeypatch.setattr(archives, "UNPACKED_LIMIT", 2**20)
     server.files["train-images-idx3-ubyte.gz"] = gzip.compress(bytes(2**24))
     assert_fails(tmp_path, server, "unpacks to more than 1,048,576 bytes")
 
@@ -352,7 +376,7 @@ def test_a_known_name_that_is_no_file(
 def test_a_tar_bomb(
     server: Server, cifar10: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "UNPACKED_LIMIT", 2**20)
+    monkeypatch.setattr(archives, "UNPACKED_LIMIT", 2**20)
     members: dict[str, bytes | tarfile.TarInfo] = {
         f"cifar-10-batches-py/{n}": c for n, c in cifar10.items()
     }

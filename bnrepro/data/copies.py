@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnrepro.data import atomic, download, folders, prepared, sources
-from bnrepro.data.known import FOLDERS, KNOWN, NAMES, require_name
+from bnrepro.data.known import CIFAR10_ARCHIVE, FOLDERS, KNOWN, NAMES, require_name
 from bnrepro.data.raw import Progress, Raw, canonical
 from bnrepro.errors import ConfigError, DataError
 
@@ -83,7 +83,8 @@ def import_copy(
     """Take over a copy of "mnist" or "cifar10", so that no download is needed.
 
     source: a folder with train/CLASS/*.png and test/CLASS/*.png, a folder of zips of it, one
-        such zip, or a folder in torchvision's layout
+        such zip, a folder of the published files, the published archive of CIFAR-10, or Keras'
+        mnist.npz
     Returns the file written below `root`, which `load` then prefers.
 
     Raises DataError, and writes nothing, unless the copy is complete and unaltered.
@@ -92,8 +93,10 @@ def import_copy(
         raise ConfigError(f"{name!r} cannot be imported (NAME): choose {' or '.join(FOLDERS)}")
     known, source, target = KNOWN[name], Path(source).absolute(), prepared.path(name, Path(root))
     with sources.looking_into(source):
-        published = sources.find_raw(name, source, source / "raw", source / FOLDERS[name])
-        class_folders = folders.is_there(source)
+        published = sources.find_raw(
+            name, source, source / "raw", source / FOLDERS[name]
+        ) or sources.find_packed(name, source)
+        class_folders = published is None and folders.is_there(source)
     if published is not None:
         read_it = published.read
     elif class_folders:
@@ -102,9 +105,12 @@ def import_copy(
             return sources.check(canonical(folders.read(source, known, progress)), known, source)
 
     else:
+        packed = "Keras' mnist.npz" if name == "mnist" else CIFAR10_ARCHIVE
+        files = "the folder of the four .gz files" if name == "mnist" else FOLDERS[name]
         raise DataError(
-            f"no copy of {name} ({source}): give a folder with train/CLASS/*.png and "
-            f"test/CLASS/*.png, zips of it, or torchvision's {FOLDERS[name]}"
+            f"no copy of {name} ({source}): give {files}, {packed}, a folder with "
+            "train/CLASS/*.png and test/CLASS/*.png, or zips of it; tables of pixels (.csv) are "
+            "not taken"
         )
     atomic.require_writable(target.parent)
     prepared.write(target, read_it())

@@ -7,7 +7,6 @@ on the disk, and trying again simply starts over.
 
 import hashlib
 import http.client
-import io
 import queue
 import tarfile
 import threading
@@ -19,12 +18,11 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from bnrepro import mirrors
-from bnrepro.data import atomic, known, sources
+from bnrepro.data import archives, atomic, known, sources
 from bnrepro.data.raw import Progress
 from bnrepro.errors import ConfigError, DataError
 
 DOWNLOAD_LIMIT = 256 * 2**20  # bytes of one download; the largest has 170 MB
-UNPACKED_LIMIT = 64 * 2**20  # bytes of one file out of it; the largest has 47 MB
 TIMEOUT = 30.0  # seconds without a byte from the server
 CHUNK = 2**18  # bytes between two reports of progress
 PATIENCE = 60.0  # seconds for a chunk, or for all before the first: 4 kB a second at least
@@ -38,13 +36,13 @@ def mnist(root: Path, mirror: str | None = None, progress: Progress | None = Non
     """
     folder = root / known.FOLDERS["mnist"]
     for name, expected in known.MNIST_SHA256.items():
-        if sources.digest(folder / name, hashlib.sha256) == expected:
+        if sources.has_mnist(folder, name):
             continue
         atomic.require_writable(folder)
         url = _url(known.MNIST_URL if mirror is None else mirror, f"{name}.gz")
         packed = get(url, "mnist", progress)
         try:
-            content = sources.gunzip(packed, UNPACKED_LIMIT)
+            content = archives.gunzip(packed)
         except (OSError, EOFError, zlib.error, ValueError) as error:
             raise _failed("mnist", url, error) from error
         _require_sha256(content, expected, "mnist", url)
@@ -54,6 +52,8 @@ def mnist(root: Path, mirror: str | None = None, progress: Progress | None = Non
 def cifar10(root: Path, mirror: str | None = None, progress: Progress | None = None) -> None:
     """Download CIFAR-10 to `root/cifar-10-batches-py`, unless an undamaged copy is there.
 
+    The published archive, where it lies below `root`, is unpacked in place of another download.
+
     A URL given as `mirror` takes the place of the published folder. DataError if it is not to
     be had, not what it should be, or cannot be written.
     """
@@ -62,35 +62,20 @@ def cifar10(root: Path, mirror: str | None = None, progress: Progress | None = N
     if all(sources.digest(folder / name, sources.md5) == expected[name] for name in expected):
         return
     atomic.require_writable(folder)
-    url = _url(known.CIFAR10_URL if mirror is None else mirror, known.CIFAR10_ARCHIVE)
-    archive = get(url, "cifar10", progress)
-    _require_sha256(archive, known.CIFAR10_ARCHIVE_SHA256, "cifar10", url)
+    there = root / known.CIFAR10_ARCHIVE  # where torchvision leaves it
+    url = str(there)
+    if sources.digest(there, hashlib.sha256) == known.CIFAR10_ARCHIVE_SHA256:
+        archive = there.read_bytes()
+    else:
+        url = _url(known.CIFAR10_URL if mirror is None else mirror, known.CIFAR10_ARCHIVE)
+        archive = get(url, "cifar10", progress)
+        _require_sha256(archive, known.CIFAR10_ARCHIVE_SHA256, "cifar10", url)
     try:
-        files = known_members(archive, known.FOLDERS["cifar10"], known.FILES["cifar10"])
+        files = archives.known_members(archive, known.FOLDERS["cifar10"], known.FILES["cifar10"])
     except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError) as error:
         raise _failed("cifar10", url, error) from error
     for name, content in files.items():
         atomic.write_bytes(folder / name, content)
-
-
-def known_members(archive: bytes, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
-    """The files `folder/name` out of a .tar.gz, read in memory; whatever else is in it stays there.
-
-    ValueError if one is missing, is no regular file, or is larger than `UNPACKED_LIMIT`.
-    """
-    files = {}
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        for member in tar:
-            name = member.name.removeprefix(f"{folder}/")
-            if name == member.name or name not in names:
-                continue
-            stream = tar.extractfile(member) if member.isreg() else None
-            if stream is None or member.size > UNPACKED_LIMIT:
-                raise ValueError(f"{member.name} is no regular file of a reasonable size")
-            files[name] = stream.read()
-    if missing := set(names) - set(files):
-        raise ValueError(f"{', '.join(sorted(missing))} not in the archive")
-    return files
 
 
 def get(url: str, name: str, progress: Progress | None = None) -> bytes:

@@ -4,9 +4,9 @@ Every reader returns the data set in its canonical order, checked against what i
 or raises DataError naming the file, what was expected and what was found.
 """
 
-import gzip
 import hashlib
-import io
+import tarfile
+import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.data import folders, prepared
-from bnrepro.data.known import FILES, FOLDERS, KNOWN, MNIST_SHA256, Known
+from bnrepro.data import archives, folders, prepared
+from bnrepro.data.known import CIFAR10_ARCHIVE, FILES, FOLDERS, KNOWN, MNIST_SHA256, Known
 from bnrepro.data.raw import Images, Progress, Raw, canonical, in_order
 from bnrepro.errors import DataError
 
-MNIST_LIMIT = 64 * 2**20  # bytes of one file unpacked; the largest has 47 MB
+KERAS = ("x_train", "y_train", "x_test", "y_test")
+"""The arrays of Keras' copy of MNIST, `mnist.npz`."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,19 @@ def find_raw(name: str, *where: Path) -> Copy | None:
     return None
 
 
+def find_packed(name: str, path: Path) -> Copy | None:
+    """A data set in one file: Keras' `mnist.npz`, CIFAR-10's archive; or in a folder with it."""
+    if name == "mnist":
+        file = path / "mnist.npz" if path.is_dir() else path
+        if file.suffix == ".npz" and file.is_file():
+            return Copy("packed", file, partial(read_keras, file))
+    else:
+        file = path / CIFAR10_ARCHIVE if path.is_dir() else path
+        if file.name.endswith((".tar.gz", ".tgz")) and file.is_file():
+            return Copy("packed", file, partial(read_cifar10_archive, file))
+    return None
+
+
 def check(raw: Raw, known: Known, where: Path) -> Raw:
     """The same data set, if it has the fingerprint that it should have."""
     if raw.fingerprint != known.fingerprint:
@@ -117,8 +131,21 @@ def read_mnist(folder: Path) -> Raw:
     return check(canonical(Raw(images("train"), images("t10k"), known.classes)), known, folder)
 
 
+def has_mnist(folder: Path, name: str) -> bool:
+    """Whether one of the four files is there and sound."""
+    try:
+        _mnist_content(folder, name)
+    except DataError:
+        return False
+    return True
+
+
 def _mnist_path(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    """One of the four files, plain or .gz, under the published name or another copy's."""
+    names = (name, name.replace("-idx", ".idx"))
+    files = [folder / f"{n}{suffix}" for n in names for suffix in ("", ".gz")]
+    files += [folder / n / n for n in names]  # Kaggle's archive, unpacked
+    return next((file for file in files if file.is_file()), None)
 
 
 def _mnist_content(folder: Path, name: str) -> bytes:
@@ -126,7 +153,7 @@ def _mnist_content(folder: Path, name: str) -> bytes:
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
-            content = gunzip(content, MNIST_LIMIT)
+            content = archives.gunzip(content)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _unreadable(path, error, "mnist") from error
     expected = MNIST_SHA256[name]
@@ -135,13 +162,37 @@ def _mnist_content(folder: Path, name: str) -> bytes:
     return content
 
 
-def gunzip(content: bytes, limit: int) -> bytes:
-    """What a .gz unpacks to; ValueError if that is more than `limit` bytes."""
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-        unpacked = stream.read(limit + 1)
-    if len(unpacked) > limit:
-        raise ValueError(f"unpacks to more than {limit:,} bytes")
-    return unpacked
+def read_keras(path: Path) -> Raw:
+    """MNIST from Keras' `mnist.npz`."""
+    known = KNOWN["mnist"]
+    try:
+        found = archives.arrays(path, KERAS)
+        train, test = (
+            Images(
+                found[f"x_{part}"].reshape(-1, *known.shape), found[f"y_{part}"].astype(np.int64)
+            )
+            for part in ("train", "test")
+        )
+    except Exception as error:  # of a dozen kinds, for NumPy parses the heads of the arrays
+        raise _unreadable(path, error, "mnist") from error
+    return check(canonical(Raw(train, test, known.classes)), known, path)
+
+
+def read_cifar10_archive(path: Path) -> Raw:
+    """CIFAR-10 from the published `cifar-10-python.tar.gz`, unpacked into a folder for a while."""
+    try:
+        files = archives.known_members(path.read_bytes(), FOLDERS["cifar10"], FILES["cifar10"])
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError) as error:
+        raise _unreadable(path, error, "cifar10") from error
+    with tempfile.TemporaryDirectory() as folder:
+        batches = Path(folder, FOLDERS["cifar10"])
+        batches.mkdir()
+        for name, content in files.items():
+            (batches / name).write_bytes(content)
+        try:
+            return read_cifar10(batches)
+        except DataError as error:
+            raise DataError(str(error).replace(folder, str(path))) from error
 
 
 def read_cifar10(folder: Path) -> Raw:
