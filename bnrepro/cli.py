@@ -471,7 +471,7 @@ def _row(run: StoredRun, folder: Path) -> dict[str, Any]:
     try:
         status, summary, config = run.status(), run.summary() or {}, run.config()
         drift = run.drift()
-        missing = run.lacks(probes=False) if summary else None
+        missing = run.lacks(probes=False, config=config) if summary else None
         if missing:
             status, summary = {"state": UNREADABLE, "error": f"no {missing}"}, {}
     except UnreadableError as error:
@@ -509,17 +509,26 @@ def _say(text: str, nl: bool = True, err: bool = False) -> None:
 
 
 def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    from itertools import chain
+
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(*map(printable, columns), box=None, header_style="bold")
     for column in table.columns:
-        column.no_wrap = column.header == "claim"  # an id, to be typed again
-    for row in rows:
-        table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
+        column.no_wrap = column.header in ("claim", "verdict")  # an id to be typed again, a word
+    shown = [[printable(cell) for cell in row] for row in rows]
     # Into a pipe or a file a row is one line, whatever its length.
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
+    if sum(widths) + len(widths) <= console.width and "\n" not in "".join(chain(*shown)):
+        # Where nothing is folded one row of many lines looks the same, in a quarter of the time.
+        shown = [["\n".join(column) for column in zip(*shown, strict=True)]] if shown else []
+    for row in shown:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    console.print(table)
 
 
 @app.command()
@@ -676,7 +685,11 @@ def data_fetch(
 def data_import(
     name: Published,
     path: Annotated[
-        Path, typer.Argument(callback=_home, help="The published files or archive, mnist.npz, class folders, or zips of them.")
+        Path,
+        typer.Argument(
+            callback=_home,
+            help="The published files or archive, mnist.npz, class folders, or zips of them.",
+        ),
     ],
     root: Root = DATA,
     debug: Debug = False,

@@ -100,22 +100,43 @@ def read_yaml(path: Path, limit: int = YAML_BYTES) -> Any:
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, if it is there
     text = read_text(path, limit)
-    depth = 0
     try:
-        for event in yaml.parse(text, Loader=loader):  # one by one, before anything is built
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH:
-                raise UnreadableError(path, f"nested deeper than {DEPTH} levels")
-            if isinstance(event, yaml.AliasEvent):
-                raise UnreadableError(path, f"an alias, *{event.anchor}")
-            if isinstance(event, yaml.ScalarEvent) and _SLOW_NUMBER.fullmatch(event.value):
-                raise UnreadableError(path, "a number of more than 1,000 digits")
-        value = yaml.load(text, Loader=loader)
+        parsed = loader(text)
+        try:
+            node = parsed.get_single_node()
+            _require_plain(node, path)  # before anything is built
+            value = None if node is None else parsed.construct_document(node)
+        finally:
+            parsed.dispose()
     # A date of month 13 is a ValueError, an unhashable key a TypeError in some versions.
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise UnreadableError(path, " ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise UnreadableError(path, f"nested deeper than {DEPTH} levels") from error
     return _checked(value, path)
+
+
+def _require_plain(node: Any, path: Path) -> None:
+    """Refuse a tree of YAML's nodes that would expand, that is too deep, or slow to build."""
+    seen: set[int] = set()
+    level = [node] if node is not None else []
+    for _ in range(DEPTH + 1):
+        below: list[Any] = []
+        for one in level:
+            if id(one) in seen:  # what an alias stands for is the same node
+                raise UnreadableError(path, "an alias")
+            seen.add(id(one))
+            if one.id == "scalar":
+                if _SLOW_NUMBER.fullmatch(one.value):
+                    raise UnreadableError(path, "a number of more than 1,000 digits")
+            elif one.id == "mapping":
+                below.extend(part for pair in one.value for part in pair)
+            else:
+                below.extend(one.value)
+        level = below
+        if not level:
+            return
+    raise UnreadableError(path, f"nested deeper than {DEPTH} levels")
 
 
 def parse_json(text: str, path: Path) -> Any:

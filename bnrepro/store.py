@@ -252,14 +252,14 @@ class StoredRun:
         """The run's configuration as plain containers."""
         return self._load(CONFIG, CONFIG_TYPES) or {}
 
-    def lacks(self, *, probes: bool = True) -> str | None:
+    def lacks(self, *, probes: bool = True, config: Mapping[str, Any] | None = None) -> str | None:
         """Name what a finished run should hold and does not; None if nothing is missing.
 
         Such a run must not be judged: without its metrics it looks like one that never learned.
         Reads the summary, the configuration, the last line of the metrics, and the names of the
-        probes if `probes`.
+        probes if `probes`; a `config` that has been read already is not read again.
         """
-        summary, config = self.summary(), self.config()
+        summary, config = self.summary(), self.config() if config is None else config
         if summary is None:
             return SUMMARY
         if not config:
