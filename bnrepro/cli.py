@@ -575,6 +575,8 @@ def report(
     elif sweepfolder.is_sweep(folder):
         table = sweepfolder.read(folder)
         written = report_sweep.render(table, target)
+        if table.complete:
+            _say(table.complete)
         _members(table)
     else:
         found = fig1.read(folder)

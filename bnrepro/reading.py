@@ -84,6 +84,13 @@ def read_text(path: Path, limit: int = JSON_BYTES) -> str:
         raise UnreadableError(path, f"not UTF-8 at byte {error.start}") from error
 
 
+def read_tail(path: Path, limit: int) -> bytes:
+    """Read the last `limit` bytes of a regular file, or all of it; raises what `opened` does."""
+    with opened(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read(limit)
+
+
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
     """Read a JSON file; raises what `read_bytes` does."""
     return parse_json(read_text(path, limit), path)

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bnrepro import atomic
-from bnrepro.errors import StorageError
+from bnrepro import atomic, reading
+from bnrepro.errors import StorageError, UnreadableError
 
 FILE, RUNS = "reproduce.json", "runs"
+SCALES = ("smoke", "short", "paper")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read(folder: Path) -> Reproduction:
         StorageError: it cannot be read.
     """
     try:
-        found = json.loads((folder / FILE).read_text("utf-8"))
+        found = reading.read_json(folder / FILE)
         claims = {
             claim: {
                 arm: AskedArm(tuple(one["words"]), tuple(one["runs"])) for arm, one in arms.items()
@@ -74,8 +75,14 @@ def read(folder: Path) -> Reproduction:
         }
         # One code for all claims is what was written first.
         codes = found["codes"] if "codes" in found else dict.fromkeys(claims, found["code"])
+        if found["scale"] not in SCALES:
+            raise ValueError(f"unknown scale {found['scale']!r}")
+        for run in (run for arms in claims.values() for arm in arms.values() for run in arm.runs):
+            if Path(run).name != run:  # no way out of the folder
+                raise ValueError(f"no name of a run: {run!r}")
         return Reproduction(found["scale"], codes, claims, dict(found.get("data", {})))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (StorageError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = error.why if isinstance(error, UnreadableError) else str(error)
         raise StorageError(
-            f"not readable: {error} ({folder / FILE}): type 'bnrepro reproduce' again"
+            f"not readable: {why} ({folder / FILE}): type 'bnrepro reproduce' again"
         ) from error

@@ -303,9 +303,7 @@ class StoredRun:
         """The last whole line of the metrics; empty where there is none."""
         path = self.folder / METRICS
         try:
-            with reading.opened(path) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - LINE_BYTES))
-                lines = file.read(LINE_BYTES).split(b"\n")
+            lines = reading.read_tail(path, LINE_BYTES).split(b"\n")
         except FileNotFoundError:
             return {}
         return _line(lines[-2], path) if len(lines) > 1 else {}

@@ -30,6 +30,8 @@ TARGETS = (0.9, 0.95, 0.97, 0.98)
 MEMBERS_BYTES, SWEEP_BYTES = 2**30, 2**25
 """The largest files of members and `sweep.yaml` that are read: a sweep of 100,000 needs a tenth."""
 
+OUTPUT_BYTES = 100_000  # of the end of what a member printed, where its last line is looked for
+
 AT_CHANCE = 1.25
 """A run at up to so many times the accuracy of guessing has not learned: the most frequent class
 alone gives 1.14 times on MNIST."""
@@ -172,8 +174,11 @@ def what_ended(sweep: Path, name: str) -> str:
     status = run.status() if run.exists() else {"state": "missing"}
     if drift := run.drift():
         return f"drifted: {'; '.join(drift)}: run.overwrite=true begins anew"
-    path = output(sweep, name)
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+    try:
+        printed = reading.read_tail(output(sweep, name), OUTPUT_BYTES)
+    except (FileNotFoundError, UnreadableError):
+        printed = b""
+    lines = printed.decode(errors="replace").splitlines()
     last = lines[-1] if lines else "it never began"
     return f"{status['state']}: {status.get('error') or last}"
 

@@ -17,7 +17,7 @@ import pytest
 from alike import assert_same_run
 from conftest import Command, hear_signals
 
-from bnrepro import claims, environment, reproduction
+from bnrepro import claims, cli, environment, reproduction
 from bnrepro import reproduce as reproducing
 from bnrepro.claim import Claim, Criterion, Finding, Scale
 from bnrepro.cli import main
@@ -324,3 +324,27 @@ def test_killed_anywhere_and_typed_again_no_number_changes(
         for out in ("killed", "whole")
     ]
     assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[", "[" * 10_000, "5", "{}", '{"scale": "xyz", "claims": {}, "codes": {}}',
+        '{"scale": ["smoke"], "claims": {}, "codes": {}}',
+        '{"scale": "smoke", "claims": {"one": {"a": {"words": [], "runs": [1]}}}}',
+        '{"scale": "smoke", "claims": {"one": {"a": {"words": [], "runs": ["../x"]}}}, "code": 1}',
+    ],
+    ids=lambda text: text[-40:],
+)  # fmt: skip
+def test_a_damaged_request_is_told_in_a_line(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reproduce.json").write_text(text)
+    assert main(["report", str(tmp_path)]) == 3
+    [line] = capsys.readouterr().err.splitlines()
+    assert "type 'bnrepro reproduce' again" in line
+    assert line.count("not readable") == 1
+
+
+def test_a_reproduction_knows_the_scales_that_can_be_asked_for() -> None:
+    assert tuple(cli.Scale) == reproduction.SCALES
