@@ -16,12 +16,13 @@ from pathlib import Path
 
 from processes import fork
 
-from bnrepro.cli import main
+from bnrepro.cli import WORKING, main
 
 PATIENCE = 120.0  # seconds; longer is a hang, on whatever machine
 MEMORY = 1500  # MB more than the process that was forked had
 UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
 CODES = (0, 1, 2, 3, 4, 5)
+INTERRUPTED = 130  # right for a command that trains and was told to stop
 
 
 @dataclass
@@ -34,17 +35,22 @@ class Ended:
     errors: str
     megabytes: int
 
+    @property
+    def trains(self) -> bool:
+        """Whether the command may take hours; it is interrupted then."""
+        return any(word in WORKING for word in self.words[:1])
+
     def faults(self) -> list[str]:
         """What must not be, whatever was typed and whatever lies on the disk."""
         told = [line for line in self.errors.splitlines() if "bnrepro: error:" in line]
         found = []
         if self.code is None:
             found.append(f"hangs for {PATIENCE:.0f} s")
-        elif self.code not in CODES:
+        elif self.code not in CODES and not (self.code == INTERRUPTED and self.trains):
             found.append(f"exit code {self.code}")
         if "Traceback" in self.errors and "--debug" not in self.words:
             found.append("a traceback")
-        if self.code in (2, 3, 4, 5) and len(told) != 1:
+        if self.code in (2, 3, 4, 5, INTERRUPTED) and len(told) != 1:
             found.append(f"{len(told)} lines of error with exit code {self.code}")
         if "--debug" not in self.words and UNSHOWABLE.search(self.out + self.errors):
             found.append("control characters")
@@ -86,11 +92,14 @@ def judged(
 
     pid = fork(work)
     until = time.monotonic() + patience
-    found = (0, 0, None)
+    found, told = (0, 0, None), False
     while time.monotonic() < until and not found[0]:
         found = os.wait4(pid, os.WNOHANG)
         if not found[0]:
             time.sleep(0.01)
+        if not told and time.monotonic() > until - patience / 2:
+            os.kill(pid, signal.SIGINT)
+            told = True
     code: int | None = None
     if found[0]:
         code = os.waitstatus_to_exitcode(found[1])
