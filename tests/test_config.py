@@ -310,7 +310,7 @@ DOUBLING = "tags: [x, " + ", ".join(f"'${{tags.{i}}}${{tags.{i}}}'" for i in ran
     [
         ("optimizer:\n  lr: 3\n", "first line has to be '# @package _global_'"),
         ("# @package _global_\noptimizer: {name: adam}\n", "'override /optimizer: adam'"),
-        ("# @package _global_\nb: &b [1, 1]\ntags: [*b, *b]\n", "an alias, *b"),
+        ("# @package _global_\nb: &b [1, 1]\ntags: [*b, *b]\n", "an alias"),
         (f"# @package _global_\n{DOUBLING}\n", "too many references (59 of ${…})"),
         ("# @package _global_\ntags: ['${oc.env:SECRET}']\n", "environment variable in 'tags'"),
         ("# @package _global_\ntags: ['${oc.${norm}:SECRET}']\n", "environment variable in 'tags'"),
