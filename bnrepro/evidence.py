@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -30,9 +31,9 @@ class Evidence:
     seeds: tuple[int, ...]
     runs: Mapping[str, tuple[StoredRun, ...]]
 
-    @property
+    @cached_property
     def present(self) -> int:
-        """How many of the runs are a result."""
+        """How many of the runs are a result; read once."""
         return sum(is_result(run) for runs in self.runs.values() for run in runs)
 
     @property

@@ -1,6 +1,8 @@
-"""When two runs are the same to the last bit, but for times."""
+"""When two runs, or the tables of two sweeps, are the same to the last bit, but for times."""
 
+import csv
 import io
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +10,16 @@ import torch
 from bnrepro.store import StoredRun
 
 
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of a sweep's `results.csv`, but for times."""
+    with open(folder / "results.csv", newline="") as file:
+        return [
+            {k: v for k, v in row.items() if k != "wall_seconds"} for row in csv.DictReader(file)
+        ]
+
+
 def untimed(run: StoredRun) -> list[dict[str, Any]]:
+    """The lines of a run's metrics, but for times."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
 
 

@@ -3,11 +3,17 @@
 import os
 import signal
 import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import forked
 import pytest
+
+from bnrepro import data
+from bnrepro.data import Dataset
+from bnrepro.store import StoredRun
 
 # Before torch is loaded, here or in a process that a test starts: tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,16 +36,49 @@ def hear_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def wait_for(what: Callable[[], Any], seconds: float = 50) -> None:
+    """Wait until something is true.
+
+    Raises:
+        AssertionError: it did not become true.
+    """
+    limit = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.02)
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    """Wait until a run has recorded a step, this one or a later."""
+    run = StoredRun(folder)
+    wait_for(lambda: run.exists() and run.last_line().get("step", -1) >= step)
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """`bnrepro ARGUMENTS` as a process of its own, in an empty folder."""
+    """`bnrepro ARGUMENTS` in a forked process, in an empty folder."""
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "bnrepro", *(str(argument) for argument in arguments)]
-        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
-        return subprocess.run(line, **(settings | options), check=False)
+    def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return forked.run(*words, **({"cwd": tmp_path} | options))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The images that come with scikit-learn."""
+    return data.load("digits", "unused")
+
+
+LONG = ("reliability", "slow", "slurm", "ray")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test of a step that takes long a limit of its own; the others have a minute."""
+    for item in items:
+        long = any(item.get_closest_marker(name) for name in LONG)
+        if long and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(3600))

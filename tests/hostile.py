@@ -42,7 +42,7 @@ def _all(cases: Iterable[Callable[[], list[str]]]) -> None:
 
 def commands(quick: bool, folder: Path) -> str:
     """Random words after `bnrepro`, in every encoding and width of a terminal."""
-    preload()
+    preload("torch._dynamo")
     number = 100 if quick else 2000
     ends: collections.Counter[int | None] = collections.Counter()
 
@@ -145,7 +145,7 @@ VIEWS = (".hydra", "train.log", "events", "results.csv")
 
 def hostile(quick: bool, folder: Path) -> str:
     """Every file of a run's and a sweep's folder spoiled in every way, beside a sound run."""
-    preload()
+    preload("torch._dynamo")
     sound = folder / "sound"
     train = ["train", *TINY, f"run.dir={sound}"]
     must(wait(fork(lambda: main(train))) == 0, "training failed")
@@ -262,7 +262,7 @@ def calls(quick: bool, folder: Path) -> str:
     """A run killed, or refused, at one of its system calls on its own folder, drawn at random."""
     if shutil.which("strace") is None:
         return "left out: it needs strace"
-    preload()
+    preload("torch._dynamo")
     _import_what_is_imported_late(folder)
     times = 4 if quick else 60
     alone, log = folder / "alone", folder / "calls"

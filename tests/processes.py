@@ -16,16 +16,21 @@ from bnrepro.errors import BnreproError, Interrupted
 CORES = len(os.sched_getaffinity(0))
 
 
-def preload() -> None:
-    """Import once what every forked run needs. Nothing may train here: torch's autograd, once used,
-    does not work in a forked process."""
+def preload(*more: str) -> None:
+    """Import once what every forked run needs, and `more`. Nothing may train here: torch's
+    autograd, once used, does not work in a forked process."""
     for name in (
         "matplotlib.backends.backend_agg",
         "matplotlib.figure",
         "sklearn.datasets",
-        "torch._dynamo",
         "torch.utils.tensorboard",
+        "hydra._internal.config_loader_impl",
+        "hydra.core.override_parser.overrides_parser",
+        "bnrepro.cli",
         "bnrepro.experiment",
+        "bnrepro.launch",
+        "bnrepro.sweep",
+        *more,
     ):
         importlib.import_module(name)
 

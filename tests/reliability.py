@@ -54,7 +54,7 @@ MNIST = ("dataset=mnist", f"dataset.root={REAL_DATA}", "train.steps=3000", "trai
 def kills(quick: bool, folder: Path) -> str:
     """Training killed with SIGKILL at random moments until it is done, against one left alone."""
     if quick:  # forked from a process that has torch loaded, so that a kill does not cost an import
-        preload()
+        preload("torch._dynamo")
         return _kills(20, DIGITS, _forked, folder)
     return _kills(200, MNIST, _started, folder)
 
@@ -383,7 +383,7 @@ OPTIMIZERS = {
 
 def steps(quick: bool, folder: Path) -> str:
     """A run stopped and gone on with at every single step, against one that was left alone."""
-    preload()
+    preload("torch._dynamo")
     count = 30 if quick else 200
     names = [(norm, optimizer) for norm in NORMS for optimizer in OPTIMIZERS]
     if quick:
@@ -435,7 +435,7 @@ def _every_step(norm: str, optimizer: str, count: int, folder: Path) -> None:
 
 def damage(quick: bool, folder: Path) -> str:
     """The newest checkpoint cut at many lengths and with single bits flipped."""
-    preload()
+    preload("torch._dynamo")
     cuts, flips = (100, 1000) if quick else (1000, 10_000)
     run = folder / "run"
     overrides = ["train", "dataset=digits", "train.steps=20", "train.checkpoint_every=10",
@@ -483,7 +483,7 @@ def damage(quick: bool, folder: Path) -> str:
 
 def configs(quick: bool, folder: Path) -> str:
     """Random overrides: composed and checked; and those in range, trained for three steps."""
-    preload()
+    preload("torch._dynamo")
     odd, trained = (1000, 60) if quick else (3000, 600)
     counts = folder / "counts"
     counts.mkdir()
@@ -551,7 +551,7 @@ def _configs(odd: int, trained: int, part: int, folder: Path) -> None:
 
 def race(quick: bool, folder: Path) -> str:
     """64 processes that want one folder at the same moment."""
-    preload()
+    preload("torch._dynamo")
     count, rounds = 64, 1 if quick else 5
     for number in range(rounds):
         run = folder / f"run {number}"

@@ -213,6 +213,7 @@ def test_agrees_with_torch(
     same_step(mine, theirs, sample(shape, dtype, seed=7))
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize("shape", [(60, 100), (5, 4, 3, 2)])
 def test_compiled_it_agrees_with_torch(shape: tuple[int, ...]) -> None:
     mine, theirs = pair(shape)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 
@@ -20,8 +21,7 @@ QUICK = ("dataset=digits", "train.steps=5", "train.checkpoint_every=5", "probe.s
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "bnrepro", "bench", *words]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    return forked.run("bench", *words)
 
 
 def told(*words: str) -> list[dict[str, Any]]:
@@ -71,6 +71,7 @@ def test_every_ratio_is_told(name: str, compared: int) -> None:
         assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
 
 
+@pytest.mark.reliability
 def test_the_loop_has_a_dataloader_among_its_opponents() -> None:
     labels = [result["theirs"] for result in told("loop")]
     assert any("DataLoader" in label for label in labels)
@@ -89,6 +90,7 @@ def test_a_step_multiplies_and_moves_so_much() -> None:
     assert traffic([3, 2, 4], 5) == 4 * (6 * 14 + 4 * 5 * 9)
 
 
+@pytest.mark.reliability
 def test_the_growth_of_a_step_is_drawn(tmp_path: Path) -> None:
     done = bench("growth", *QUICK, "--rounds", "1", "--json", "--out", str(tmp_path))
     points = json.loads(done.stdout)

@@ -8,40 +8,46 @@ from planting import evidence, plant_of
 
 from bnrepro import claims
 from bnrepro.claim import SCALES, SHORT, SMOKE, Verdict, judge
+from bnrepro.evidence import Evidence
+from bnrepro.store import StoredRun
 
 IDS = claims.ids()
 
 
-@pytest.mark.parametrize("name", IDS)
-@pytest.mark.parametrize(
-    ("holds", "verdict"),
-    [
-        (lambda seed: True, Verdict.REPRODUCED),
-        (lambda seed: False, Verdict.NOT_REPRODUCED),
-        (lambda seed: seed % 2 == 0, Verdict.INCONCLUSIVE),
-    ],
-)
-def test_a_planted_effect_none_and_one_of_some_seeds(
-    name: str, holds, verdict: Verdict, tmp_path: Path
-) -> None:
-    claim = claims.load(name)
-    found = judge(claim, evidence(claim, plant_of(name), SHORT, tmp_path, holds))
-    effects = {judged.criterion.name: judged.summary.effects for judged in found.criteria}
-    assert found.verdict == verdict, effects
-    assert found.present == found.asked > 0
+def mixed(holding: Evidence, other: Evidence) -> Evidence:
+    """Every second seed's runs from where the claim does not hold."""
+    runs = {
+        arm: tuple(
+            one if seed % 2 == 0 else another
+            for seed, one, another in zip(holding.seeds, there, other.runs[arm], strict=True)
+        )
+        for arm, there in holding.runs.items()
+    }
+    return dataclasses.replace(holding, runs=runs)
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_any_run_taken_away_makes_it_incomplete(name: str, tmp_path: Path) -> None:
-    claim = claims.load(name)
-    whole = evidence(claim, plant_of(name), SHORT, tmp_path, lambda seed: True)
-    for arm, runs in whole.runs.items():
-        for run in runs:
-            taken = run.folder.rename(tmp_path / "elsewhere")
-            found = judge(claim, whole)
-            assert found.verdict == Verdict.INCOMPLETE, (arm, run)
-            assert (found.present, found.asked) == (whole.asked - 1, whole.asked)
-            taken.rename(run.folder)
+def test_a_claim_is_judged_by_what_its_runs_show(name: str, tmp_path: Path) -> None:
+    claim, plant = claims.load(name), plant_of(name)
+    holding, other = (
+        evidence(claim, plant, SHORT, tmp_path / str(holds), lambda seed, holds=holds: holds)
+        for holds in (True, False)
+    )
+    for runs, verdict in (
+        (holding, Verdict.REPRODUCED),
+        (other, Verdict.NOT_REPRODUCED),
+        (mixed(holding, other), Verdict.INCONCLUSIVE),
+    ):
+        found = judge(claim, runs)
+        effects = {judged.criterion.name: judged.summary.effects for judged in found.criteria}
+        assert found.verdict == verdict, effects
+        assert found.present == found.asked > 0
+    for number, (arm, of_arm) in enumerate(holding.runs.items()):
+        lost = number % len(of_arm)  # another seed of each arm
+        left = (*of_arm[:lost], StoredRun(tmp_path / "nowhere"), *of_arm[lost + 1 :])
+        found = judge(claim, dataclasses.replace(holding, runs={**holding.runs, arm: left}))
+        assert found.verdict == Verdict.INCOMPLETE, arm
+        assert (found.present, found.asked) == (holding.asked - 1, holding.asked)
 
 
 @pytest.mark.parametrize("name", IDS)

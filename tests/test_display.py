@@ -84,7 +84,7 @@ def test_a_full_disk_behind_the_output_ends_no_training(
     tmp_path: Path, command: Command, words: tuple[str, ...], code: int
 ) -> None:
     with open("/dev/full", "w") as full:
-        done = command(*words, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        done = command(*words, stdout=full.fileno())
     assert done.returncode == code
     [line] = done.stderr.splitlines()
     assert "No space left on device" in line

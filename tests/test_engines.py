@@ -1,13 +1,12 @@
 """Engines: one grid is the same wherever its members run, and a job that is ended goes on."""
 
-import csv
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import forkserver
@@ -16,8 +15,8 @@ from typing import Any
 
 import pytest
 import slurm
-from alike import assert_same_run
-from conftest import Command
+from alike import assert_same_run, rows
+from conftest import Command, wait_for
 
 from bnrepro import engines, launch, members
 from bnrepro.cli import main
@@ -34,30 +33,16 @@ LONG = (*SMALL, "seed=0,1", "train.steps=3000", "train.log_every=10", "train.eva
 MINUTES = 60
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    """`results.csv` but for times."""
-    with open(folder / "results.csv", newline="") as file:
-        return [
-            {k: v for k, v in row.items() if k != "wall_seconds"} for row in csv.DictReader(file)
-        ]
-
-
 def swept(command: Command, folder: Path, *words: str) -> list[dict[str, str]]:
     done = command("sweep", *words, f"sweep.dir={folder}", timeout=30 * MINUTES)
     assert done.returncode == 0, done.stderr
     return rows(folder)
 
 
-def wait_for(what: Callable[[], Any], minutes: float = 3) -> None:
-    limit = time.monotonic() + minutes * MINUTES
-    while not what():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
 # In every test run
 
 
+@pytest.mark.reliability
 def test_jobs_on_this_machine_make_the_same_sweep(tmp_path: Path, command: Command) -> None:
     words = (*SMALL, "train.steps=20", "seed=0,1")
     expected = swept(command, tmp_path / "here", *words)
@@ -106,6 +91,7 @@ def test_a_launcher_that_is_not_installed_is_told_before_its_settings(
     assert "pip install '.[slurm]'" in capsys.readouterr().err
 
 
+@pytest.mark.reliability
 def test_slurm_where_there_is_none_is_told_in_one_line(tmp_path: Path, command: Command) -> None:
     words = (*SMALL, "seed=0,1", "hydra/launcher=submitit_slurm", "sweep.dir=sweep")
     done = command("sweep", *words, env={**os.environ, "PATH": str(tmp_path)})
@@ -182,14 +168,14 @@ def test_a_job_that_slurm_begins_again_ends_like_one_left_alone(
     line = [sys.executable, "-m", "bnrepro", "sweep", *LONG, "hydra/launcher=submitit_slurm"]
     process = subprocess.Popen([*line, f"sweep.dir={folder}"], stdout=subprocess.DEVNULL)
     try:
-        wait_for(lambda: list(folder.glob("*/metrics.jsonl")))
+        wait_for(lambda: list(folder.glob("*/metrics.jsonl")), 180)
         [member, *_] = (path.parent for path in folder.glob("*/metrics.jsonl"))
-        wait_for(lambda: len(StoredRun(member).metrics()) > 10)
+        wait_for(lambda: len(StoredRun(member).metrics()) > 10, 180)
         index = [row["member"] for row in rows(tmp_path / "alone")].index(member.name)
         [script] = folder.glob(".sweep/submitit/*/*_submission.sh")
         job = f"{script.name.partition('_')[0]}_{index}"
         subprocess.run([word.format(job=job) for word in end], check=True)
-        wait_for(lambda: StoredRun(member).status()["state"] == "interrupted")
+        wait_for(lambda: StoredRun(member).status()["state"] == "interrupted", 180)
         assert process.wait(timeout=20 * MINUTES) == 0
     finally:
         process.terminate()
@@ -201,6 +187,7 @@ def test_a_job_that_slurm_begins_again_ends_like_one_left_alone(
         )
 
 
+@pytest.mark.reliability
 def test_a_fork_server_that_is_killed_is_started_again_and_hears_no_terminal() -> None:
     def end_of_one() -> int | None:
         process = members._start(partial(time.sleep, 0), "one")

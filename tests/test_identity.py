@@ -3,11 +3,11 @@
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from alike import untimed
 from PIL import Image
 
 from bnrepro import environment, experiment, launch
@@ -176,10 +176,6 @@ def test_a_sweep_begins_a_member_anew_that_cannot_go_on_to_the_same_bits(
     assert [untimed(run) for run in runs] == before
 
 
-def untimed(run: StoredRun) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
-
-
 def test_a_run_that_drifted_is_of_no_single_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,7 +206,7 @@ def test_a_run_that_drifted_is_of_no_single_configuration(
     with open(tmp_path / "results.csv") as file:
         assert f"{member.name},0,drifted,,," in file.read()
     assert main(["report", str(tmp_path)]) == 0
-    assert "1 drifted" in capsys.readouterr().out
+    assert "1 drifted" in (tmp_path / "sweep.md").read_text()
 
 
 def test_to_have_been_alone_and_in_a_stack_is_no_drift(tmp_path: Path) -> None:

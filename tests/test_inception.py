@@ -1,15 +1,14 @@
 """The Inception: what stands where, what normalizes it, and runs of it by the command line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
 from alike import assert_same_run
-from test_resume import wait_for_step
+from conftest import wait_for_step
 from torch import nn
 
 from bnrepro import config as c
@@ -193,6 +192,7 @@ def train(folder: Path, *overrides: str) -> StoredRun:
     return StoredRun(folder)
 
 
+@pytest.mark.reliability
 def test_a_run_keeps_its_predictions_and_they_are_the_accuracies_it_tells(tmp_path: Path) -> None:
     run = train(tmp_path / "run")
     kept = run.predictions()
@@ -209,6 +209,7 @@ def test_a_run_keeps_its_predictions_and_they_are_the_accuracies_it_tells(tmp_pa
     assert_same_run(without, run)
 
 
+@pytest.mark.reliability
 def test_images_are_varied_while_training_and_not_while_measuring(tmp_path: Path) -> None:
     plain = ("augment.flip=false", "augment.shift=0", "augment.distortion=0", "train.steps=1",
              "model.dropout=0", "train.eval_every=1")  # fmt: skip
@@ -220,15 +221,15 @@ def test_images_are_varied_while_training_and_not_while_measuring(tmp_path: Path
     assert len({rows[1]["train_loss"] for rows in first}) == 4
 
 
+@pytest.mark.reliability
 def test_killed_in_mid_epoch_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     words = (*FAST, "train.steps=40", "norm.population_batches=2", "predictions=false")
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "run"
     assert main(["train", *words, f"run.dir={undisturbed}"]) == 0
-    line = [sys.executable, "-m", "bnrepro", "train", *words, f"run.dir={folder}"]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+    process = forked.Command("train", *words, f"run.dir={folder}")
     wait_for_step(folder, 17)  # of 10 in an epoch
     process.kill()
-    process.communicate()
+    process.wait()
     assert StoredRun(folder).summary() is None
     assert main(["train", *words, f"run.dir={folder}"]) == 0
     assert_same_run(StoredRun(folder), StoredRun(undisturbed))

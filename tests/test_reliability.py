@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.reliability
+
 SCRIPT = Path(__file__).with_name("reliability.py")
 FIGURES = {
     "kills": r"2\d kills of",

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from alike import assert_same_run
-from conftest import Command, hear_signals
+from conftest import Command
 
 from bnrepro import claims, cli, environment, reproduction
 from bnrepro import reproduce as reproducing
@@ -287,18 +286,16 @@ def test_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 SMOKE = ("reproduce", "higher-learning-rates", "--scale", "smoke")
 
 
+@pytest.mark.reliability
 def test_killed_anywhere_and_typed_again_no_number_changes(
     tmp_path: Path, command: Command
 ) -> None:
     done = command(*SMOKE, "--out", "whole", "--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert "NOT JUDGED" in done.stdout
-    line = [sys.executable, "-m", "bnrepro", *SMOKE, "--out", "killed", "--jobs", "1"]
+    line = (*SMOKE, "--out", "killed", "--jobs", "1")
     for number, finished in ((signal.SIGKILL, 0), (signal.SIGINT, 2)):
-        process = subprocess.Popen(
-            line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            preexec_fn=hear_signals,
-        )  # fmt: skip
+        process = forked.Command(*line, cwd=tmp_path)
         until = time.monotonic() + 120
         while time.monotonic() < until and process.poll() is None:
             begun = list((tmp_path / "killed" / "runs").glob("*/metrics.jsonl"))

@@ -9,6 +9,7 @@ import os
 import pickle
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from alike import assert_same_run
-from conftest import hear_signals
+from conftest import wait_for_step
 
 from bnrepro import environment, experiment, launch
 from bnrepro.cli import main
@@ -31,29 +33,17 @@ from bnrepro.errors import CheckpointError
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun
 
-OVERRIDES = ("dataset=digits", "train.steps=2000", "train.log_every=10", "train.eval_every=100",
+OVERRIDES = ("dataset=digits", "train.steps=1000", "train.log_every=10", "train.eval_every=100",
              "train.checkpoint_every=70", "probe.every=50", "probe.size=50", "model.hidden=[30,20]",
              "model.dropout=0.1", "optimizer.momentum=0.5")  # fmt: skip
 
 
-def start(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
-    line = [sys.executable, "-m", "bnrepro", "train", *OVERRIDES, *overrides, f"run.dir={folder}"]
-    return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals
-    )
+def start(folder: Path, *overrides: str) -> forked.Command:
+    return forked.Command("train", *OVERRIDES, *overrides, f"run.dir={folder}")
 
 
 def again(folder: Path, *overrides: str) -> int:
     return main(["train", *OVERRIDES, *overrides, f"run.dir={folder}"])
-
-
-def wait_for_step(folder: Path, step: int) -> None:
-    run, limit = StoredRun(folder), time.monotonic() + 120
-    while time.monotonic() < limit:
-        if run.exists() and (rows := run.metrics()) and rows[-1]["step"] >= step:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"never at step {step}")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +54,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.reliability),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.reliability),
+    ],
 )
 def test_a_signal_ends_a_run_with_a_checkpoint_and_it_goes_on(
     tmp_path: Path, undisturbed: StoredRun, number: signal.Signals, code: int
@@ -96,6 +91,7 @@ def own_terminal(*, deaf: bool) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN if deaf else signal.SIG_DFL)
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize(
     ("deaf", "code", "state"), [(False, 129, "interrupted"), (True, 0, "done")]
 )
@@ -133,18 +129,27 @@ def test_a_folder_in_use_is_code_4_naming_who_uses_it(
     assert StoredRun(tmp_path / "run").status()["state"] == "stale"
 
 
-def interrupted(folder: Path) -> StoredRun:
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed after some checkpoints."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
     process = start(folder)
     wait_for_step(folder, 250)
     process.kill()
-    process.communicate()
-    return StoredRun(folder)
+    process.wait()
+    return folder
+
+
+@pytest.fixture
+def interrupted(killed: Path, tmp_path: Path) -> StoredRun:
+    """A copy of it."""
+    return StoredRun(shutil.copytree(killed, tmp_path / "run"))
 
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_used(
-    tmp_path: Path, undisturbed: StoredRun, capsys: pytest.CaptureFixture[str]
+    interrupted: StoredRun, undisturbed: StoredRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = interrupted(tmp_path / "run")
+    run = interrupted
     newest = run.folder / "checkpoints" / f"{run.checkpoint_steps()[-1]:09d}.pt"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -157,9 +162,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(
 
 
 def test_without_a_whole_checkpoint_it_is_code_5_and_nothing_is_lost(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    interrupted: StoredRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = interrupted(tmp_path / "run")
+    run = interrupted
     for path in (run.folder / "checkpoints").glob("*.pt"):
         path.write_bytes(path.read_bytes()[:-1])
     lines = run.metrics()
@@ -174,9 +179,9 @@ class Evil:
 
 
 def test_a_malicious_checkpoint_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    interrupted: StoredRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = interrupted(tmp_path / "run")
+    run = interrupted
     step = run.checkpoint_steps()[-1]
     newest = run.folder / "checkpoints" / f"{step:09d}.pt"
     buffer = io.BytesIO()
@@ -253,9 +258,9 @@ def compressed(content: bytes) -> bytes:
 
 
 def test_what_differs_is_told_and_drift_is_recorded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    interrupted: StoredRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = interrupted(tmp_path / "run")
+    run = interrupted
     path = run.folder / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["versions"]["torch"] = "1.0"
@@ -314,6 +319,7 @@ def test_running_statistics_that_overflow_are_not_kept(
     assert StoredRun(tmp_path / "run").checkpoint_steps() == []
 
 
+@pytest.mark.reliability
 def test_a_second_signal_ends_a_run_on_the_spot(tmp_path: Path, undisturbed: StoredRun) -> None:
     # Steps that take long: a batch of all images, wide layers.
     heavy = ("model.hidden=[1500,1500,1500]", "train.batch_size=1297", "probe.every=0")

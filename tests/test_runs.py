@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from alike import untimed
 from conftest import ROOT, Command
 from torch import nn
 
@@ -24,10 +25,6 @@ SHORT = ("dataset=digits", "train.steps=60", "train.log_every=5", "train.eval_ev
 def train(folder: Path, *overrides: str) -> StoredRun:
     assert main(["train", *SHORT, f"run.dir={folder}", *overrides]) == 0
     return StoredRun(folder)
-
-
-def untimed(run: StoredRun) -> list[dict[str, object]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
 
 
 def last_weights(run: StoredRun) -> dict[str, torch.Tensor]:
@@ -256,7 +253,13 @@ def test_a_folder_name_that_hydra_cannot_write_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "experiment").glob("*.yaml")), ids=str)
+EXPERIMENTS = [
+    pytest.param(path, marks=[pytest.mark.reliability] if "inception" in path.name else [])
+    for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_composes_and_trains_two_steps(path: Path, tmp_path: Path) -> None:
     overrides = ["dataset=digits", "dataset.limit=500", "train.steps=2", "probe.size=10"]
     overrides += ["train.compile=false"]  # two steps are not worth it

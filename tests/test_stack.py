@@ -1,21 +1,20 @@
 """Runs that train as one computation: the same runs as one by one, but for rounding."""
 
-import csv
 import json
+import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
-from alike import assert_same_run, state
+from alike import assert_same_run, rows, state
+from conftest import wait_for
 
 from bnrepro import config as c
-from bnrepro import data, experiment, launch, members, optimizers
+from bnrepro import experiment, launch, members, optimizers
 from bnrepro.cli import main
 from bnrepro.data import Dataset
 from bnrepro.stack import Stack
@@ -35,11 +34,6 @@ def sweep(folder: Path, *words: str, stack: int = 16, code: int = 0) -> dict[str
 
 def losses(run: StoredRun) -> np.ndarray:
     return run.curve("train_loss")[1]
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return data.load("digits", "unused")
 
 
 @pytest.mark.parametrize(
@@ -108,11 +102,7 @@ def enumerated(optimizer: optimizers.Sgd) -> dict[int, torch.Tensor]:
     return dict(enumerate(optimizer.velocities))
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "results.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
+@pytest.mark.reliability
 def test_a_stacked_sweep_is_the_same_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,17 +165,17 @@ def test_who_trains_together() -> None:
 LONG = ["seed=range(0,3)", "train.steps=3000", "model.dropout=0.1", "optimizer.momentum=0.5"]
 
 
-def begun(folder: Path, step: int) -> "subprocess.Popen[str]":
-    line = [sys.executable, "-m", "bnrepro", "sweep", *BASE, *LONG, f"sweep.dir={folder}",
-            "--stack", "16"]  # fmt: skip
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit:
+def begun(folder: Path, step: int) -> forked.Command:
+    process = forked.Command(
+        "sweep", *BASE, *LONG, f"sweep.dir={folder}", "--stack", "16", cwd=folder.parent
+    )
+
+    def there() -> bool:
         runs = [StoredRun(path.parent) for path in folder.glob("*/metrics.jsonl")]
-        if len(runs) == 3 and all((r := run.metrics()) and r[-1]["step"] >= step for run in runs):
-            return process
-        time.sleep(0.02)
-    raise AssertionError(f"never at step {step}")
+        return len(runs) == 3 and all(run.last_line().get("step", 0) >= step for run in runs)
+
+    wait_for(there)
+    return process
 
 
 @pytest.fixture(scope="module")
@@ -193,12 +183,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoredRun
     return sweep(tmp_path_factory.mktemp("undisturbed") / "sweep", *LONG)
 
 
+@pytest.mark.reliability
 def test_killed_and_typed_again_it_ends_with_the_same_bits(
     tmp_path: Path, undisturbed: dict[str, StoredRun]
 ) -> None:
     process = begun(tmp_path / "sweep", 300)
     [pid] = {json.loads(p.read_text())["pid"] for p in tmp_path.glob("sweep/*/status.json")}
-    subprocess.run(["kill", "-9", str(pid)], check=True)
+    os.kill(pid, signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.count("killed by SIGKILL") == 3
@@ -209,6 +200,7 @@ def test_killed_and_typed_again_it_ends_with_the_same_bits(
         assert resumed["drift"] == []
 
 
+@pytest.mark.reliability
 def test_a_signal_keeps_every_state_and_who_is_alone_goes_on(
     tmp_path: Path, undisturbed: dict[str, StoredRun]
 ) -> None:
@@ -234,18 +226,17 @@ def assert_close(run: StoredRun, expected: StoredRun) -> None:
     np.testing.assert_allclose(losses(run), losses(expected), atol=0.02)
 
 
+@pytest.mark.reliability
 def test_who_is_behind_catches_up(tmp_path: Path) -> None:
     words = ["seed=0,1", "train.checkpoint_every=50"]
     whole = sweep(tmp_path / "whole", *words)
     name, ahead = sorted(whole.items())[0]
     part = tmp_path / "part" / name
     plain = [*BASE, "train.checkpoint_every=50", "seed=0", f"run.dir='{part}'"]
-    process = subprocess.Popen([sys.executable, "-m", "bnrepro", "train", *plain])
-    while not StoredRun(part).checkpoint_steps():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
+    process = forked.Command("train", *plain)
+    wait_for(lambda: StoredRun(part).checkpoint_steps())
+    process.terminate()
+    process.wait()
     (tmp_path / "part" / ".sweep").mkdir()
     found: Any = sweep(tmp_path / "part", *words)
     for each, run in found.items():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
-from bnrepro import data, launch, models
+from bnrepro import launch, models
 from bnrepro.cli import main
 from bnrepro.data import Dataset, permutation, unseen_batches
 from bnrepro.errors import ConfigError
@@ -23,11 +23,6 @@ from bnrepro.studies.scale_invariance import SCALES, STEPS
 
 SHORT = ["dataset=digits", "train.steps=120", "train.eval_every=60", "train.batch_size=50",
          "probe.every=0", "model.hidden=[12,9]", "init=xavier", "optimizer.lr=0.3"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return data.load("digits", "unused")
 
 
 def configured(*overrides: str) -> c.Config:

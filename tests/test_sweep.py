@@ -1,22 +1,22 @@
 """Sweeps: what is asked, what runs, what is left when members fail, and what is drawn of it."""
 
-import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import yaml
-from conftest import Command
+from alike import rows
+from conftest import Command, wait_for
 from rich.console import Console
 
 from bnrepro import launch, members, sweepfolder
@@ -35,15 +35,6 @@ FAULTY = Path(__file__).with_name("faulty")
 
 def names(asked: Grid) -> list[str]:
     return [member.name for member in asked.members()]
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "results.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def untimed(folder: Path) -> list[dict[str, str]]:
-    return [{k: v for k, v in row.items() if k != "wall_seconds"} for row in rows(folder)]
 
 
 # What is asked
@@ -228,6 +219,7 @@ def test_a_long_temporary_folder_leaves_room_for_the_name_of_a_socket(
         assert tempfile.gettempdir() == folder
 
 
+@pytest.mark.reliability
 def test_a_grid_is_the_same_with_either_launcher_and_typed_again_nothing_runs(
     tmp_path: Path, command: Command
 ) -> None:
@@ -251,7 +243,7 @@ def test_a_grid_is_the_same_with_either_launcher_and_typed_again_nothing_runs(
     words_ = [*words, "hydra/launcher=joblib", f"sweep.dir='{elsewhere}'"]
     other = command("sweep", *words_)
     assert other.returncode == 0, other.stderr
-    assert untimed(elsewhere) == untimed(folder)
+    assert rows(elsewhere) == rows(folder)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/summary.json")}
     assert command("sweep", *words).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/summary.json")} == before
@@ -392,6 +384,7 @@ def test_overwriting_a_finished_sweep_runs_it_again(tmp_path: Path) -> None:
     assert sweep() == again
 
 
+@pytest.mark.reliability
 def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
     tmp_path: Path, command: Command
 ) -> None:
@@ -422,21 +415,15 @@ def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
     assert {row["state"] for row in rows(folder)} == {"done"}
 
 
-AS_JOBS = pytest.param("submitit_local", marks=pytest.mark.slow)  # a job takes seconds to start
-
-
-@pytest.mark.parametrize("launcher", ["basic", "joblib", AS_JOBS])
+@pytest.mark.reliability
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
 def test_a_signal_keeps_every_members_state_and_the_sweep_goes_on(
     tmp_path: Path, launcher: str
 ) -> None:
     words = ["dataset=digits", "seed=0,1", "train.steps=3000", "train.eval_every=1500",
              "model.hidden=[10]", "tensorboard=false", f"sweep.dir={tmp_path / 'sweep'}",
              f"hydra/launcher={launcher}"]  # fmt: skip
-    line = [sys.executable, "-m", "bnrepro", "sweep", *words]
-    process = subprocess.Popen(
-        line,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    process = forked.Command("sweep", *words)
     wait_for(lambda: any((tmp_path / "sweep").glob("*/metrics.jsonl")))
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=60)
@@ -444,11 +431,12 @@ def test_a_signal_keeps_every_members_state_and_the_sweep_goes_on(
     assert f"sweep.dir={tmp_path / 'sweep'} goes on" in said
     wait_for(lambda: not any(s["state"] == "running" for s in states(tmp_path / "sweep")))
     assert any(status["state"] == "interrupted" for status in states(tmp_path / "sweep"))
-    assert subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert forked.run("sweep", *words).returncode == 0
     assert {row["state"] for row in rows(tmp_path / "sweep")} == {"done"}
 
 
-@pytest.mark.parametrize("launcher", ["joblib", AS_JOBS])
+@pytest.mark.reliability
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_nothing_outlives_a_sweep_that_is_killed(tmp_path: Path, launcher: str) -> None:
     words = ["dataset=digits", "seed=range(0,4)", "train.steps=1000000", "model.hidden=[10]",
              "tensorboard=false", f"hydra/launcher={launcher}",
@@ -483,34 +471,27 @@ def states(folder: Path) -> list[dict[str, Any]]:
     return [StoredRun(path.parent).status() for path in folder.glob("*/status.json")]
 
 
-def wait_for(what: Any) -> None:
-    limit = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
+@pytest.mark.reliability
 def test_a_file_edited_meanwhile_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     mine = tmp_path / "own" / "experiment" / "mine.yaml"
     mine.write_text("# @package _global_\nmodel:\n  hidden: [10]\n")
     folder = tmp_path / "sweep"
     words = [*(w for w in TINY if "hidden" not in w), "experiment=mine", "seed=range(0,4)"]
-    line = [sys.executable, "-m", "bnrepro", "sweep", *words, f"sweep.dir={folder}",
-            "--config-dir", str(tmp_path / "own")]  # fmt: skip
-    with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
-        wait_for(lambda: (folder / "sweep.yaml").exists())
-        mine.write_text("# @package _global_\nmodel:\n  hidden: [3, 3]\n")
-    assert process.returncode == 0
+    own = ("--config-dir", tmp_path / "own")
+    process = forked.Command("sweep", *words, f"sweep.dir={folder}", *own)
+    wait_for(lambda: (folder / "sweep.yaml").exists())
+    mine.write_text("# @package _global_\nmodel:\n  hidden: [3, 3]\n")
+    assert process.wait() == 0
     for row in rows(folder):
         assert StoredRun(folder / row["member"]).config()["model"]["hidden"] == [10]
 
 
+@pytest.mark.reliability
 def test_a_member_waits_for_another_process_that_is_at_it(tmp_path: Path) -> None:
     words = [*TINY, "seed=0,1", f"sweep.dir={tmp_path / 'sweep'}"]
-    line = [sys.executable, "-m", "bnrepro", "sweep", *words]
-    both = [subprocess.Popen(line, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    both = [forked.Command("sweep", *words) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
     for row in rows(tmp_path / "sweep"):
         steps = [line["step"] for line in StoredRun(tmp_path / "sweep" / row["member"]).metrics()]
         assert steps == sorted(set(steps))
@@ -701,11 +682,11 @@ def test_damaged_members_hide_no_other_and_the_sweep_typed_again_mends_them(
     damage = {"summary.json": "", "config.yaml": "a: [\n", "metrics.jsonl": "", "status.json": ""}
     line = ["sweep", *TINY, "seed=0,1,2,3,4", f"sweep.dir={tmp_path}"]
     assert main(line) == 0
-    whole = untimed(tmp_path)
+    whole = rows(tmp_path)
     for row, (file, content) in zip(whole, damage.items(), strict=False):
         (tmp_path / row["member"] / file).write_text(content)
     assert main(["report", str(tmp_path)]) == 0
-    found = untimed(tmp_path)
+    found = rows(tmp_path)
     empty = dict.fromkeys(whole[0], "")
     for before, after in zip(whole[:3], found, strict=False):
         told = {"member": before["member"], "seed": before["seed"], "state": "unreadable"}
@@ -719,7 +700,7 @@ def test_damaged_members_hide_no_other_and_the_sweep_typed_again_mends_them(
         assert file in listed[row["member"]]["error"]
     assert [listed[row["member"]]["state"] for row in whole[3:]] == ["done", "done"]
     assert main(line) == 0
-    assert untimed(tmp_path) == whole
+    assert rows(tmp_path) == whole
 
 
 def test_a_damaged_sweep_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,17 +9,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
-from bnrepro import data, launch, models, optimizers
+from bnrepro import launch, models, optimizers
 from bnrepro.data import Dataset, permutation
 from bnrepro.train import DivergedError, Position, evaluate, train
 
 SHORT = ["dataset=digits", "train.steps=50", "train.log_every=1", "train.eval_every=25",
          "train.checkpoint_every=20", "probe.every=10", "model.hidden=[20,20]"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return data.load("digits", "unused")
 
 
 def configured(*overrides: str) -> c.Config:
