@@ -228,6 +228,7 @@ def accuracy_figure(drawn: list[Arm]) -> Figure:
     """Fig. 1a: test accuracy over training, ours as lines, the paper's as points."""
     figure = empty((7.2, 4.2), layout="constrained", dpi=120)
     axes = figure.subplots()
+    longest = max(arm.steps[-1] for arm in drawn)
     for arm in drawn:
         color, style = COLORS[arm.norm], "-" if arm.norm == "batch" else "--"
         low, high = arm.accuracies.min(0), arm.accuracies.max(0)
@@ -235,17 +236,18 @@ def accuracy_figure(drawn: list[Arm]) -> Figure:
         label = f"{NAMES[arm.norm]}, ours ({_seeds(len(arm.runs))})"
         axes.plot(arm.steps, arm.mean, style, color=color, linewidth=1.4, label=label)
         at, accuracy = paper.accuracy(arm.norm)
+        if at[0] > longest:  # nothing of it is seen
+            continue
         marker = "o" if arm.norm == "batch" else "^"
         label = f"{NAMES[arm.norm]}, paper"
         axes.plot(at, accuracy, marker, color=color, markersize=3, markerfacecolor="none",
                   markeredgewidth=0.7, label=label)  # fmt: skip
     lowest = min(arm.mean[-1] for arm in drawn)
-    bottom = 0.7 if lowest > 0.72 else max(0.0, np.floor(10 * lowest - 0.5) / 10)
-    longest = max(arm.steps[-1] for arm in drawn)
+    bottom = 0.7 if lowest > 0.72 else 0.0
     axes.set(xlim=(-0.02 * longest, 1.02 * longest), ylim=(bottom, 1.0))
     axes.set(xlabel="step", ylabel="test accuracy")
     axes.axhline(paper.TARGET, color=BLACK, linewidth=0.5, linestyle=":")
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="lower right" if bottom else "best", fontsize=9)
     lr, scale = drawn[0].setting
     axes.set_title(f"Fig. 1a on MNIST: SGD, lr {lr}, initial weights N(0, {scale}²)", fontsize=10)
     return figure
