@@ -339,10 +339,17 @@ def _explain(error: Exception) -> str:
     """One line for what Hydra, OmegaConf or the YAML parser raised while composing."""
     import yaml
     from hydra.errors import MissingConfigException, OverrideParseException
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, GrammarParseError
+    from omegaconf.errors import (
+        ConfigAttributeError,
+        ConfigKeyError,
+        GrammarParseError,
+        OmegaConfBaseException,
+    )
 
     chain: list[BaseException] = [error]
-    while chain[-1].__cause__ is not None:
+    # Under a debugger or a measurement of coverage OmegaConf's errors have causes of their own,
+    # even themselves.
+    while not isinstance(chain[-1], OmegaConfBaseException) and chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     root = chain[-1]
     if isinstance(root, yaml.YAMLError):

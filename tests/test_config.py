@@ -1,6 +1,7 @@
 """The configuration: its files, its limits, and that no override, however odd, does harm."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -348,3 +349,20 @@ def test_a_file_may_say_what_a_sweep_goes_over(tmp_path: Path) -> None:
     )
     job = launch.compose(["experiment=mine"], tmp_path)
     assert job.composed.hydra.sweeper.params == {"seed": "range(0,3)"}
+
+
+@pytest.mark.parametrize(
+    "word", ["optimzer.lr=1", "optimizer.lrr=1", "+tags.0._target_=os.system", "+x=1", "seed=[1"]
+)
+def test_a_debugger_changes_no_message(word: str) -> None:
+    told = []
+    before = sys.gettrace()
+    for trace in (None, lambda *_: None):
+        sys.settrace(trace)
+        try:
+            with pytest.raises(ConfigError) as caught:
+                launch.compose([word])
+        finally:
+            sys.settrace(before)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
