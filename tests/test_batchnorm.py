@@ -1216,3 +1216,27 @@ def test_cuda_never_waits_for_the_device() -> None:
         layer.eval()(x)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_networks_in_a_stack_are_each_normalised_by_themselves() -> None:
+    x = sample((3, 7, 5)).requires_grad_()  # of 3 networks 7 examples of 5 features
+    weight, bias, mean, var = (sample((4, 3, 1, 5), seed=1).abs() + 0.5).unbind()
+    weight.requires_grad_(), bias.requires_grad_()
+    expected = [(m.clone(), v.clone()) for m, v in zip(mean[:, 0], var[:, 0], strict=True)]
+    y = ours.stacked_batch_norm(x, mean, var, weight, bias, 0.3, 1e-5)
+    alone = torch.stack([
+        batch_norm(x[i], *expected[i], weight[i, 0], bias[i, 0], training=True, momentum=0.3)
+        for i in range(3)
+    ])  # fmt: skip
+    torch.testing.assert_close(y, alone, **TOLERANCE[torch.float64])
+    for got, i in ((mean, 0), (var, 1)):
+        there = torch.stack([statistics[i] for statistics in expected]).unsqueeze(1)
+        torch.testing.assert_close(got, there, **TOLERANCE[torch.float64])
+    direction = sample((3, 7, 5), seed=2)
+    inputs = (x, weight, bias)
+    for a, b in zip(
+        torch.autograd.grad(y, inputs, direction),
+        torch.autograd.grad(alone, inputs, direction),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, **TOLERANCE[torch.float64])
