@@ -48,10 +48,10 @@ def wait_for(what: Callable[[], Any], seconds: float = 50) -> None:
         time.sleep(0.02)
 
 
-def wait_for_step(folder: Path, step: int) -> None:
+def wait_for_step(folder: Path, step: int, seconds: float = 50) -> None:
     """Wait until a run has recorded a step, this one or a later."""
     run = StoredRun(folder)
-    wait_for(lambda: run.exists() and run.last_line().get("step", -1) >= step)
+    wait_for(lambda: run.exists() and run.last_line().get("step", -1) >= step, seconds)
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

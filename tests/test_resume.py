@@ -85,6 +85,21 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_it_goes_on(
     assert resumed["drift"] == []
 
 
+@pytest.mark.reliability
+def test_a_compiled_run_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """An epoch's last batch is smaller: what it is compiled to is of no matter to the others."""
+    assert again(tmp_path / "undisturbed", "train.compile=true") == 0
+    process = start(tmp_path / "killed", "train.compile=true")
+    wait_for_step(tmp_path / "killed", 150, seconds=600)
+    process.kill()
+    process.wait()
+    assert StoredRun(tmp_path / "killed").status()["state"] == "stale"
+    assert again(tmp_path / "killed", "train.compile=true") == 0
+    run = StoredRun(tmp_path / "killed")
+    assert_same_run(run, StoredRun(tmp_path / "undisturbed"))
+    assert run.manifest()["resumes"]
+
+
 def own_terminal(*, deaf: bool) -> None:
     """A `preexec_fn`: standard input is the terminal of this session; `deaf` to its end or not."""
     fcntl.ioctl(0, termios.TIOCSCTTY)

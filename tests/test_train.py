@@ -88,6 +88,7 @@ def test_it_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) -> Non
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize("norm", ["batch", "torch"])
 def test_compiled_it_computes_the_same(digits: Dataset, norm: str) -> None:
     plain, notes = run(configured(f"norm={norm}", "model.dropout=0.1"), digits)
