@@ -38,6 +38,7 @@ from bnrepro.errors import (
     BnreproError,
     CheckpointError,
     ConfigError,
+    Interrupted,
     RunInUseError,
     StorageError,
     UnreadableError,
@@ -539,6 +540,9 @@ class RunWriter:
                     run._lock.release()
                     return None
                 run._begin(config, anew=overwrite or not (folder / CONFIG).is_file())
+            except Interrupted:  # the status may say already that it runs
+                run.abandon("interrupted")
+                raise
             except BaseException:
                 run._lock.release()
                 raise
@@ -548,12 +552,12 @@ class RunWriter:
         """Make the folder ready to be written to, and say that it is."""
         if anew:
             _clear(self.folder)
+        else:  # how far it was, until `rewind` says where it goes on
+            self._step = int(StoredRun(self.folder).status().get("step") or 0)
         _refuse_links(self.folder)
         for path in _own_files(self.folder):
             if atomic.PART.fullmatch(path.name):
                 path.unlink()  # left by a crash, before it had its name
-        if not anew:  # how far it was, until `rewind` says where it goes on
-            self._step = int(StoredRun(self.folder).status().get("step") or 0)
         self._write_status(self._step)
         (self.folder / PROBES).mkdir(exist_ok=True)
         (self.folder / CHECKPOINTS).mkdir(exist_ok=True)

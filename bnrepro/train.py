@@ -194,8 +194,8 @@ def _loss(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], Tensor
 
     torch.compiler.reset()  # of a run before this one in the same process nothing is of use
     inductor.fallback_random = True  # dropout draws the numbers that it draws uncompiled
-    # A graph for each size of batch. A single one for all would take the place of the first when it
-    # meets an epoch's smaller last batch, and round otherwise: a run that is resumed meets it later.
+    # A graph for each size of batch. Otherwise an epoch's smaller last batch compiles one for all
+    # sizes, which rounds differently and is used from then on: a resumed run would meet it later.
     graph: Callable[[Tensor, Tensor], Tensor] = torch.compile(loss, dynamic=False)
     return graph
 

@@ -21,6 +21,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("BNREPRO_TEST_DATA") or ROOT.parent / "shared" / "data")
 
+TINY = ("dataset=digits", "train.steps=20", "train.eval_every=10", "model.hidden=[10]",
+        "probe.every=0", "tensorboard=false")  # fmt: skip
+"""A run that takes no time."""
+
+EVENTFUL = ("dataset=digits", "train.steps=1000", "train.log_every=10", "train.eval_every=100",
+            "train.checkpoint_every=70", "probe.every=50", "probe.size=50", "model.hidden=[30,20]",
+            "model.dropout=0.1", "optimizer.momentum=0.5")  # fmt: skip
+"""A run to interrupt: something is written at steps of every kind, and a second passes."""
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import REAL_DATA
+from conftest import EVENTFUL, REAL_DATA
 from faults import CRASH, FAULTS, Disk, Tree, after_power_loss, plant, tree
 from hostile import calls, commands, hostile
 from processes import CORES, count, fork, must, preload, share, wait
@@ -44,9 +44,7 @@ Row = Callable[[bool, Path], str]
 
 # kill -9 at random moments
 
-DIGITS = ("dataset=digits", "train.steps=1200", "train.log_every=10", "train.eval_every=100",
-          "train.checkpoint_every=70", "probe.every=50", "probe.size=50", "model.hidden=[30,20]",
-          "model.dropout=0.1", "optimizer.momentum=0.5", "tensorboard=false")  # fmt: skip
+DIGITS = (*EVENTFUL, "train.steps=1200", "tensorboard=false")
 MNIST = ("dataset=mnist", f"dataset.root={REAL_DATA}", "train.steps=3000", "train.eval_every=250",
          "train.checkpoint_every=200", "probe.every=250")  # fmt: skip
 

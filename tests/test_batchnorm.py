@@ -215,7 +215,7 @@ def test_agrees_with_torch(
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("shape", [(60, 100), (5, 4, 3, 2)])
-def test_compiled_it_agrees_with_torch(shape: tuple[int, ...]) -> None:
+def test_the_compiled_layer_agrees_with_torch(shape: tuple[int, ...]) -> None:
     mine, theirs = pair(shape)
     mine.compile()
     for k in range(2):
@@ -474,7 +474,9 @@ def test_no_tensor_outlives_its_call(kind: str) -> None:
     "arguments", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}],
     ids=str,
 )  # fmt: skip
-def test_scripted_it_agrees_with_torch(shape: tuple[int, ...], arguments: dict[str, Any]) -> None:
+def test_the_scripted_layer_agrees_with_torch(
+    shape: tuple[int, ...], arguments: dict[str, Any]
+) -> None:
     mine, theirs = pair(shape, dtype=torch.float64, **arguments)
     scripted = torch.jit.script(mine)
     for k in range(2):
@@ -561,7 +563,7 @@ def test_state_dicts_are_exchanged_with_torch(arguments: dict[str, Any]) -> None
             assert_same_state(target[0], source, rtol=0, atol=0)
 
 
-def test_old_state_dicts_without_a_count_load() -> None:
+def test_state_dicts_without_a_batch_count_load() -> None:
     for kind in (ours, nn):
         state = pair((6, 3))[0].state_dict()
         del state["num_batches_tracked"]
@@ -760,7 +762,7 @@ def test_repeats_bit_for_bit() -> None:
         assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-def test_a_mean_large_beside_the_deviation() -> None:
+def test_a_mean_much_larger_than_the_standard_deviation() -> None:
     """Float32 at 10,000 ± 0.01, where E[x²] - E[x]² would have no correct digit left.
 
     Neighbouring float32 are 0.001 apart there, so the mean is uncertain by about 0.1 deviations;
@@ -843,7 +845,7 @@ def test_the_scale_of_the_weights_does_not_matter(a: float) -> None:
     torch.testing.assert_close(orthogonal, torch.zeros(4).double(), rtol=0, atol=1e-10)
 
 
-def test_a_shift_or_a_bias_before_it_has_no_effect() -> None:
+def test_a_bias_before_the_layer_has_no_effect() -> None:
     x = sample((8, 5, 2, 2)).requires_grad_()
     b = sample((1, 5), seed=1)[0].view(5, 1, 1).requires_grad_()
     y = batch_norm(x + b, None, None, training=True)
@@ -1172,7 +1174,7 @@ def compiled_agrees(
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.filterwarnings("default")
-def test_compiled(training: bool) -> None:
+def test_the_layer_compiles_to_one_graph(training: bool) -> None:
     """Captured as one graph, with its backward pass; no code is generated, which is slow."""
     compiled_agrees((6, 4), training, "aot_eager", {})
 
@@ -1182,7 +1184,7 @@ def test_compiled(training: bool) -> None:
 @pytest.mark.parametrize("shape", [(6, 4), (3, 4, 2), (4, 3, 5, 5)])
 @pytest.mark.parametrize("arguments", [{}, {"affine": False}, {"momentum": None}], ids=str)
 @pytest.mark.filterwarnings("default")
-def test_compiled_by_inductor(
+def test_inductor_computes_the_same(
     training: bool, shape: tuple[int, ...], arguments: dict[str, Any]
 ) -> None:
     compiled_agrees(shape, training, "inductor", arguments)
@@ -1218,7 +1220,7 @@ def test_cuda_never_waits_for_the_device() -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_networks_in_a_stack_are_each_normalised_by_themselves() -> None:
+def test_each_network_in_a_stack_is_normalized_by_itself() -> None:
     x = sample((3, 7, 5)).requires_grad_()  # of 3 networks 7 examples of 5 features
     weight, bias, mean, var = (sample((4, 3, 1, 5), seed=1).abs() + 0.5).unbind()
     weight.requires_grad_(), bias.requires_grad_()

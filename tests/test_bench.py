@@ -31,7 +31,7 @@ def told(*words: str) -> list[dict[str, Any]]:
     return results
 
 
-def test_both_take_turns_and_neither_is_always_first() -> None:
+def test_the_two_take_turns_and_neither_is_always_first() -> None:
     calls: list[str] = []
     ours, theirs = (("ours", lambda: calls.append("a")), ("theirs", lambda: calls.append("b")))
     compare("name", ours, theirs, 1, 4)
@@ -45,7 +45,7 @@ def test_the_ratio_is_the_median_of_the_rounds() -> None:
     assert values["ours_milliseconds"] == 200.0
 
 
-def test_what_was_done_more_often_costs_its_share() -> None:
+def test_work_done_several_times_is_divided_by_its_count() -> None:
     found = Comparison("name", "ours", "theirs", 10, ((1.5, 1.0),), times=25)
     assert found.ratios == [pytest.approx(1.02)]
 
@@ -62,7 +62,7 @@ def test_a_case_has_the_memory_format_it_names() -> None:
     ("name", "compared"),
     [("probes", 1), ("checkpoints", 1)],
 )
-def test_every_ratio_is_told(name: str, compared: int) -> None:
+def test_every_benchmark_prints_its_ratios(name: str, compared: int) -> None:
     results = told(name)
     assert len(results) == compared
     for result in results:
@@ -84,7 +84,7 @@ def test_the_first_step_is_where_starting_ends(tmp_path: Path) -> None:
     assert [row["step"] for row in StoredRun(tmp_path / "run").metrics()] == [0]
 
 
-def test_a_step_multiplies_and_moves_so_much() -> None:
+def test_the_operations_and_bytes_of_a_step() -> None:
     # 3 -> 2 -> 4 of 5 images: 6 and 8 weights; the first layer's input needs no gradient.
     assert operations([3, 2, 4], 5) == 2 * 5 * (3 * 14 - 6)
     assert traffic([3, 2, 4], 5) == 4 * (6 * 14 + 4 * 5 * 9)

@@ -71,7 +71,9 @@ def runs(folder: Path, count: int, scale: str = "paper") -> Evidence:
         ([0.3], 0.0, PARTLY),  # one seed has no interval
     ],
 )
-def test_where_the_interval_lies(effects: list[float], margin: float, verdict: Verdict) -> None:
+def test_the_verdict_follows_from_where_the_interval_lies(
+    effects: list[float], margin: float, verdict: Verdict
+) -> None:
     assert against(summary(effects), margin) == verdict
 
 
@@ -82,7 +84,9 @@ def test_where_the_interval_lies(effects: list[float], margin: float, verdict: V
         ([NO, PARTLY], PARTLY), ([YES, NEVER], NEVER),
     ],
 )  # fmt: skip
-def test_several_criteria(verdicts: list[Verdict], verdict: Verdict) -> None:
+def test_the_verdict_of_several_criteria_is_the_worst_of_theirs(
+    verdicts: list[Verdict], verdict: Verdict
+) -> None:
     assert together(verdicts) == verdict == together(verdicts[::-1])
 
 
@@ -98,7 +102,7 @@ def test_a_claim_is_judged_by_all_its_criteria(tmp_path: Path) -> None:
     assert (found.present, found.asked) == (5, 5)
 
 
-def test_a_missing_run_is_told_and_nothing_is_measured(tmp_path: Path) -> None:
+def test_a_missing_run_is_named_and_nothing_is_measured(tmp_path: Path) -> None:
     whole = runs(tmp_path, 5)
     (tmp_path / "3" / "summary.json").unlink()
     found = judge(claim({"a": [2.0] * 5}), whole)
@@ -127,7 +131,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("diverged_at", [None, 95])
-def test_a_finished_run_that_lost_a_part_is_not_judged(
+def test_a_finished_run_with_a_missing_file_is_not_judged(
     tmp_path: Path, damage: str, diverged_at: int | None
 ) -> None:
     config = {**CONFIG, "probe": {"every": 50}}
@@ -143,7 +147,7 @@ def test_a_finished_run_that_lost_a_part_is_not_judged(
         assert judge(claim({"a": [2.0] * 5}), again).verdict == PARTLY
 
 
-def test_a_number_that_a_finished_run_has_not_is_told_and_not_taken_for_guessing(
+def test_a_missing_number_of_a_finished_run_is_named_and_not_counted_as_guessing(
     tmp_path: Path,
 ) -> None:
     found = stored(tmp_path, curve([0.1, 0.5]))
@@ -152,14 +156,14 @@ def test_a_number_that_a_finished_run_has_not_is_told_and_not_taken_for_guessing
 
 
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
-def test_a_run_that_did_not_come_to_its_end_is_none(tmp_path: Path, state: str) -> None:
+def test_an_unfinished_run_does_not_count(tmp_path: Path, state: str) -> None:
     whole = runs(tmp_path, 5)
     path = tmp_path / "2" / "summary.json"
     path.write_text(json.dumps({"status": state}))
     assert judge(claim({"a": [2.0] * 5}), whole).verdict == PARTLY
 
 
-def test_fewer_seeds_than_the_claim_says_are_measured_and_not_judged(tmp_path: Path) -> None:
+def test_fewer_seeds_than_the_claim_asks_for_are_measured_and_not_judged(tmp_path: Path) -> None:
     found = judge(claim({"a": [2.0] * 5}), runs(tmp_path, 3))
     assert (found.verdict, found.present, found.asked) == (PARTLY, 3, 5)
     assert found.criteria[0].summary.interval == (2.0, 2.0)
@@ -177,7 +181,7 @@ def test_an_arm_that_nobody_ran_makes_it_incomplete(tmp_path: Path) -> None:
     assert (found.verdict, found.present, found.asked) == (PARTLY, 5, 10)
 
 
-def test_smoke_is_never_judged_not_even_where_runs_are_more(tmp_path: Path) -> None:
+def test_smoke_is_never_judged_even_with_more_runs(tmp_path: Path) -> None:
     assert judge(claim({"a": [2.0] * 5}), runs(tmp_path, 5, "smoke")).verdict == NEVER
 
 
@@ -210,7 +214,7 @@ def test_claims_are_found_in_their_folder() -> None:
     assert "faster-training" in files
 
 
-def test_an_unknown_claim_is_told_with_the_nearest() -> None:
+def test_an_unknown_claim_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'faster-training'"):
         claims.load("fast-training")
 
@@ -228,7 +232,7 @@ def curve(values: Sequence[float], diverged_at: int | None = None) -> Planted:
     return Planted({"validation_accuracy": steps, "test_accuracy": steps}, diverged_at=diverged_at)
 
 
-def test_a_diverged_run_guesses_and_never_arrives(tmp_path: Path) -> None:
+def test_a_diverged_run_counts_as_guessing_and_never_reaches_a_target(tmp_path: Path) -> None:
     found = stored(tmp_path, curve([0.1, 0.5, 0.9]), curve([0.1, 0.95], 17), curve([0.1, 0.2, 0.3]))
     assert found.diverged("a").tolist() == [False, True, False]
     assert found.final("a").tolist() == [0.9, CHANCE, 0.3]
@@ -248,6 +252,6 @@ def test_the_best_arm_is_chosen_by_validation_images(tmp_path: Path) -> None:
     assert Evidence("paper", (0,), arms).best("abc") == "b"
 
 
-def test_a_run_that_is_not_there_is_no_result(tmp_path: Path) -> None:
+def test_a_run_that_does_not_exist_has_no_result(tmp_path: Path) -> None:
     found = Evidence("paper", (0,), {"a": (StoredRun(tmp_path / "nowhere"),)})
     assert (found.present, found.asked) == (0, 1)

@@ -27,7 +27,7 @@ def mixed(holding: Evidence, other: Evidence) -> Evidence:
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_a_claim_is_judged_by_what_its_runs_show(name: str, tmp_path: Path) -> None:
+def test_planted_runs_that_hold_or_fail_get_the_right_verdict(name: str, tmp_path: Path) -> None:
     claim, plant = claims.load(name), plant_of(name)
     holding, other = (
         evidence(claim, plant, SHORT, tmp_path / str(holds), lambda seed, holds=holds: holds)

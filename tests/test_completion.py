@@ -45,7 +45,7 @@ def ask(shell: str, words: list[str]) -> list[str]:
         (["bench", "layer", "norm=to"], ["norm=torch"]),
     ],
 )
-def test_fish_is_answered(words: list[str], answers: list[str]) -> None:
+def test_fish_gets_completions(words: list[str], answers: list[str]) -> None:
     assert ask("fish", words) == answers
 
 
@@ -63,7 +63,7 @@ def test_fish_is_answered(words: list[str], answers: list[str]) -> None:
         ("layer norm=to", ["norm=torch"]),
     ],
 )  # fmt: skip
-def test_values_are_offered_where_there_are_few(words: str, answers: list[str]) -> None:
+def test_settings_with_few_values_offer_them(words: str, answers: list[str]) -> None:
     *before, last = words.split(" ")
     assert launch.complete(before, last) == answers
 

@@ -63,7 +63,7 @@ DEFAULT = launch.compose([]).config
         ("hydra/launcher=joblb", "did you mean 'joblib'?"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused(override: str, told: str) -> None:
+def test_an_impossible_configuration_is_refused(override: str, told: str) -> None:
     with pytest.raises(ConfigError) as error:
         launch.compose([override])
     assert told in str(error.value)
@@ -78,7 +78,9 @@ def test_what_cannot_work_is_refused(override: str, told: str) -> None:
         ("norm.population_batches=1", "no setting 'norm.population_batches'"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_outside_the_gradient_is_refused(override: str, told: str) -> None:
+def test_the_detached_norm_is_refused_with_settings_it_cannot_have(
+    override: str, told: str
+) -> None:
     with pytest.raises(ConfigError) as error:
         launch.compose(["norm=detached", override])
     assert told in str(error.value)
@@ -92,12 +94,12 @@ def test_jacobians_between_layers_need_layers_with_the_norm_between(other: str) 
         launch.compose(["probe.jacobian=true", other])
 
 
-def test_a_setting_of_another_option_is_told_apart_from_an_unknown_one() -> None:
+def test_a_setting_of_another_option_gets_a_message_of_its_own() -> None:
     with pytest.raises(ConfigError, match=r"chosen norm has no setting 'norm\.eps'"):
         launch.compose(["norm=none", "norm.eps=1"])
 
 
-def test_options_on_disk_are_those_of_the_closed_table() -> None:
+def test_the_options_in_conf_are_those_the_code_knows() -> None:
     for group, options in c.OPTIONS.items():
         files = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
         assert files == set(options) == set(launch.options(group))
@@ -116,7 +118,7 @@ def test_the_defaults_are_figure_1() -> None:
     assert (DEFAULT.optimizer.momentum, DEFAULT.optimizer.weight_decay) == (0, 0)  # type: ignore[attr-defined]
 
 
-def test_yaml_read_again_is_the_same_configuration() -> None:
+def test_a_configuration_written_as_yaml_reads_back_the_same() -> None:
     overrides = ["model.hidden=[5,6]", "tags=[a,'b: c']", "run.dir='x$y'", "norm.momentum=null"]
     config = launch.compose(overrides).config
     again = yaml.safe_load(c.to_yaml(config))
@@ -200,7 +202,7 @@ def test_a_file_that_a_packaged_one_would_hide_is_refused(tmp_path: Path, file: 
         ("sweep run.dir=x seed=0,1", "sweep.dir=DIR"),
     ],
 )  # fmt: skip
-def test_what_another_command_heeds_is_refused(
+def test_a_setting_that_only_another_command_reads_is_refused(
     line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -210,7 +212,7 @@ def test_what_another_command_heeds_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_differences_name_what_makes_another_run_and_nothing_else() -> None:
+def test_differences_list_only_settings_that_make_another_run() -> None:
     one = c.to_dict(launch.compose([]).config)
     moved = c.to_dict(launch.compose(["run.dir=x", "dataset.root=y", "tags=[t]"]).config)
     other = c.to_dict(launch.compose(["norm=none", "seed=1"]).config)
@@ -221,7 +223,7 @@ def test_differences_name_what_makes_another_run_and_nothing_else() -> None:
     assert "norm.eps: 1e-05 -> not set" in found
 
 
-def test_settings_that_were_added_leave_older_runs_what_they_were() -> None:
+def test_a_setting_added_later_leaves_older_runs_the_same() -> None:
     options = ["schedule=exponential", "dataset=folder"]  # which have a speed, a fingerprint
     now = c.to_dict(launch.compose(options).config)
     assert {name: c.flat(now)[name] for name in c.ADDED} == c.ADDED
@@ -235,7 +237,7 @@ def test_settings_that_were_added_leave_older_runs_what_they_were() -> None:
     assert c.differences(raw, before) == ['dataset.inputs: not set -> "raw"']
 
 
-def test_cfg_prints_what_would_run_and_runs_nothing(
+def test_cfg_prints_the_configuration_and_runs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -250,9 +252,7 @@ def test_cfg_prints_what_would_run_and_runs_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_ones_own_configurations(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_config_dir_adds_configurations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = tmp_path / "my cönfigs"
     (own / "experiment").mkdir(parents=True)
     (own / "experiment" / "mine.yaml").write_text(
@@ -319,7 +319,7 @@ DOUBLING = "tags: [x, " + ", ".join(f"'${{tags.{i}}}${{tags.{i}}}'" for i in ran
         ('# @package _global_\nrun: {dir: "\\ud800"}\n', "mine.yaml"),
     ],
 )
-def test_what_a_file_cannot_say(
+def test_settings_that_a_file_may_not_have_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
 ) -> None:
     monkeypatch.setenv("SECRET", "s3cret")
@@ -342,7 +342,7 @@ def test_a_file_may_name_folders_by_the_environment(
     assert launch.compose(["experiment=mine"], tmp_path).config.run.dir == "/scratch/me/runs"
 
 
-def test_a_file_may_say_what_a_sweep_goes_over(tmp_path: Path) -> None:
+def test_a_file_may_name_the_axes_of_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: range(0,3)\n"

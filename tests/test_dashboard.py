@@ -22,14 +22,14 @@ from bnrepro.cli import main
         (["--host", "no.such.host.invalid"], "unknown host (no.such.host.invalid)"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused(
+def test_an_impossible_address_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
 ) -> None:
     assert main(["tensorboard", str(tmp_path), *words]) == 2
     assert told in capsys.readouterr().err
 
 
-def test_it_answers_to_its_own_names_alone_and_ends_well(tmp_path: Path) -> None:
+def test_tensorboard_answers_to_its_own_host_names_only_and_exits_with_0(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "bnrepro", "tensorboard", str(tmp_path), "--port", "0"]
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals

@@ -253,7 +253,7 @@ def test_every_published_image_is_in_one_split(mnist: Dataset, real_data: Path) 
         assert digests(published) == digests(ours)
 
 
-def test_mnist_looks_as_it_should(mnist: Dataset) -> None:
+def test_mnist_has_the_published_mean_and_classes(mnist: Dataset) -> None:
     """Labels belong to their images: the nearest class mean is right far more often than not."""
     means = torch.stack([mnist.train.images[mnist.train.labels == k].mean(0) for k in range(10)])
     distances = torch.cdist(mnist.test.images.flatten(1), means.flatten(1))
@@ -278,7 +278,9 @@ def test_grey_mnist_is_the_same_data(mnist: Dataset, real_data: Path) -> None:
     assert (values > 0).all()
 
 
-def test_data_that_is_there_is_only_read(real_data: Path, tmp_path: Path, no_network: None) -> None:
+def test_loading_existing_data_writes_nothing(
+    real_data: Path, tmp_path: Path, no_network: None
+) -> None:
     (tmp_path / "MNIST").symlink_to(real_data / "MNIST")
     before = tree(tmp_path)
     load("mnist", tmp_path)
@@ -331,7 +333,7 @@ def test_import_of_the_real_cifar10(real_data: Path, tmp_path: Path, no_network:
 # --- digits
 
 
-def test_digits_come_with_the_package(tmp_path: Path, no_network: None) -> None:
+def test_digits_need_no_download(tmp_path: Path, no_network: None) -> None:
     data = load("digits", tmp_path / "nowhere")
     assert [len(s) for s in (data.train, data.validation, data.test)] == [1297, 200, 300]
     assert data.image_shape == (1, 8, 8)
@@ -549,7 +551,7 @@ def test_uneven_factors_are_log_uniform_and_stay_what_they_are() -> None:
     assert inputs.factors((1, 2, 2)).flatten()[:3].tolist() == pytest.approx(pinned, rel=1e-5)
 
 
-def test_what_cannot_be_standardized_is_told(tmp_path: Path) -> None:
+def test_images_that_cannot_be_standardized_are_refused(tmp_path: Path) -> None:
     flat = {f"{part}/{of}/{i}.png": png(np.full((1, 2, 2), 7, np.uint8))
             for part in ("train", "test") for of in "ab" for i in range(12)}  # fmt: skip
     write_all(tmp_path, flat)
@@ -560,7 +562,7 @@ def test_what_cannot_be_standardized_is_told(tmp_path: Path) -> None:
         load("folder", tmp_path, inputs="whitened")
 
 
-def test_the_configuration_knows_the_same_inputs() -> None:
+def test_the_configuration_lists_the_same_inputs() -> None:
     assert tuple(choice.value for choice in Inputs) == inputs.INPUTS
 
 
@@ -687,7 +689,7 @@ def test_images_of_other_kinds_keep_their_colours(
     assert note in notes[0]
 
 
-def test_channels_are_the_fewest_that_hold_every_image(tmp_path: Path) -> None:
+def test_images_get_the_fewest_channels_that_hold_all_of_them(tmp_path: Path) -> None:
     clear = Image.fromarray(np.dstack([COLOURS, COLOURS[..., :1]]))
     root = write_all(tmp_path, pictures({"rgba.png": save(clear)}))
     data = load("folder", root, inputs="raw")
@@ -723,7 +725,7 @@ def test_an_image_is_turned_as_its_orientation_says(tmp_path: Path, kind: str) -
          "more than one picture in a file"),
     ],
 )  # fmt: skip
-def test_what_would_lose_its_meaning_is_refused(
+def test_an_image_that_conversion_would_change_is_refused(
     tmp_path: Path, name: str, content: bytes, reason: str
 ) -> None:
     write_all(tmp_path, pictures({name: content}))
@@ -745,7 +747,7 @@ def test_colours_of_16_bits_are_refused(tmp_path: Path) -> None:
         load("folder", tmp_path)
 
 
-def test_no_flipped_bit_of_a_png_changes_pixels_unseen() -> None:
+def test_a_flipped_bit_of_a_png_is_found() -> None:
     whole = save(Image.fromarray(COLOURS.repeat(4, 0).repeat(4, 1)))
     pixels = folders.decode(whole, "x.png")
     seen = 0
@@ -759,7 +761,7 @@ def test_no_flipped_bit_of_a_png_changes_pixels_unseen() -> None:
     assert seen > len(whole)
 
 
-def test_images_of_many_sizes_are_brought_to_one(tmp_path: Path) -> None:
+def test_images_of_many_sizes_are_resized_to_one(tmp_path: Path) -> None:
     wide = np.zeros((8, 16, 3), np.uint8)
     wide[:, 4:12] = 200  # the middle square
     write_all(tmp_path, pictures({"wide.png": save(Image.fromarray(wide))}))
@@ -773,7 +775,7 @@ def test_images_of_many_sizes_are_brought_to_one(tmp_path: Path) -> None:
     assert verify("folder", tmp_path, size=4)[0].fingerprint == small.fingerprint
 
 
-def test_a_size_that_an_image_has_changes_nothing(tmp_path: Path) -> None:
+def test_resizing_to_the_size_of_an_image_changes_nothing(tmp_path: Path) -> None:
     write_all(tmp_path, own_images(shape=(3, 5, 5)))
     assert_same(load("folder", tmp_path), load("folder", tmp_path, size=5))
 
@@ -815,13 +817,13 @@ def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
     assert folders.class_names({"010", "9", "09", "0"}) == ("0", "09", "9", "010")
 
 
-def test_classes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(tmp_path, named("9", "10"))
     assert main(["data", "verify", "folder", "--root", str(tmp_path)]) == 0
     assert "(channels, height, width) 1 x 2 x 2; classes: 0 9, 1 10" in capsys.readouterr().out
 
 
-def test_one_class_is_none(tmp_path: Path) -> None:
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
     content = png(np.zeros((1, 2, 2), np.uint8))
     files = {f"{part}/images/{i}.png": content for part in ("train", "test") for i in range(12)}
     write_all(tmp_path, files)
@@ -830,7 +832,7 @@ def test_one_class_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_a_class_without_images_is_not_left_out(tmp_path: Path, part: str) -> None:
+def test_a_class_without_images_is_refused(tmp_path: Path, part: str) -> None:
     root = write_all(tmp_path / "tree", {**named("a", "c"), f"{part}/b/.hidden": b""})
     (tmp_path / "zips").mkdir()
     write_zip(tmp_path / "zips" / "all.zip", {**named("a", "c"), f"{part}/b/": b""})
@@ -869,7 +871,7 @@ def test_too_few_images_for_a_tenth(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_does_not_block_reading(tmp_path: Path) -> None:
     write_all(tmp_path / "tree", named("a", "b"))
     os.mkfifo(tmp_path / "tree/train/a/z.png")
     with pytest.raises(DataError, match=r"no regular file.*z\.png"):
@@ -880,7 +882,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         load("folder", tmp_path / "zips")
 
 
-def test_trees_that_are_named_otherwise(tmp_path: Path) -> None:
+def test_folders_of_other_names_for_train_and_test(tmp_path: Path) -> None:
     files = named("a", "b")
     write_all(tmp_path / "good", files)
     capitals = {n.replace("train", "Train").replace("test", "TEST"): c for n, c in files.items()}
@@ -987,7 +989,7 @@ def test_a_table_is_refused_with_what_to_give(mini_mnist: Mini, tmp_path: Path) 
         assert_refused(source, tmp_path / "root", r"four \.gz files.*mnist\.npz.*\(\.csv\) are not")
 
 
-def test_nothing_to_import(mini_mnist: Mini, tmp_path: Path) -> None:
+def test_importing_nothing_is_refused(mini_mnist: Mini, tmp_path: Path) -> None:
     assert_refused(tmp_path / "nowhere", tmp_path / "root", "no copy of mnist")
     (tmp_path / "empty").mkdir()
     assert_refused(tmp_path / "empty", tmp_path / "root", "no copy of mnist")
@@ -1272,7 +1274,7 @@ def test_unknown_names(tmp_path: Path) -> None:
 # --- the order of training
 
 
-def test_permutation_is_one_and_is_the_same_again() -> None:
+def test_permutation_is_a_permutation_and_repeats() -> None:
     order = permutation(3, 1, 1000)
     assert order.dtype == torch.int64
     assert sorted(order.tolist()) == list(range(1000))

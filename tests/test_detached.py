@@ -24,7 +24,7 @@ def detached(scaling: bool, momentum: float | None = 0.1) -> DetachedNorm:
 
 @pytest.mark.parametrize("momentum", [0.3, None])
 @pytest.mark.parametrize("scaling", [False, True])
-def test_it_computes_what_batch_normalization_computes(
+def test_the_forward_pass_is_that_of_batch_normalization(
     scaling: bool, momentum: float | None
 ) -> None:
     ours = detached(scaling, momentum)
@@ -55,7 +55,7 @@ def test_mean_and_deviation_are_constants_to_the_gradient(scaling: bool, trainin
     torch.testing.assert_close(x.grad, expected)
 
 
-def test_what_it_cannot_normalize_is_refused() -> None:
+def test_a_batch_that_cannot_be_normalized_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 1 example"):
         detached(True)(values(0, n=1))
     with pytest.raises(ValueError, match="2D"):
@@ -91,7 +91,7 @@ def test_a_frozen_network_normalizes_by_it_as_by_batch_normalization() -> None:
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
-def test_it_cannot_be_folded_for_without_scaling_it_is_another_map() -> None:
+def test_the_layer_cannot_be_folded() -> None:
     with pytest.raises(ValueError, match="DetachedNorm"):
         fold(nn.Linear(3, 4).double(), detached(False))
 

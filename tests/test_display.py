@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from conftest import Command
+from conftest import TINY, Command
 from rich.console import Console
 
 from bnrepro.display import Display, transfer
@@ -17,7 +17,6 @@ from bnrepro.store import StoredRun
 from bnrepro.terminal import View
 
 TITLE = "mnist inception norm=detached seed=12"
-SHORT = ("dataset=digits", "train.steps=30", "probe.every=0", "norm=none", "tensorboard=false")
 
 
 def lines(width: int) -> list[str]:
@@ -59,7 +58,7 @@ def broken() -> io.TextIOWrapper:
     return os.fdopen(writing, "w")
 
 
-def test_a_display_that_cannot_be_written_goes_silent_and_says_so_once(
+def test_a_progress_bar_that_cannot_be_written_stops_with_one_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with broken() as pipe, Display(TITLE, 100, Console(file=pipe, force_terminal=True)) as display:
@@ -70,7 +69,7 @@ def test_a_display_that_cannot_be_written_goes_silent_and_says_so_once(
     assert line.startswith("bnrepro: warning: the output cannot be written (Broken pipe)")
 
 
-def test_output_that_was_asked_for_ends_where_its_reader_goes_and_fails_on_a_full_disk() -> None:
+def test_a_closed_reader_ends_output_and_a_full_disk_is_an_error() -> None:
     with broken() as pipe:
         print("a row", file=cast("io.TextIOWrapper", View(pipe, BrokenPipeError)), flush=True)
     with open("/dev/full", "w") as full, pytest.raises(OSError, match="No space left"):
@@ -78,7 +77,7 @@ def test_output_that_was_asked_for_ends_where_its_reader_goes_and_fails_on_a_ful
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(("train", *SHORT, "run.dir=R"), 0), (("train", "--cfg", "job"), 3)]
+    ("words", "code"), [(("train", *TINY, "run.dir=R"), 0), (("train", "--cfg", "job"), 3)]
 )
 def test_a_full_disk_behind_the_output_ends_no_training(
     tmp_path: Path, command: Command, words: tuple[str, ...], code: int
@@ -92,7 +91,7 @@ def test_a_full_disk_behind_the_output_ends_no_training(
         assert StoredRun(tmp_path / "R").status()["state"] == "done"
 
 
-def test_a_reader_that_went_away_ends_no_command(tmp_path: Path) -> None:
+def test_a_closed_reader_does_not_fail_a_command(tmp_path: Path) -> None:
     line = f"{sys.executable} -m bnrepro claims --json | head -1; exit ${{PIPESTATUS[0]}}"
     options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
     done = subprocess.run(["bash", "-c", line], **options)

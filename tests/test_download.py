@@ -160,7 +160,7 @@ def test_cifar10_arrives_unpacked(
     assert len(server.asked) == 1
 
 
-def test_progress_is_told_in_bytes(
+def test_progress_counts_bytes(
     server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "CHUNK", 1000)
@@ -172,7 +172,7 @@ def test_progress_is_told_in_bytes(
         assert mine == [(min(k, size), size) for k in range(1000, size + 1000, 1000)]
 
 
-def test_only_what_is_missing_or_damaged_is_asked_for(
+def test_only_missing_or_damaged_files_are_downloaded(
     server: Server, mnist: dict[str, bytes], tmp_path: Path
 ) -> None:
     fetch("mnist", tmp_path, mirror=server.url)
@@ -185,7 +185,7 @@ def test_only_what_is_missing_or_damaged_is_asked_for(
     assert below(tmp_path) == {f"MNIST/raw/{name}": content for name, content in mnist.items()}
 
 
-def test_a_sound_copy_that_is_packed_is_not_asked_for(
+def test_a_packed_file_with_the_right_checksum_is_not_downloaded(
     server: Server, mnist: dict[str, bytes], tmp_path: Path
 ) -> None:
     packed = {name: gzip.compress(content) for name, content in mnist.items()}
@@ -198,7 +198,7 @@ def test_a_sound_copy_that_is_packed_is_not_asked_for(
     assert (tmp_path / "MNIST/raw" / damaged).read_bytes() == mnist[damaged]
 
 
-def test_an_archive_that_is_there_is_unpacked(
+def test_an_existing_archive_is_unpacked(
     server: Server, cifar10: dict[str, bytes], tmp_path: Path
 ) -> None:
     there = tmp_path / known.CIFAR10_ARCHIVE
@@ -220,7 +220,7 @@ def test_an_archive_that_is_there_is_unpacked(
         ("redirect", "redirected from http to ftp:.*refused"),
     ],
 )
-def test_trouble_leaves_nothing_and_the_next_try_succeeds(
+def test_a_failed_download_leaves_no_file_and_the_next_one_succeeds(
     server: Server,
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -237,7 +237,7 @@ def test_trouble_leaves_nothing_and_the_next_try_succeeds(
     assert sorted(below(tmp_path).values()) == sorted(files.values())
 
 
-def test_another_file_under_the_right_name(
+def test_a_wrong_file_under_the_right_name_is_refused(
     server: Server, mnist: dict[str, bytes], tmp_path: Path
 ) -> None:
     name = "train-images-idx3-ubyte"
@@ -247,12 +247,12 @@ def test_another_file_under_the_right_name(
     assert_fails(tmp_path, server, f"SHA-256 expected {expected}, found {found}.*{name}")
 
 
-def test_a_status_is_told(server: Server, mnist: dict[str, bytes], tmp_path: Path) -> None:
+def test_an_http_error_is_reported(server: Server, mnist: dict[str, bytes], tmp_path: Path) -> None:
     server.files.clear()
     assert_fails(tmp_path, server, "cannot download mnist: HTTP Error 404: Not Found")
 
 
-def test_nobody_answers(server: Server, tmp_path: Path) -> None:
+def test_a_refused_connection_is_reported(server: Server, tmp_path: Path) -> None:
     server.shutdown()
     server.server_close()
     assert_fails(tmp_path, server, "Connection refused")
@@ -294,7 +294,7 @@ def test_a_server_that_sends_a_byte_at_a_time(
         release.set()
 
 
-def test_the_words_of_a_status_cannot_reach_the_terminal(
+def test_control_characters_in_a_status_do_not_reach_the_terminal(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = b"\x1b]0;title\x07 \xe2\x80\xae"
@@ -314,7 +314,7 @@ def test_a_gz_bomb(
     assert_fails(tmp_path, server, "unpacks to more than 1,048,576 bytes")
 
 
-def test_more_than_was_announced_or_can_be(
+def test_a_download_longer_than_announced_is_stopped(
     server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "DOWNLOAD_LIMIT", 1000)
@@ -413,7 +413,9 @@ def test_redirects_never_lower_the_guard(old: str, new: str, followed: bool) -> 
             redirect()
 
 
-def test_the_handler_is_in_use(server: Server, mnist: dict[str, bytes], tmp_path: Path) -> None:
+def test_redirects_pass_through_our_handler(
+    server: Server, mnist: dict[str, bytes], tmp_path: Path
+) -> None:
     """What the opener of `get` does on a redirect is what the class above decides."""
     server.trouble = "redirect"
     assert_fails(tmp_path, server, "refused")
@@ -545,7 +547,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(
     assert order == ["fsync", "replace", "fsync"]
 
 
-def test_several_may_bring_the_same_file(
+def test_several_processes_may_download_the_same_file(
     server: Server, mnist: dict[str, bytes], tmp_path: Path
 ) -> None:
     failures: list[BaseException] = []
@@ -565,7 +567,7 @@ def test_several_may_bring_the_same_file(
     assert below(tmp_path) == {f"MNIST/raw/{name}": content for name, content in mnist.items()}
 
 
-def test_a_read_only_folder_is_told_before_the_download(
+def test_a_read_only_folder_is_reported_before_the_download(
     server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
@@ -574,7 +576,7 @@ def test_a_read_only_folder_is_told_before_the_download(
     assert server.asked == []
 
 
-def test_what_is_there_may_lie_in_a_read_only_folder(
+def test_existing_data_may_lie_in_a_read_only_folder(
     server: Server, mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetch("mnist", tmp_path, mirror=server.url)
@@ -582,7 +584,7 @@ def test_what_is_there_may_lie_in_a_read_only_folder(
     fetch("mnist", tmp_path, mirror=server.url)
 
 
-def test_nothing_to_fetch(tmp_path: Path) -> None:
+def test_a_data_set_without_files_downloads_nothing(tmp_path: Path) -> None:
     fetch("digits", tmp_path)
     with pytest.raises(DataError, match="none to download"):
         fetch("folder", tmp_path)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import slurm
 from alike import assert_same_run, rows
-from conftest import Command, wait_for
+from conftest import TINY, Command, wait_for
 
 from bnrepro import engines, launch, members
 from bnrepro.cli import main
@@ -25,10 +25,10 @@ from bnrepro.errors import LauncherError
 from bnrepro.signals import StopSignals
 from bnrepro.store import StoredRun
 
-SMALL = ("dataset=digits", "model.hidden=[10]", "probe.every=100", "tensorboard=false")
-GRID = (*SMALL, "train.steps=300", "train.eval_every=100", "seed=range(0,3)", "norm=batch,none",
+PROBED = (*TINY, "probe.every=100")
+GRID = (*PROBED, "train.steps=300", "train.eval_every=100", "seed=range(0,3)", "norm=batch,none",
         "optimizer.lr=0.03,0.1,0.3,1")  # fmt: skip
-LONG = (*SMALL, "seed=0,1", "train.steps=3000", "train.log_every=10", "train.eval_every=1000",
+LONG = (*PROBED, "seed=0,1", "train.steps=3000", "train.log_every=10", "train.eval_every=1000",
         "train.checkpoint_every=1000", "model.dropout=0.2")  # fmt: skip
 MINUTES = 60
 
@@ -43,8 +43,8 @@ def swept(command: Command, folder: Path, *words: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.reliability
-def test_jobs_on_this_machine_make_the_same_sweep(tmp_path: Path, command: Command) -> None:
-    words = (*SMALL, "train.steps=20", "seed=0,1")
+def test_submitit_local_gives_the_same_sweep(tmp_path: Path, command: Command) -> None:
+    words = (*TINY, "probe.every=100", "train.steps=20", "seed=0,1")
     expected = swept(command, tmp_path / "here", *words)
     folder = tmp_path / "jobs"
     assert swept(command, folder, *words, "hydra/launcher=submitit_local") == expected
@@ -55,7 +55,7 @@ def test_jobs_on_this_machine_make_the_same_sweep(tmp_path: Path, command: Comma
 
 
 @pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray"])
-def test_a_launchers_settings_are_ours(launcher: str) -> None:
+def test_every_launcher_has_our_defaults(launcher: str) -> None:
     _, plugin = launch.LAUNCHERS[launcher]
     if importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
         pytest.skip(launch._not_installed(launcher))
@@ -74,7 +74,7 @@ def test_a_launchers_settings_are_ours(launcher: str) -> None:
         (["hydra/launcher=joblib", "--jobs", "2"], "two ways to run"),
     ],
 )
-def test_what_cannot_be_an_engine_of_claims_is_refused(
+def test_launchers_that_reproduce_cannot_use_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
 ) -> None:
     assert main(["reproduce", *words, "--out", str(tmp_path / "out")]) == 2
@@ -82,7 +82,7 @@ def test_what_cannot_be_an_engine_of_claims_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_launcher_that_is_not_installed_is_told_before_its_settings(
+def test_a_missing_launcher_is_reported_before_its_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -92,8 +92,14 @@ def test_a_launcher_that_is_not_installed_is_told_before_its_settings(
 
 
 @pytest.mark.reliability
-def test_slurm_where_there_is_none_is_told_in_one_line(tmp_path: Path, command: Command) -> None:
-    words = (*SMALL, "seed=0,1", "hydra/launcher=submitit_slurm", "sweep.dir=sweep")
+def test_slurm_missing_on_this_machine_is_one_line(tmp_path: Path, command: Command) -> None:
+    words = (
+        *TINY,
+        "probe.every=100",
+        "seed=0,1",
+        "hydra/launcher=submitit_slurm",
+        "sweep.dir=sweep",
+    )
     done = command("sweep", *words, env={**os.environ, "PATH": str(tmp_path)})
     assert done.returncode == 3
     assert "submitit_slurm ended without the result of every member" in done.stderr
@@ -160,9 +166,7 @@ def test_a_grid_is_the_same_with_slurm(
     ],
     ids=["requeued", "time nearly up", "preempted"],
 )
-def test_a_job_that_slurm_begins_again_ends_like_one_left_alone(
-    tmp_path: Path, end: list[str]
-) -> None:
+def test_a_requeued_slurm_job_ends_like_an_undisturbed_one(tmp_path: Path, end: list[str]) -> None:
     assert main(["sweep", *LONG, f"sweep.dir={tmp_path / 'alone'}"]) == 0
     folder = tmp_path / "sweep"
     line = [sys.executable, "-m", "bnrepro", "sweep", *LONG, "hydra/launcher=submitit_slurm"]
@@ -188,7 +192,7 @@ def test_a_job_that_slurm_begins_again_ends_like_one_left_alone(
 
 
 @pytest.mark.reliability
-def test_a_fork_server_that_is_killed_is_started_again_and_hears_no_terminal() -> None:
+def test_a_killed_fork_server_is_restarted_and_ignores_terminal_signals() -> None:
     def end_of_one() -> int | None:
         process = members._start(partial(time.sleep, 0), "one")
         process.join(60)
@@ -204,7 +208,7 @@ def test_a_fork_server_that_is_killed_is_started_again_and_hears_no_terminal() -
     assert end_of_one() == 0
 
 
-def test_what_a_lost_worker_left_undone_is_given_out_again(
+def test_members_of_a_lost_worker_are_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[list[Sequence[int]]] = []

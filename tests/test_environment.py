@@ -44,7 +44,7 @@ def test_the_code_is_the_same_wherever_it_lies(copy: Path, monkeypatch: pytest.M
     assert environment.code() == there
 
 
-def test_another_code_is_told_apart_in_every_file_a_run_is_made_by(copy: Path) -> None:
+def test_a_change_in_any_file_that_makes_runs_changes_the_code_digest(copy: Path) -> None:
     seen = {environment.code()}
     files = [path for module in environment.RUN_MAKING for path in sources(copy, module)]
     assert len(files) > len(environment.RUN_MAKING)
@@ -59,7 +59,7 @@ def test_another_code_is_told_apart_in_every_file_a_run_is_made_by(copy: Path) -
     assert environment.code() in seen
 
 
-def test_every_module_that_a_run_needs_is_told_of_or_named_as_of_no_consequence() -> None:
+def test_every_module_that_a_run_imports_is_digested_or_listed_as_exempt() -> None:
     reached, pending = {"together"}, ["together"]  # and with it `experiment`
     while pending:
         module = pending.pop()
@@ -70,5 +70,5 @@ def test_every_module_that_a_run_needs_is_told_of_or_named_as_of_no_consequence(
     assert not {*environment.RUN_MAKING} & ONLY_KEEP_AND_SHOW
 
 
-def test_the_facts_name_the_code() -> None:
+def test_the_facts_include_the_code_digest() -> None:
     assert environment.facts(torch.device("cpu"))["code"] == environment.code()

@@ -195,13 +195,13 @@ def test_an_import_upwards_or_sideways_is_found(module: str, source: str) -> Non
     assert broken_floors(imports(module, source, set(MODULES)))
 
 
-def test_what_stands_under_type_checking_is_exempt_and_its_else_is_not() -> None:
+def test_imports_under_type_checking_are_exempt_and_those_in_its_else_are_not() -> None:
     guarded = "if TYPE_CHECKING:\n    from bnrepro import cli\nelse:\n    from bnrepro import train"
     for source in (guarded, guarded.replace("if TYPE", "if typing.TYPE")):
         assert [i.of for i in imports("bnrepro.store", source, set(MODULES))] == ["bnrepro.train"]
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
+def test_no_import_is_circular() -> None:
     graph: dict[str, set[str]] = {name: set() for name in MODULES}
     for i in IMPORTS:
         # A sub-package's face imports its members; that they lie in it is no import of the face.
@@ -210,7 +210,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
 
 
-def test_the_two_wings_never_meet() -> None:
+def test_the_two_wings_never_import_each_other() -> None:
     assert set(FLOORS) >= MAKES
     across = [
         str(i)
@@ -222,7 +222,7 @@ def test_the_two_wings_never_meet() -> None:
     assert across == []
 
 
-def test_the_wings_do_not_meet_by_way_of_a_third_either() -> None:
+def test_the_wings_do_not_reach_each_other_through_a_third_module() -> None:
     reached = {name: {part(i.of) for i in IMPORTS if own(i) and part(i.by) == name}
                for name in FLOORS}  # fmt: skip
 
@@ -244,7 +244,7 @@ def test_reading_runs_needs_neither_torch_nor_hydra() -> None:
     assert heavy == []
 
 
-def test_reading_runs_loads_neither_torch_nor_hydra_by_way_of_others() -> None:
+def test_reading_runs_reaches_neither_torch_nor_hydra_through_other_modules() -> None:
     light = ", ".join(name for name in MODULES if part(name) in LIGHT)
     code = f"import sys, {light}; print(*{{'torch', 'hydra', 'omegaconf'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -261,7 +261,7 @@ def test_the_command_line_loads_little_but_typer() -> None:
     assert outside == {"bnrepro", "typer"}
 
 
-def test_hydra_is_handed_over_to_in_four_places_only() -> None:
+def test_hydra_is_called_from_four_places_only() -> None:
     # One run, the files it is composed of, what a sweep goes over, and the launchers of a sweep.
     places = {"bnrepro.launch", "bnrepro.configfiles", "bnrepro.grid", "bnrepro.engines"}
     assert {i.by for i in IMPORTS if i.of.partition(".")[0] == "hydra"} == places

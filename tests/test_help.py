@@ -63,7 +63,7 @@ def test_examples_work() -> None:
                 assert set(names) <= known
 
 
-def test_the_help_lists_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("train", "sweep"):
         listed = shown(command, capsys).replace("\n", " ")
         for group in (*launch.OPTIONS, "experiment"):
@@ -80,7 +80,7 @@ def test_the_help_lists_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -
         ("faster_training", "did you mean 'faster-training'? ('bnrepro claims' lists all)"),
     ],
 )
-def test_a_claim_is_found_by_its_figure(
+def test_a_claim_can_be_named_by_its_figure(
     claim: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["reproduce", claim]) == 2

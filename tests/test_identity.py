@@ -18,9 +18,9 @@ from bnrepro.grid import grid
 from bnrepro.store import StoredRun
 from bnrepro.sweepfolder import finished, read
 
-TINY = ("train.steps=4", "train.eval_every=2", "train.batch_size=4", "model.hidden=[5]",
+FEW_STEPS = ("train.steps=4", "train.eval_every=2", "train.batch_size=4", "model.hidden=[5]",
         "probe.every=0", "tensorboard=false")  # fmt: skip
-FOLDER = (*TINY, "dataset=folder", "dataset.validation=4")
+FOLDER = (*FEW_STEPS, "dataset=folder", "dataset.validation=4")
 
 
 def images(root: Path, seed: int) -> Path:
@@ -62,7 +62,7 @@ def test_other_data_at_the_same_place_is_another_run(
     assert StoredRun(run).manifest()["dataset"]["fingerprint"] != first
 
 
-def test_a_sweep_goes_over_data_and_not_over_places(tmp_path: Path) -> None:
+def test_data_in_another_place_is_the_same_sweep_member(tmp_path: Path) -> None:
     roots = [images(tmp_path / name, seed) for name, seed in (("A", 1), ("B", 2), ("C", 1))]
     line = [*FOLDER, f"dataset.root={','.join(map(str, roots))}", "seed=0,1"]
     read_in: list[str] = []
@@ -90,8 +90,8 @@ def test_a_sweep_typed_again_over_other_data_runs_again(tmp_path: Path) -> None:
     assert not {row["member"] for row in after.rows} & {row["member"] for row in before.rows}
 
 
-def test_a_member_is_what_its_configuration_says(tmp_path: Path) -> None:
-    line = [*TINY, "dataset=digits", "norm=none", "seed=0,1", f"sweep.dir={tmp_path}"]
+def test_a_member_is_identified_by_its_configuration(tmp_path: Path) -> None:
+    line = [*FEW_STEPS, "dataset=digits", "norm=none", "seed=0,1", f"sweep.dir={tmp_path}"]
     assert main(["sweep", *line]) == 0
     a, b = grid(line).members()
     assert finished(tmp_path, a)
@@ -103,7 +103,7 @@ def test_a_member_is_what_its_configuration_says(tmp_path: Path) -> None:
     assert main(["sweep", *line]) == 1
 
 
-def test_a_member_takes_no_other_data_than_the_sweep_found(tmp_path: Path) -> None:
+def test_a_member_refuses_data_that_changed_since_the_sweep_began(tmp_path: Path) -> None:
     root = images(tmp_path / "data", 1)
     config = launch.compose([*FOLDER, f"dataset.root={root}"]).config
     config.dataset.fingerprint = launch.fingerprint(str(root))  # type: ignore[attr-defined]
@@ -113,7 +113,7 @@ def test_a_member_takes_no_other_data_than_the_sweep_found(tmp_path: Path) -> No
         experiment.load(config)
 
 
-DIGITS = (*TINY, "dataset=digits", "norm=none", "train.checkpoint_every=2")
+DIGITS = (*FEW_STEPS, "dataset=digits", "norm=none", "train.checkpoint_every=2")
 
 
 def unfinished(folder: Path, **began: object) -> StoredRun:
@@ -127,7 +127,7 @@ def unfinished(folder: Path, **began: object) -> StoredRun:
     return run
 
 
-def test_an_unfinished_run_goes_on_where_the_arithmetic_is_the_same(
+def test_an_unfinished_run_resumes_if_the_arithmetic_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["train", *DIGITS, f"run.dir={tmp_path}"]
@@ -151,7 +151,7 @@ def test_an_unfinished_run_goes_on_where_the_arithmetic_is_the_same(
     assert run.drift() == []
 
 
-def test_facts_name_the_settings_of_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_facts_include_the_settings_of_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     facts = environment.facts(torch.device("cpu"))
     assert facts["environment"]["MKL_CBWR"] == "COMPATIBLE"
@@ -159,7 +159,7 @@ def test_facts_name_the_settings_of_the_arithmetic(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("stack", [1, 9])
-def test_a_sweep_begins_a_member_anew_that_cannot_go_on_to_the_same_bits(
+def test_a_sweep_restarts_a_member_that_cannot_resume_to_the_same_bits(
     tmp_path: Path, stack: int
 ) -> None:
     line = ["sweep", *DIGITS, "seed=0,1", f"sweep.dir={tmp_path}", "--stack", str(stack)]
@@ -176,7 +176,7 @@ def test_a_sweep_begins_a_member_anew_that_cannot_go_on_to_the_same_bits(
     assert [untimed(run) for run in runs] == before
 
 
-def test_a_run_that_drifted_is_of_no_single_configuration(
+def test_a_run_that_drifted_belongs_to_no_single_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["sweep", *DIGITS, "seed=0,1", f"sweep.dir={tmp_path}"]
@@ -209,14 +209,14 @@ def test_a_run_that_drifted_is_of_no_single_configuration(
     assert "1 drifted" in (tmp_path / "sweep.md").read_text()
 
 
-def test_to_have_been_alone_and_in_a_stack_is_no_drift(tmp_path: Path) -> None:
+def test_training_alone_and_then_in_a_stack_is_no_drift(tmp_path: Path) -> None:
     resumes = [{"drift": ["stacked: 3 -> null"]}, {"drift": []}, {}]
     (tmp_path / "manifest.json").write_text(json.dumps({"resumes": resumes}))
     assert StoredRun(tmp_path).drift() == []
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_a_run_is_not_gone_on_with_for_fewer_steps_than_it_has_made(
+def test_a_run_is_not_resumed_for_fewer_steps_than_it_has_made(
     tmp_path: Path, steps: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["train", *DIGITS, f"run.dir={tmp_path}"]
@@ -232,7 +232,7 @@ def test_a_run_is_not_gone_on_with_for_fewer_steps_than_it_has_made(
     assert untimed(run) == whole
 
 
-def test_what_compared_runs_do_not_have_in_common_is_told_by_name(tmp_path: Path) -> None:
+def test_differences_between_compared_runs_are_named(tmp_path: Path) -> None:
     def planted(name: str, torch: str, images: str = "m", data: str = "mnist") -> StoredRun:
         dataset = {"name": data, "fingerprint": images}
         manifest = {"versions": {"torch": torch}, "cpu": "one", "dataset": dataset}

@@ -71,7 +71,7 @@ def test_its_modules_and_their_sizes_are_the_papers_narrowed() -> None:
     assert 1.0e7 < count(wide) < 1.15e7
 
 
-def test_the_stem_may_keep_the_places() -> None:
+def test_the_stem_may_keep_the_resolution() -> None:
     found = shapes(network("model.stem_stride=1"), torch.rand(2, 3, 32, 32))
     assert found["pool"][1:] == (16, 16)
 
@@ -165,13 +165,13 @@ def test_local_response_normalization_is_torchs(channels: int) -> None:
         (["studies=[inference]"], "mlp for studies=[inference]"),
     ],
 )
-def test_what_cannot_be_is_refused(overrides: list[str], told: str) -> None:
+def test_impossible_settings_are_refused(overrides: list[str], told: str) -> None:
     with pytest.raises(ConfigError) as error:
         configured(*overrides)
     assert told in str(error.value)
 
 
-def test_a_faster_decay_is_where_a_slower_one_will_be() -> None:
+def test_a_faster_decay_reaches_the_same_rates_sooner() -> None:
     steps = ["train.steps=1201", "optimizer.lr=1.0", "schedule.final=0.1"]
     for kind, end in (("exponential", 1e-6), ("linear", 0.1)):
         slow, fast = (
@@ -193,7 +193,7 @@ def train(folder: Path, *overrides: str) -> StoredRun:
 
 
 @pytest.mark.reliability
-def test_a_run_keeps_its_predictions_and_they_are_the_accuracies_it_tells(tmp_path: Path) -> None:
+def test_stored_predictions_give_the_accuracies_in_the_summary(tmp_path: Path) -> None:
     run = train(tmp_path / "run")
     kept = run.predictions()
     summary = run.summary()
@@ -210,7 +210,7 @@ def test_a_run_keeps_its_predictions_and_they_are_the_accuracies_it_tells(tmp_pa
 
 
 @pytest.mark.reliability
-def test_images_are_varied_while_training_and_not_while_measuring(tmp_path: Path) -> None:
+def test_images_are_augmented_in_training_only(tmp_path: Path) -> None:
     plain = ("augment.flip=false", "augment.shift=0", "augment.distortion=0", "train.steps=1",
              "model.dropout=0", "train.eval_every=1")  # fmt: skip
     first = [train(tmp_path / name, *plain, *words).metrics() for name, words in {
@@ -222,7 +222,7 @@ def test_images_are_varied_while_training_and_not_while_measuring(tmp_path: Path
 
 
 @pytest.mark.reliability
-def test_killed_in_mid_epoch_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_killed_in_mid_epoch_and_resumed_it_ends_the_same(tmp_path: Path) -> None:
     words = (*FAST, "train.steps=40", "norm.population_batches=2", "predictions=false")
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "run"
     assert main(["train", *words, f"run.dir={undisturbed}"]) == 0
@@ -236,7 +236,7 @@ def test_killed_in_mid_epoch_it_ends_as_if_it_had_not_been(tmp_path: Path) -> No
     assert len(StoredRun(folder).manifest()["resumes"]) == 1
 
 
-def test_by_default_it_is_compiled_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_is_the_default_when_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cpu")
 
     def compiled(*overrides: str) -> bool | None:
@@ -268,7 +268,7 @@ def test_the_study_of_shifted_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_max_pooling_is_torchs_and_so_is_what_a_compiler_is_given(
+def test_max_pooling_agrees_with_torchs_eager_and_compiled(
     layout: torch.memory_format,
 ) -> None:
     x = torch.randint(0, 9, (2, 4, 7, 8)).float().to(memory_format=layout).requires_grad_()
@@ -282,7 +282,7 @@ def test_max_pooling_is_torchs_and_so_is_what_a_compiler_is_given(
     torch.library.opcheck(pooling._opaque, (x, 3, 2, 1), test_utils=told)
 
 
-def test_the_experiment_is_inception_at_the_learning_rate_the_claims_tell_from() -> None:
+def test_the_experiment_has_the_learning_rate_of_the_claims() -> None:
     config = configured("norm=none")
     assert config.optimizer.lr == fig2.RATE
     settings = dict(words.split("=") for words in fig2.CHANGES.values())

@@ -79,7 +79,7 @@ def by_torch(model: nn.Module, activation: str, x: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_they_are_torchs(norm: str, activation: str) -> None:
+def test_singular_values_agree_with_torchs(norm: str, activation: str) -> None:
     model, x = network(norm, activation).double(), images().double()
     expected = by_torch(model, activation, x)
     found = layer_jacobians(model, x)
@@ -94,7 +94,7 @@ def test_they_are_torchs(norm: str, activation: str) -> None:
         np.testing.assert_allclose(values[f"{name}/jacobian"], exact, rtol=1e-6, atol=1e-7)
 
 
-def test_one_by_hand() -> None:
+def test_a_jacobian_computed_by_hand() -> None:
     model, x = network("none", "tanh").double(), images().double()
     h = x[3].flatten()
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_fewer_images_than_sixteen() -> None:
     assert singular_values(network("batch"), images(5))["linear2/jacobian"].shape == (5, 5)
 
 
-def test_what_is_not_finite_is_nan_and_the_rest_is_told() -> None:
+def test_non_finite_jacobians_are_nan_and_the_others_are_measured() -> None:
     model, x = network("none", "tanh"), images()
     whole = singular_values(model, x)
     x[2] = np.nan
@@ -143,7 +143,7 @@ def test_measuring_them_changes_nothing(norm: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "detached"])
-def test_a_run_keeps_them_in_its_probes_and_is_the_same_without(tmp_path: Path, norm: str) -> None:
+def test_measuring_jacobians_does_not_change_the_run(tmp_path: Path, norm: str) -> None:
     short = ["dataset=digits", "train.steps=40", "train.eval_every=20", "probe.every=20",
              "probe.size=50", "model.hidden=[12,8,10]", f"norm={norm}"]  # fmt: skip
     runs = {}

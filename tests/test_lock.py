@@ -213,7 +213,7 @@ def test_a_lock_for_which_there_is_no_name_left_is_no_endless_wait(tmp_path: Pat
     assert {"²00000005.json", "5.json", "x.json"} < set(os.listdir(locks))
 
 
-def test_a_pipe_in_the_place_of_a_lock_is_nobodys(tmp_path: Path) -> None:
+def test_a_pipe_in_the_place_of_a_lock_has_no_owner(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()
     os.mkfifo(tmp_path / ".lock" / "000000001.json")
     lock.Lock.take(tmp_path, lock.me()).check()
@@ -233,7 +233,7 @@ def test_a_file_system_without_hard_links_is_named(
 # What is deleted
 
 
-def test_only_files_of_the_runs_own_are_deleted(tmp_path: Path) -> None:
+def test_only_files_that_belong_to_the_run_are_deleted(tmp_path: Path) -> None:
     folder, other = tmp_path / "run", tmp_path / "other"
     begun(folder).abandon("interrupted")
     other.mkdir()
@@ -333,7 +333,7 @@ def test_metrics_removed_or_replaced_are_noticed_at_the_next_checkpoint(
 
 
 @pytest.mark.parametrize("damage", [lost, copied, longer, changed, emptied])
-def test_metrics_that_are_not_what_was_written_are_no_result(
+def test_edited_metrics_make_a_run_unreadable(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     run = begun(tmp_path)
@@ -345,7 +345,7 @@ def test_metrics_that_are_not_what_was_written_are_no_result(
 
 
 @pytest.mark.parametrize("damage", [lost, changed, emptied])
-def test_a_checkpoint_is_not_gone_on_from_with_other_metrics(
+def test_a_checkpoint_is_not_resumed_with_other_metrics(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     begun(tmp_path).abandon("interrupted")

@@ -127,7 +127,7 @@ def test_the_nonlinearities_by_name_and_in_order(activation: str) -> None:
     assert all(type(module) is KINDS[activation] for _, module in found)
 
 
-def test_what_the_network_computes_by_hand() -> None:
+def test_the_network_computed_by_hand() -> None:
     model = network(activation="tanh", init=c.Init("gaussian", 1.0)).double()
     x = torch.linspace(-1, 1, 24).double().view(2, 1, 3, 4)
     h = x.reshape(2, 12)

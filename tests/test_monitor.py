@@ -27,7 +27,7 @@ def watched(folder: Path, found: list[Member]) -> tuple[Monitor, io.StringIO]:
     return Monitor("reproduce", folder, found, range(len(found)), console), text
 
 
-def test_a_run_that_is_made_again_counts_when_it_is_made_again(tmp_path: Path) -> None:
+def test_a_rerun_counts_when_it_finishes_again(tmp_path: Path) -> None:
     put(tmp_path, "a", 100, state="done", pid=1)
     put(tmp_path, "b", 40, state="interrupted", pid=1)
     monitor, text = watched(tmp_path, [member("a", overwrite=True), member("b"), member("c")])
@@ -41,7 +41,7 @@ def test_a_run_that_is_made_again_counts_when_it_is_made_again(tmp_path: Path) -
     assert "2/3 done  1 diverged" in text.getvalue()
 
 
-def test_a_run_that_failed_another_time_is_not_told_as_failed(tmp_path: Path) -> None:
+def test_a_run_that_failed_earlier_is_not_reported_as_failed(tmp_path: Path) -> None:
     put(tmp_path, "a", 10, state="failed", pid=1)
     monitor, text = watched(tmp_path, [member("a"), member("b")])
     with monitor:

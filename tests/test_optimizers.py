@@ -8,7 +8,7 @@ from bnrepro.optimizers import Sgd
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
-def test_steps_as_torch_does(momentum: float, weight_decay: float) -> None:
+def test_the_steps_are_torchs(momentum: float, weight_decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     ours = [torch.randn(shape, generator=generator, requires_grad=True) for shape in ((3, 4), (5,))]
     theirs = [p.detach().clone().requires_grad_() for p in ours]
@@ -25,7 +25,7 @@ def test_steps_as_torch_does(momentum: float, weight_decay: float) -> None:
             torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
 
 
-def test_a_parameter_without_a_gradient_stays() -> None:
+def test_a_parameter_without_a_gradient_does_not_change() -> None:
     parameters = [torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)]
     sgd = Sgd(parameters, 0.9, 0.1)
     parameters[1].grad = torch.ones(2)
@@ -36,7 +36,7 @@ def test_a_parameter_without_a_gradient_stays() -> None:
     assert parameters[1].grad is None
 
 
-def test_goes_on_where_it_stopped() -> None:
+def test_a_restored_optimizer_takes_the_same_steps() -> None:
     def stepped(sgd: Sgd, parameter: torch.Tensor, count: int) -> None:
         for _ in range(count):
             parameter.grad = parameter.detach() * 2

@@ -74,7 +74,7 @@ def test_percentiles_are_numpys(values: np.ndarray) -> None:
 
 @numerics
 @given(pairs())
-def test_moved_is_the_wasserstein_distance_in_units_of_the_spread(values: np.ndarray) -> None:
+def test_movement_is_the_wasserstein_distance_in_units_of_the_spread(values: np.ndarray) -> None:
     old, new = np.sort(values, axis=-1)
     found = moved(old, new)
     for a, b, got in zip(old.astype(np.float64), new.astype(np.float64), found, strict=True):
@@ -85,7 +85,7 @@ def test_moved_is_the_wasserstein_distance_in_units_of_the_spread(values: np.nda
 
 @numerics
 @given(samples())
-def test_what_stayed_the_same_has_not_moved(values: np.ndarray) -> None:
+def test_equal_distributions_have_moved_by_zero(values: np.ndarray) -> None:
     rows = np.sort(values, axis=1)
     assert (moved(rows, rows.copy()) == 0).all()
 
@@ -103,7 +103,7 @@ def test_a_constant_unit_has_moved_by_nothing_or_by_infinity(constant: float) ->
     assert moved(rows, rows + np.float32(abs(constant) + 1)) == np.inf
 
 
-def test_moved_by_hand() -> None:
+def test_movement_computed_by_hand() -> None:
     old, new = np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 1, 1, 5]], np.float32)
     # Distance (1 + 1 + 1 + 3)/4; variances 1 and 3.
     np.testing.assert_allclose(moved(old, new), [1.5 / np.sqrt(2)], rtol=1e-6)
@@ -120,7 +120,7 @@ def test_one_row_for_every_unit() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 10])
-def test_of_many_values_an_even_subsample(count: int) -> None:
+def test_many_values_are_subsampled_evenly(count: int) -> None:
     side = 32  # count * 1024 values of a unit
     maps = torch.arange(2.0 * count * side * side).view(count, 2, side, side)
     rows = by_unit(maps)
@@ -137,7 +137,7 @@ def test_of_many_values_an_even_subsample(count: int) -> None:
         (nn.ReLU, 1.0, lambda x: np.where(x > 0, 1.0, 0.0)),
     ],
 )
-def test_slopes_are_shares_of_the_steepest(kind, steepest, slope) -> None:
+def test_slopes_are_relative_to_the_steepest(kind, steepest, slope) -> None:
     x = np.linspace(-12, 12, 97)
     np.testing.assert_allclose(SLOPES[kind](x), slope(x) / steepest, rtol=1e-6, atol=1e-12)
     far = SLOPES[kind](np.array([-1e30, 1e30], np.float32))
@@ -173,7 +173,7 @@ def test_a_units_numbers_are_numpys() -> None:
     np.testing.assert_allclose(found["percentiles"], expected, rtol=1e-5)
 
 
-def test_saturated_by_hand() -> None:
+def test_saturation_computed_by_hand() -> None:
     # 4 σ(x) (1 - σ(x)) = .05 at x = ±4.357; 1 - tanh² = .05 at ±2.178.
     sigmoid = [[0, 4.3, 4.4], [1, -4.3, -4.4], [2, 4.4, 50], [-3, -9, -5]]
     np.testing.assert_array_equal(measure(sigmoid)["saturated"], [0, 0.5, 1])
@@ -315,7 +315,7 @@ def test_convolutions_are_measured_over_all_places() -> None:
 # A probe's memory
 
 
-def test_moved_is_told_against_the_last_probe_and_moved_total_against_the_first() -> None:
+def test_moved_compares_with_the_last_probe_and_moved_total_with_the_first() -> None:
     model = network(norm="none", dropout=0.0)
     x = images()
     probe, inputs, found = Probe(model, x), [], []
@@ -336,7 +336,7 @@ def test_moved_is_told_against_the_last_probe_and_moved_total_against_the_first(
     assert not np.allclose(found[3]["sigmoid1/moved"], found[3]["sigmoid1/moved_total"])
 
 
-def test_a_probe_restored_elsewhere_goes_on_as_if_never_interrupted() -> None:
+def test_a_restored_probe_continues_as_if_never_interrupted() -> None:
     model = network()
     whole = Probe(model, images())
     whole.measure()
@@ -353,7 +353,7 @@ def test_a_probe_restored_elsewhere_goes_on_as_if_never_interrupted() -> None:
     assert not np.array_equal(fresh["sigmoid1/moved"], expected["sigmoid1/moved"])
 
 
-def test_what_was_kept_does_not_change_with_later_probes() -> None:
+def test_kept_arrays_do_not_change_with_later_probes() -> None:
     model = network()
     probe = Probe(model, images())
     probe.measure()

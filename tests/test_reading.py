@@ -22,7 +22,7 @@ GOOD: list[Any] = [
 
 
 @pytest.mark.parametrize("value", GOOD)
-def test_what_was_written_is_read(tmp_path: Path, value: Any) -> None:
+def test_written_files_read_back(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "file"
     path.write_text(json.dumps(value))
     assert reading.read_json(path) == value
@@ -57,7 +57,7 @@ NO_FILES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("read", [reading.read_json, reading.read_yaml, reading.read_bytes])
 @pytest.mark.parametrize("why", NO_FILES)
-def test_what_is_no_small_file_is_refused_at_once(
+def test_a_pipe_or_a_huge_file_is_refused_at_once(
     tmp_path: Path, why: str, read: Callable[[Path], Any]
 ) -> None:
     path = tmp_path / "x.json"

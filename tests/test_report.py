@@ -38,7 +38,7 @@ def like_the_paper(norm: str, shift: float = 0.0) -> np.ndarray:
     return np.interp(np.arange(0, 50001, 500), steps, accuracies) + shift
 
 
-def test_the_papers_curves_are_the_papers() -> None:
+def test_the_curves_of_the_paper_agree_with_its_text() -> None:
     assert paper.first_step(*paper.accuracy("batch")) == pytest.approx(15_000, abs=100)
     assert paper.first_step(*paper.accuracy("none")) == pytest.approx(41_600, abs=100)
     steps, accuracies = paper.accuracy("none")
@@ -64,7 +64,7 @@ def test_the_curves_of_fig_2_agree_with_the_table_of_fig_3(network: str) -> None
     assert (first or np.inf) == pytest.approx(row.steps, abs=0.35e6)
 
 
-def test_times_fewer_steps_are_those_that_the_paper_tells() -> None:
+def test_the_papers_step_ratios_follow_from_its_curves() -> None:
     told = {"Inception": 1.0, "BN-Baseline": 2.33, "BN-x5": 14.8, "BN-x30": 11.5}
     for network, times in told.items():
         assert fig2.fewer(network) == pytest.approx(times, abs=0.05)
@@ -132,7 +132,7 @@ def test_another_network_is_no_run_of_fig_1(tmp_path: Path, override: str) -> No
     assert f"{tmp_path}/other ({override.partition('=')[0]}" in note
 
 
-def test_arms_pair_where_all_but_the_normalization_agrees(tmp_path: Path) -> None:
+def test_arms_are_paired_if_they_differ_in_the_normalization_only(tmp_path: Path) -> None:
     write_run(tmp_path / "none", like_the_paper("none"), "norm=none")
     write_run(tmp_path / "short", like_the_paper("batch")[:91])
     assert [arm.norm for arm in fig1.read(tmp_path).drawn] == ["none"]
@@ -141,7 +141,7 @@ def test_arms_pair_where_all_but_the_normalization_agrees(tmp_path: Path) -> Non
     assert [arm.steps[-1] for arm in drawn] == [50_000, 50_000]
 
 
-def test_a_run_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
+def test_a_run_listed_twice_counts_once(tmp_path: Path) -> None:
     write_run(tmp_path / "a", like_the_paper("none"), "norm=none")
     shutil.copytree(tmp_path / "a", tmp_path / "copy")
     (tmp_path / "link").symlink_to(tmp_path / "a")
@@ -190,14 +190,14 @@ def test_runs_without_probes_make_a_report_without_bands(tmp_path: Path) -> None
     assert not (tmp_path / "out" / "fig1bc.png").exists()
 
 
-def test_no_run_is_told(tmp_path: Path) -> None:
+def test_no_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no finished run"):
         fig1.read(tmp_path)
     with pytest.raises(StorageError, match="no such folder"):
         fig1.read(tmp_path / "nowhere")
 
 
-def test_the_table_tells_what_the_runs_did(
+def test_the_table_has_the_numbers_of_the_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick, slow = np.linspace(0.1, 0.98, 101), np.linspace(0.1, 0.96, 101)

@@ -14,7 +14,7 @@ from typing import Any
 import forked
 import pytest
 from alike import assert_same_run
-from conftest import Command
+from conftest import TINY, Command
 
 from bnrepro import claims, cli, environment, reproduction
 from bnrepro import reproduce as reproducing
@@ -23,9 +23,6 @@ from bnrepro.cli import main
 from bnrepro.data.known import KNOWN
 from bnrepro.evidence import Evidence
 from bnrepro.store import StoredRun
-
-TINY = ("dataset=digits", "train.steps=20", "train.eval_every=10", "model.hidden=[10]",
-        "probe.every=0", "tensorboard=false")  # fmt: skip
 
 
 def tiny(**arms: tuple[str, ...]) -> Claim:
@@ -114,9 +111,7 @@ def test_a_run_is_what_train_makes(tmp_path: Path, have: Callable[..., None]) ->
     assert "seed=1" in ours.folder.name
 
 
-def test_runs_by_other_code_or_on_other_data_are_made_again(
-    tmp_path: Path, have: Callable[..., None]
-) -> None:
+def test_runs_of_other_code_or_data_are_rerun(tmp_path: Path, have: Callable[..., None]) -> None:
     have(one=ONE)
     line = ["reproduce", "--scale", "short", "--out", str(tmp_path), "--jobs", "1"]
     assert main(line) == 0
@@ -145,7 +140,7 @@ def test_runs_by_other_code_or_on_other_data_are_made_again(
     assert "made by other code" not in (tmp_path / "report.md").read_text()
 
 
-def test_each_claim_in_a_folder_has_its_runs_by_the_code_of_its_own_time(
+def test_each_claim_keeps_the_code_its_runs_were_made_with(
     tmp_path: Path, have: Callable[..., None]
 ) -> None:
     have(one=ONE, other=tiny(quick=("norm=batch", "optimizer.lr=1")))
@@ -169,7 +164,7 @@ def test_each_claim_in_a_folder_has_its_runs_by_the_code_of_its_own_time(
     assert reproduction.read(tmp_path).codes == {"one": now, "other": now}
 
 
-def test_what_made_a_run_is_told_from_its_manifest(tmp_path: Path) -> None:
+def test_the_manifest_decides_whether_a_run_is_reused(tmp_path: Path) -> None:
     run, code = StoredRun(tmp_path), environment.code()
 
     def alike(**manifest: object) -> bool:
@@ -222,7 +217,7 @@ def test_runs_that_fail_leave_the_others_and_the_report(
         (["faster-training", "--jobs", "0"], "--jobs"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_runs(
+def test_bad_arguments_are_refused_before_anything_runs(
     tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["reproduce", *words, "--out", str(tmp_path / "out")]) == 2
@@ -245,9 +240,7 @@ def test_a_folder_of_something_else_is_left_alone(
     assert "reproduced at scale 'smoke'" in capsys.readouterr().err
 
 
-def test_a_claim_that_changed_runs_what_it_asks_for_now(
-    tmp_path: Path, have: Callable[..., None]
-) -> None:
+def test_a_changed_claim_runs_its_new_arms(tmp_path: Path, have: Callable[..., None]) -> None:
     have(one=ONE)
     line = ["reproduce", "--scale", "short", "--out", str(tmp_path), "--jobs", "1"]
     assert main(line) == 0
@@ -287,9 +280,7 @@ SMOKE = ("reproduce", "higher-learning-rates", "--scale", "smoke")
 
 
 @pytest.mark.reliability
-def test_killed_anywhere_and_typed_again_no_number_changes(
-    tmp_path: Path, command: Command
-) -> None:
+def test_killed_anywhere_and_rerun_no_number_changes(tmp_path: Path, command: Command) -> None:
     done = command(*SMOKE, "--out", "whole", "--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert "NOT JUDGED" in done.stdout
@@ -333,7 +324,7 @@ def test_killed_anywhere_and_typed_again_no_number_changes(
     ],
     ids=lambda text: text[-40:],
 )  # fmt: skip
-def test_a_damaged_request_is_told_in_a_line(
+def test_a_damaged_request_is_one_line(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "reproduce.json").write_text(text)

@@ -39,7 +39,7 @@ def row(name: str, found: dict[str, Any]) -> str:
     return f"| {link} | **{found['verdict']}** | {told} |"
 
 
-def test_the_readme_tells_the_verdicts_and_numbers_of_the_results() -> None:
+def test_the_readme_has_the_verdicts_and_numbers_of_the_results() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     told = [line for line in readme.splitlines() if "](docs/results/report.md#" in line]
     expected = [row(name, found) for name, found in FOUND["claims"].items()]

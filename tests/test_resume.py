@@ -24,7 +24,7 @@ import forked
 import pytest
 import torch
 from alike import assert_same_run
-from conftest import wait_for_step
+from conftest import EVENTFUL, wait_for_step
 
 from bnrepro import environment, experiment, launch
 from bnrepro.cli import main
@@ -33,17 +33,13 @@ from bnrepro.errors import CheckpointError
 from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun
 
-OVERRIDES = ("dataset=digits", "train.steps=1000", "train.log_every=10", "train.eval_every=100",
-             "train.checkpoint_every=70", "probe.every=50", "probe.size=50", "model.hidden=[30,20]",
-             "model.dropout=0.1", "optimizer.momentum=0.5")  # fmt: skip
-
 
 def start(folder: Path, *overrides: str) -> forked.Command:
-    return forked.Command("train", *OVERRIDES, *overrides, f"run.dir={folder}")
+    return forked.Command("train", *EVENTFUL, *overrides, f"run.dir={folder}")
 
 
 def again(folder: Path, *overrides: str) -> int:
-    return main(["train", *OVERRIDES, *overrides, f"run.dir={folder}"])
+    return main(["train", *EVENTFUL, *overrides, f"run.dir={folder}"])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +57,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.reliability),
     ],
 )
-def test_a_signal_ends_a_run_with_a_checkpoint_and_it_goes_on(
+def test_a_signal_ends_a_run_with_a_checkpoint_and_it_resumes(
     tmp_path: Path, undisturbed: StoredRun, number: signal.Signals, code: int
 ) -> None:
     folder = tmp_path / "run"
@@ -86,7 +82,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_it_goes_on(
 
 
 @pytest.mark.reliability
-def test_a_compiled_run_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_killed_compiled_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     """An epoch's last batch is smaller: what it is compiled to is of no matter to the others."""
     assert again(tmp_path / "undisturbed", "train.compile=true") == 0
     process = start(tmp_path / "killed", "train.compile=true")
@@ -114,7 +110,7 @@ def test_a_terminal_that_is_closed_loses_no_step(
     tmp_path: Path, undisturbed: StoredRun, deaf: bool, code: int, state: str
 ) -> None:
     folder = tmp_path / "run"
-    line = [sys.executable, "-m", "bnrepro", "train", *OVERRIDES, f"run.dir={folder}"]
+    line = [sys.executable, "-m", "bnrepro", "train", *EVENTFUL, f"run.dir={folder}"]
     terminal, end = pty.openpty()
     process = subprocess.Popen(
         line, stdin=end, stdout=end, stderr=end, start_new_session=True,
@@ -161,7 +157,7 @@ def interrupted(killed: Path, tmp_path: Path) -> StoredRun:
     return StoredRun(shutil.copytree(killed, tmp_path / "run"))
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_used(
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     interrupted: StoredRun, undisturbed: StoredRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = interrupted
@@ -176,7 +172,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(
     assert_same_run(run, undisturbed)
 
 
-def test_without_a_whole_checkpoint_it_is_code_5_and_nothing_is_lost(
+def test_without_a_readable_checkpoint_it_is_code_5_and_nothing_is_lost(
     interrupted: StoredRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = interrupted
@@ -229,7 +225,7 @@ def test_a_checkpoint_with_a_right_digest_and_wrong_content_is_code_5(
     ]  # fmt: skip
     contents = [b"", b"x" * 100, pickle.dumps({}), saved([]), saved({}), compressed(saved(state))]
     path.with_name("000000010.pt").unlink()
-    config = launch.compose([*OVERRIDES, *short, f"run.dir={run.folder}"]).config
+    config = launch.compose([*EVENTFUL, *short, f"run.dir={run.folder}"]).config
     writer = RunWriter.claim(run.folder, run.config(), [])
     assert writer is not None
     dataset = experiment.load(config)
@@ -272,7 +268,7 @@ def compressed(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def test_what_differs_is_told_and_drift_is_recorded(
+def test_differences_are_reported_and_drift_is_recorded(
     interrupted: StoredRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = interrupted
@@ -294,7 +290,7 @@ def test_what_differs_is_told_and_drift_is_recorded(
     assert run.status()["state"] == "done"
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_restarts(tmp_path: Path) -> None:
     overrides = ("train.steps=300", "train.checkpoint_every=300")
     process = start(tmp_path / "run", *overrides)
     wait_for_step(tmp_path / "run", 20)
@@ -305,7 +301,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) ->
     assert_same_run(StoredRun(tmp_path / "run"), StoredRun(tmp_path / "other"))
 
 
-def test_what_diverges_keeps_its_last_finite_checkpoint(
+def test_a_diverging_run_keeps_its_last_finite_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -324,7 +320,7 @@ def test_what_diverges_keeps_its_last_finite_checkpoint(
         )
 
 
-def test_running_statistics_that_overflow_are_not_kept(
+def test_overflown_running_statistics_are_not_checkpointed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The variance of huge inputs overflows; normalized by it, everything is finite again.
@@ -335,7 +331,7 @@ def test_running_statistics_that_overflow_are_not_kept(
 
 
 @pytest.mark.reliability
-def test_a_second_signal_ends_a_run_on_the_spot(tmp_path: Path, undisturbed: StoredRun) -> None:
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, undisturbed: StoredRun) -> None:
     # Steps that take long: a batch of all images, wide layers.
     heavy = ("model.hidden=[1500,1500,1500]", "train.batch_size=1297", "probe.every=0")
     process = start(tmp_path / "run", *heavy)

@@ -69,7 +69,7 @@ def test_a_run_leaves_what_its_folder_promises(tmp_path: Path) -> None:
     assert len(manifest["dataset"]["fingerprint"]) == 64
 
 
-def test_the_same_command_gives_the_same_bits_however_it_is_probed(tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_bits_with_any_probing(tmp_path: Path) -> None:
     one = train(tmp_path / "one", "model.dropout=0.2")
     again = train(tmp_path / "again", "model.dropout=0.2")
     unprobed = train(tmp_path / "unprobed", "model.dropout=0.2", "probe.every=0")
@@ -86,7 +86,7 @@ def test_the_same_command_gives_the_same_bits_however_it_is_probed(tmp_path: Pat
     assert unprobed.probe_steps() == []
 
 
-def test_a_finished_run_typed_again_says_so_and_changes_nothing(
+def test_rerunning_a_finished_run_says_so_and_changes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run")
@@ -123,7 +123,7 @@ def test_the_network_is_scored_on_what_it_was_trained_on(tmp_path: Path, norm: s
     assert summary["train_loss"] != pytest.approx(loss, rel=1e-3)
 
 
-def test_the_images_trained_on_may_be_few_but_not_fewer_than_are_needed(
+def test_dataset_limit_has_a_lower_bound(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = train(tmp_path / "few", "dataset.limit=100")
@@ -214,9 +214,7 @@ def test_help_loads_neither_torch_nor_hydra() -> None:
         assert "Usage" in done.stdout
 
 
-def test_the_environment_names_the_data_and_missing_data_is_told(
-    tmp_path: Path, command: Command
-) -> None:
+def test_missing_data_is_reported_with_what_to_do(tmp_path: Path, command: Command) -> None:
     settings = {**os.environ, "BNREPRO_DATA": str(tmp_path / "nowhere")}
     done = command("train", "dataset.mirror=http://127.0.0.1:1/", env=settings)
     assert done.returncode == 3
@@ -228,7 +226,7 @@ def test_the_environment_names_the_data_and_missing_data_is_told(
     assert "Traceback" in (run.parent / "train.log").read_text()
 
 
-def test_an_output_folder_that_cannot_be_made_is_told_before_computing(
+def test_an_impossible_output_folder_is_reported_before_computing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -266,7 +264,9 @@ def test_every_experiment_composes_and_trains_two_steps(path: Path, tmp_path: Pa
     assert main(["train", f"experiment={path.stem}", f"run.dir={tmp_path / 'r'}", *overrides]) == 0
 
 
-def test_runs_lists_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_lists_the_runs_of_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(tmp_path / "a", "train.steps=5")
     train(tmp_path / "deep" / "b", "train.steps=5", "norm=none", "seed=3")
     capsys.readouterr()

@@ -20,7 +20,7 @@ def _heard() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", STOPPING)
-def test_a_signal_that_asks_to_stop_is_an_interruption(number: signal.Signals) -> None:
+def test_a_signal_raises_an_interruption(number: signal.Signals) -> None:
     with StopSignals() as stop:
         with stop.deferred():
             os.kill(os.getpid(), number)
@@ -30,7 +30,7 @@ def test_a_signal_that_asks_to_stop_is_an_interruption(number: signal.Signals) -
     assert caught.value.exit_code == 128 + number
 
 
-def test_the_second_hangup_of_a_closed_terminal_ends_nothing_at_once() -> None:
+def test_a_second_hangup_does_not_end_a_run_at_once() -> None:
     with StopSignals() as stop, stop.deferred():
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGHUP):
             os.kill(os.getpid(), number)

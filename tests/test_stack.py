@@ -146,7 +146,7 @@ def test_a_stacked_sweep_is_the_same_sweep(
     assert {run.folder: run.summary() for run in together.values()} == before
 
 
-def test_who_trains_together() -> None:
+def test_members_are_grouped_into_stacks() -> None:
     def member(name: str, *words: str) -> Member:
         return Member(name, (), {}, launch.to_dict(launch.compose([*BASE, *words]).config))
 
@@ -184,7 +184,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoredRun
 
 
 @pytest.mark.reliability
-def test_killed_and_typed_again_it_ends_with_the_same_bits(
+def test_a_killed_stack_resumes_to_the_same_bits(
     tmp_path: Path, undisturbed: dict[str, StoredRun]
 ) -> None:
     process = begun(tmp_path / "sweep", 300)
@@ -201,7 +201,7 @@ def test_killed_and_typed_again_it_ends_with_the_same_bits(
 
 
 @pytest.mark.reliability
-def test_a_signal_keeps_every_state_and_who_is_alone_goes_on(
+def test_a_signal_keeps_every_state_and_a_member_alone_resumes(
     tmp_path: Path, undisturbed: dict[str, StoredRun]
 ) -> None:
     process = begun(tmp_path / "sweep", 300)
@@ -227,7 +227,7 @@ def assert_close(run: StoredRun, expected: StoredRun) -> None:
 
 
 @pytest.mark.reliability
-def test_who_is_behind_catches_up(tmp_path: Path) -> None:
+def test_a_member_that_is_behind_catches_up(tmp_path: Path) -> None:
     words = ["seed=0,1", "train.checkpoint_every=50"]
     whole = sweep(tmp_path / "whole", *words)
     name, ahead = sorted(whole.items())[0]

@@ -36,7 +36,7 @@ def test_median_and_interval(
     assert (found.median, found.interval, found.effects) == (median, interval, tuple(effects))
 
 
-def test_of_many_seeds_the_interval_is_that_of_the_order_statistics() -> None:
+def test_the_interval_of_many_seeds_is_that_of_the_order_statistics() -> None:
     # The median of n lies between the order statistics that 95 % of Binomial(n, ½) lie within.
     found = summary(range(101))
     assert found.median == 50
@@ -51,7 +51,7 @@ def test_a_single_seed_has_no_interval_and_no_size() -> None:
 
 
 @pytest.mark.parametrize("effects", [[], [1.0, math.nan], [[1.0, 2.0]]])
-def test_what_is_no_number_a_seed_is_refused(effects: list[float]) -> None:
+def test_effects_that_are_not_one_number_a_seed_are_refused(effects: list[float]) -> None:
     with pytest.raises(ValueError, match="not one number a seed"):
         summary(effects)
 
@@ -68,7 +68,7 @@ def test_the_effect_size_is_the_mean_in_standard_deviations() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(EFFECTS)
-def test_the_summary_is_made_of_the_effects_and_the_same_each_time(effects: list[float]) -> None:
+def test_the_summary_of_the_same_effects_is_the_same(effects: list[float]) -> None:
     found = summary(effects)
     low, high = found.interval
     assert {low, found.median, high} <= set(effects)

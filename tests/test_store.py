@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnrepro import atomic, lock, store
-from bnrepro.errors import CheckpointError, ConfigError, RunInUseError, StorageError
+from bnrepro.errors import CheckpointError, ConfigError, Interrupted, RunInUseError, StorageError
 from bnrepro.store import RunWriter, StoredRun, find_runs, new_folder
 
 CONFIG: dict[str, Any] = {"seed": 3, "norm": {"name": "batch", "eps": 1e-5}, "tags": ["ä"]}
@@ -92,9 +93,7 @@ def test_a_new_folder_with_its_parents(tmp_path: Path) -> None:
     run.abandon("interrupted")
 
 
-def test_a_run_that_waits_gives_signs_of_life(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_waiting_run_has_a_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = claim(tmp_path)
     run.record(7, {"train_loss": 1.0})
     rewrite_status(tmp_path, heartbeat=None)
@@ -223,7 +222,7 @@ def test_a_run_whose_process_may_live_is_in_use(
         claim(tmp_path)
 
 
-def test_a_run_elsewhere_that_beats_while_watched_is_in_use_whatever_the_clocks_say(
+def test_a_run_on_another_host_whose_heartbeat_moves_is_in_use_whatever_the_clocks_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def beat(seconds: float) -> None:
@@ -302,7 +301,7 @@ def crowded(folder: Path) -> dict[str, bytes | None]:
     return theirs
 
 
-def test_overwriting_clears_what_is_the_runs_own_and_nothing_else(tmp_path: Path) -> None:
+def test_overwriting_deletes_only_files_of_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     finished(folder)
     theirs = crowded(folder)
@@ -320,9 +319,7 @@ def test_overwriting_clears_what_is_the_runs_own_and_nothing_else(tmp_path: Path
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted"])
-def test_a_run_that_did_not_end_is_gone_on_with_from_a_checkpoint(
-    tmp_path: Path, state: str
-) -> None:
+def test_an_unfinished_run_resumes_from_a_checkpoint(tmp_path: Path, state: str) -> None:
     run = claim(tmp_path)
     run.record(4, {"train_loss": 1.0})
     run.probe(4, {"x": np.zeros(3)})
@@ -371,7 +368,7 @@ else:
 
 
 @pytest.mark.parametrize("left", ["nothing", "a dead owner", "a released lock"])
-def test_of_many_who_race_for_a_folder_one_wins(tmp_path: Path, left: str) -> None:
+def test_one_of_many_racing_for_a_folder_wins(tmp_path: Path, left: str) -> None:
     folder = tmp_path / "run"
     if left == "a released lock":
         claim(folder).abandon("interrupted")
@@ -403,7 +400,7 @@ def racer(folder: Path, start: float) -> Iterator["subprocess.Popen[str]"]:
 # Metrics
 
 
-def test_what_json_lacks_is_null_and_every_line_is_json(run: RunWriter) -> None:
+def test_non_finite_numbers_are_null_and_every_line_is_json(run: RunWriter) -> None:
     run.record(0, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1.5, "e": [math.nan, 1]})
     run.record(1, {"a": np.float64("nan"), "b": {"x": math.inf}, "c": None, "d": 2})
 
@@ -485,9 +482,7 @@ def test_a_curve_has_the_steps_where_its_metric_was_recorded(run: RunWriter) -> 
     assert (steps.dtype, values.dtype) == (np.int64, np.float64)
 
 
-def test_signs_of_life_come_when_they_are_due(
-    run: RunWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heartbeats_come_when_they_are_due(run: RunWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = StoredRun(run.folder)
     run.record(1, {})
     assert stored.status()["step"] == 0  # it was written a moment ago
@@ -597,6 +592,29 @@ def test_the_summary_is_written_last(tmp_path: Path, written: list[str]) -> None
     ]  # fmt: skip
     assert run.summary() == {"status": "done", "steps": 5}
     assert (run.status()["state"], run.status()["step"]) == ("done", 5)
+
+
+@pytest.mark.parametrize("name", [store.STATUS, store.CONFIG])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_signal_while_a_folder_is_taken_leaves_an_interrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, begun: bool
+) -> None:
+    if begun:
+        claim(tmp_path).abandon("failed")
+        rewrite_status(tmp_path, step=7)
+    write, signals = atomic.write, [Interrupted(signal.SIGTERM)]
+
+    def interrupted(path: Path, fill: Any, **options: Any) -> None:
+        write(path, fill, **options)
+        if path.name == name and signals:
+            raise signals.pop()
+
+    monkeypatch.setattr(atomic, "write", interrupted)
+    with contextlib.suppress(Interrupted):
+        claim(tmp_path).abandon("interrupted")
+    status = StoredRun(tmp_path).status()
+    assert (status["state"], status["step"]) == ("interrupted", 7 if begun else 0)
+    claim(tmp_path).abandon("interrupted")  # it is free
 
 
 def test_a_crash_before_the_summary_leaves_no_result(

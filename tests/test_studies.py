@@ -54,7 +54,7 @@ def numbers(node: object) -> list[float]:
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 3), (12, 4), (3, 5), (5, 5), (7, 6), (9, 2), (1, 4)])
-def test_batches_are_whole_and_what_is_left_over_joins_the_last(n: int, size: int) -> None:
+def test_batches_are_whole_and_the_remainder_joins_the_last(n: int, size: int) -> None:
     order = permutation(0, 0, n)
     found = batches(order, size)
     assert torch.equal(torch.cat(found), order)
@@ -93,7 +93,7 @@ def test_unseen_batches_are_whole_and_in_no_order_that_training_has() -> None:
 # §3: the identity
 
 
-def test_a_transform_set_to_the_identity_is_one_and_eps_is_all_that_is_amiss(
+def test_a_layer_set_to_the_identity_is_off_by_eps_only(
     digits: Dataset,
 ) -> None:
     config = configured("norm=none", "studies=[identity-transform]", "model.dropout=0.3")
@@ -121,7 +121,7 @@ def test_a_transform_set_to_the_identity_is_one_and_eps_is_all_that_is_amiss(
     assert found["inference"]["predictions_changed"] == 0
 
 
-def test_normalized_by_a_batchs_own_statistics_the_transform_is_no_identity(
+def test_with_batch_statistics_the_layer_is_not_the_identity(
     digits: Dataset,
 ) -> None:
     config = configured("norm=none", "studies=[identity-transform]")
@@ -191,7 +191,7 @@ def test_the_identities_are_exact_without_eps_and_a_negative_a_turns_the_sign(
                 assert other == pytest.approx(2, rel=1e-9)
 
 
-def test_with_eps_the_identities_are_as_wrong_as_it_says(digits: Dataset) -> None:
+def test_with_eps_the_identities_have_the_predicted_error(digits: Dataset) -> None:
     config = configured("studies=[scale-invariance]", "norm.eps=1e-2")
     model = trained(config, digits)
     found = measure(model, digits, config)["scale-invariance"]["identities"]["own"]["linear1"]
@@ -209,7 +209,7 @@ def test_with_eps_the_identities_are_as_wrong_as_it_says(digits: Dataset) -> Non
     assert found["output"][0] > 0.9  # a = 0.001: ε is all there is
 
 
-def test_the_gradients_that_are_compared_are_the_losss_own(digits: Dataset) -> None:
+def test_the_compared_gradients_are_those_of_the_loss(digits: Dataset) -> None:
     """Far from a = 1 the layer itself differs: only the derivative to its output is held fixed."""
     config = configured("studies=[scale-invariance]", "norm.eps=1e-2")
     model = trained(config, digits)
@@ -251,7 +251,7 @@ def further_steps(model: nn.Module, config: c.Config, digits: Dataset) -> dict[s
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_norms_grow_as_the_right_angle_predicts_with_batch_normalization_alone(
+def test_norms_grow_as_orthogonal_gradients_predict_with_batch_normalization_only(
     digits: Dataset, norm: str
 ) -> None:
     config = configured(f"norm={norm}", "studies=[scale-invariance]", "optimizer.momentum=0.9")
@@ -289,7 +289,9 @@ def test_norms_grow_as_the_right_angle_predicts_with_batch_normalization_alone(
 
 
 @pytest.mark.parametrize("overrides", [["norm=batch"], ["norm=torch", "norm.placement=post"]])
-def test_the_ways_to_infer_are_what_they_say(digits: Dataset, overrides: list[str]) -> None:
+def test_each_way_to_infer_uses_the_statistics_it_names(
+    digits: Dataset, overrides: list[str]
+) -> None:
     config = configured(*overrides, "studies=[inference]", "norm.population_batches=7",
                         "train.batch_size=80", "model.dropout=0.2")  # fmt: skip
     model = trained(config, digits)
@@ -326,7 +328,7 @@ def test_the_ways_to_infer_are_what_they_say(digits: Dataset, overrides: list[st
     assert change.max() > 1e-4
 
 
-def test_only_with_batch_statistics_an_answer_depends_on_its_company(digits: Dataset) -> None:
+def test_a_prediction_depends_on_its_batch_with_batch_statistics_only(digits: Dataset) -> None:
     config = configured("norm=batch", "studies=[inference]")
     found = measure(trained(config, digits), digits, config)["inference"]
     assert found["determinism"]["algorithm2"] < 1e-12
@@ -344,7 +346,7 @@ def test_only_with_batch_statistics_an_answer_depends_on_its_company(digits: Dat
 # All of them
 
 
-def test_the_table_is_what_a_configuration_may_ask_for() -> None:
+def test_the_configuration_lists_the_studies_there_are() -> None:
     assert tuple(STUDIES) == c.STUDIES
 
 
@@ -356,9 +358,7 @@ def test_the_table_is_what_a_configuration_may_ask_for() -> None:
         ("torch", ["inference"]),
     ],
 )
-def test_studies_change_nothing_and_give_plain_numbers_and_the_same_again(
-    digits: Dataset, norm: str, asked: list[str]
-) -> None:
+def test_studies_change_nothing_and_repeat(digits: Dataset, norm: str, asked: list[str]) -> None:
     config = configured(f"norm={norm}", f"studies=[{','.join(asked)}]", "model.dropout=0.1")
     model = trained(config, digits)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -393,7 +393,7 @@ def test_a_study_that_the_network_does_not_suit_is_refused(overrides: list[str],
     assert told in str(error.value)
 
 
-def test_a_runs_summary_has_its_studies_and_the_run_is_the_same_without(tmp_path: Path) -> None:
+def test_studies_are_in_the_summary_and_do_not_change_the_run(tmp_path: Path) -> None:
     summaries = {}
     for name, asked in (("with", "[inference,scale-invariance]"), ("again", "[inference]"),
                         ("without", "[]")):  # fmt: skip
@@ -414,7 +414,7 @@ def test_a_runs_summary_has_its_studies_and_the_run_is_the_same_without(tmp_path
     assert summaries["with"] == summaries["again"] == summaries["without"]
 
 
-def test_a_diverged_run_has_none(tmp_path: Path) -> None:
+def test_a_diverged_run_has_no_studies(tmp_path: Path) -> None:
     wild = ["norm=none", "model.activation=relu", "optimizer.lr=1e12"]
     line = ["train", *SHORT, *wild, "studies=[identity-transform]", f"run.dir={tmp_path}"]
     assert main(line) == 0

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from alike import rows
-from conftest import Command, wait_for
+from conftest import TINY, Command, wait_for
 from rich.console import Console
 
 from bnrepro import launch, members, sweepfolder
@@ -28,8 +28,6 @@ from bnrepro.report import sweep as report
 from bnrepro.store import StoredRun
 from bnrepro.sweepfolder import COLUMNS, Results
 
-TINY = ("dataset=digits", "train.steps=20", "train.eval_every=10", "model.hidden=[10]",
-        "probe.every=0", "tensorboard=false")  # fmt: skip
 FAULTY = Path(__file__).with_name("faulty")
 
 
@@ -76,7 +74,7 @@ def test_members_are_composed_as_if_each_was_typed() -> None:
         assert member.config == launch.to_dict(typed)
 
 
-def test_what_is_typed_last_holds_in_every_member() -> None:
+def test_the_last_override_of_a_key_wins_in_every_member() -> None:
     words = ["optimizer.lr=1,2", "optimizer.momentum=0.5,0.9", "optimizer={lr: 3}", "seed=4"]
     [one, other] = grid(words).members()
     assert [m.config["optimizer"]["lr"] for m in (one, other)] == [3, 3]
@@ -112,12 +110,12 @@ def test_members_are_counted_before_they_are_listed(
     ["threads=1:30", "threads=[1,2]", "sweep.dir=[1]", "sweep.dir={a:1}", "run=3", "sweep=null",
      "run.overwrite=1e400", "hydra.sweeper.params=3"],
 )  # fmt: skip
-def test_what_a_sweep_reads_before_its_members_is_checked(word: str) -> None:
+def test_settings_of_the_sweep_itself_are_checked(word: str) -> None:
     with pytest.raises(ConfigError, match=r"text|type|Cannot assign"):
         grid([*TINY, "seed=0,1", word]).members()
 
 
-def test_names_say_what_differs_and_are_those_of_other_sweeps_of_the_same_runs() -> None:
+def test_names_tell_what_differs_and_are_the_same_in_every_sweep() -> None:
     a = names(grid([*TINY, "seed=0,1", "optimizer.lr=0.1,1"]))
     b = names(grid([*TINY, "seed=1,2", "optimizer.lr=0.1,1", "tags=[other]"]))
     assert a[0].startswith("seed=0_lr=0.1_")
@@ -128,7 +126,7 @@ def test_names_say_what_differs_and_are_those_of_other_sweeps_of_the_same_runs()
     assert all(len(name) < 100 for name in long)
 
 
-def test_what_says_nothing_of_the_computation_makes_no_member(
+def test_tags_make_no_member(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(grid(["tags=[a],[b]", "seed=1"]).members()) == 1
@@ -137,7 +135,7 @@ def test_what_says_nothing_of_the_computation_makes_no_member(
     assert "6 members asked for, 1 different" in capsys.readouterr().out
 
 
-def test_an_experiment_says_what_a_sweep_of_it_goes_over(tmp_path: Path) -> None:
+def test_an_experiment_may_name_the_axes_of_its_sweep(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     path = tmp_path / "experiment" / "mine.yaml"
     path.write_text(
@@ -184,7 +182,7 @@ def test_an_experiment_says_what_a_sweep_of_it_goes_over(tmp_path: Path) -> None
         (["norm={eps: 1},{eps: 2}", "norm=batch,torch"], "two lists for one key"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_runs(
+def test_bad_overrides_are_refused_before_anything_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -220,7 +218,7 @@ def test_a_long_temporary_folder_leaves_room_for_the_name_of_a_socket(
 
 
 @pytest.mark.reliability
-def test_a_grid_is_the_same_with_either_launcher_and_typed_again_nothing_runs(
+def test_a_grid_is_the_same_with_either_launcher_and_a_finished_one_runs_nothing(
     tmp_path: Path, command: Command
 ) -> None:
     words = [*TINY, "seed=range(0,3)", "norm=batch,none", "optimizer.lr=0.1,1"]
@@ -310,7 +308,7 @@ def test_a_member_is_read_without_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts bytes read")
-def test_what_a_member_costs_the_sweep_does_not_grow_with_their_number(
+def test_the_cost_of_a_member_does_not_grow_with_their_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Process:
@@ -347,7 +345,7 @@ def test_what_a_member_costs_the_sweep_does_not_grow_with_their_number(
     assert cost(2000) == pytest.approx(cost(100), rel=0.1)
 
 
-def test_finished_runs_of_another_grid_are_told_and_their_table_is_kept(
+def test_finished_runs_of_another_grid_are_reported_and_their_table_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def typed(seeds: str) -> tuple[list[str], str]:
@@ -385,7 +383,7 @@ def test_overwriting_a_finished_sweep_runs_it_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.reliability
-def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
+def test_failed_members_leave_the_others_alone_and_are_rerun(
     tmp_path: Path, command: Command
 ) -> None:
     ways = {"1": "raise", "2": "exit", "3": "exit at once", "4": "kill", "5": "memory"}
@@ -417,7 +415,7 @@ def test_members_that_fail_leave_the_others_alone_and_run_when_typed_again(
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
-def test_a_signal_keeps_every_members_state_and_the_sweep_goes_on(
+def test_a_signal_keeps_the_state_of_every_member_and_the_sweep_resumes(
     tmp_path: Path, launcher: str
 ) -> None:
     words = ["dataset=digits", "seed=0,1", "train.steps=3000", "train.eval_every=1500",
@@ -472,7 +470,7 @@ def states(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.reliability
-def test_a_file_edited_meanwhile_changes_nothing(tmp_path: Path) -> None:
+def test_a_file_edited_during_a_sweep_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     mine = tmp_path / "own" / "experiment" / "mine.yaml"
     mine.write_text("# @package _global_\nmodel:\n  hidden: [10]\n")
@@ -488,7 +486,7 @@ def test_a_file_edited_meanwhile_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.reliability
-def test_a_member_waits_for_another_process_that_is_at_it(tmp_path: Path) -> None:
+def test_a_member_waits_for_another_process_that_runs_it(tmp_path: Path) -> None:
     words = [*TINY, "seed=0,1", f"sweep.dir={tmp_path / 'sweep'}"]
     both = [forked.Command("sweep", *words) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
@@ -538,7 +536,7 @@ SEED = {"seed": [0, 1, 2]}
         ({"experiment": list("abcdef"), **LR}, None, None),
     ],
 )
-def test_what_fits_the_axes_is_drawn(
+def test_the_figure_fits_the_axes(
     tmp_path: Path, axes: dict[str, list[Any]], panels: int | None, lines: int | None
 ) -> None:
     figure = report.draw(results(tmp_path, axes))
@@ -550,7 +548,7 @@ def test_what_fits_the_axes_is_drawn(
     assert len(figure.axes[0].lines) == lines
 
 
-def test_a_heat_map_says_means_and_what_diverged(tmp_path: Path) -> None:
+def test_a_heat_map_shows_means_and_diverged_runs(tmp_path: Path) -> None:
     table = results(tmp_path, {**LR, **SCALE, **SEED})
     for row in table.rows:
         row["test_accuracy"] = 0.25 if row["seed"] else 0.75
@@ -676,7 +674,7 @@ def test_a_text_that_a_spreadsheet_would_run_is_quoted(tmp_path: Path) -> None:
     assert {row["optimizer.lr"] for row in rows(tmp_path)} == {"-1.0"}
 
 
-def test_damaged_members_hide_no_other_and_the_sweep_typed_again_mends_them(
+def test_damaged_members_hide_no_other_and_a_rerun_mends_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage = {"summary.json": "", "config.yaml": "a: [\n", "metrics.jsonl": "", "status.json": ""}
@@ -703,7 +701,7 @@ def test_damaged_members_hide_no_other_and_the_sweep_typed_again_mends_them(
     assert rows(tmp_path) == whole
 
 
-def test_a_damaged_sweep_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_sweep_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sweep.yaml").write_text("digest: x\n")
     assert main(["report", str(tmp_path)]) == 3
     assert "type the sweep again" in capsys.readouterr().err

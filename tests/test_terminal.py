@@ -14,13 +14,13 @@ from bnrepro.terminal import printable
 EVIL = "a\x1b[31m\x07\x9b2J\x7f\r\u202e\u2066\u2028\udcff"
 
 
-def test_text_of_others_commands_no_terminal() -> None:
+def test_text_of_others_cannot_control_the_terminal() -> None:
     assert printable(EVIL) == "a\ufffd[31m\ufffd\ufffd2J" + "\ufffd" * 6
     good = "Größe 批 \t σ²\n"
     assert printable(good) == good
 
 
-def test_every_way_to_print_goes_through_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_output_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     cli._say(EVIL)
     cli._table((EVIL,), [[EVIL]])
     assert main(["runs", EVIL]) == 3
@@ -43,7 +43,7 @@ def test_a_run_of_an_odd_name_is_listed(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("how", ["{} >&-", "{} >&- 2>&-", "PYTHONIOENCODING=ascii {}"])
-def test_a_stream_that_is_closed_or_narrow_ends_nothing(how: str) -> None:
+def test_a_closed_or_narrow_stream_ends_no_command(how: str) -> None:
     line = how.format(f"{sys.executable} -m bnrepro claims")
     done = subprocess.run(
         ["sh", "-c", line],
@@ -68,7 +68,7 @@ def test_a_stream_that_is_closed_or_narrow_ends_nothing(how: str) -> None:
         ("reproduce --scale full", "'full' is not one of 'smoke', 'short', 'paper'"),
     ],
 )
-def test_an_option_of_another_program_is_answered_with_ours(
+def test_an_option_of_another_program_suggests_ours(
     line: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(line.split()) == 2

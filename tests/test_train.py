@@ -68,7 +68,7 @@ def run(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, Notes]:
 
 @pytest.mark.parametrize("norm", ["none", "batch", "torch"])
 @pytest.mark.parametrize("optimizer", ["optimizer.momentum=0.9", "optimizer=adam"])
-def test_it_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) -> None:
+def test_training_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) -> None:
     config = configured(f"norm={norm}", optimizer, "model.dropout=0.1", "schedule=linear")
     model, notes = run(config, digits)
     plain, steps = fresh(config, digits)
@@ -90,7 +90,7 @@ def test_it_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) -> Non
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("norm", ["batch", "torch"])
-def test_compiled_it_computes_the_same(digits: Dataset, norm: str) -> None:
+def test_the_compiled_loop_computes_the_same(digits: Dataset, norm: str) -> None:
     plain, notes = run(configured(f"norm={norm}", "model.dropout=0.1"), digits)
     compiled, told = run(
         configured(f"norm={norm}", "model.dropout=0.1", "train.compile=true"), digits
@@ -101,7 +101,7 @@ def test_compiled_it_computes_the_same(digits: Dataset, norm: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_what_is_told_when(digits: Dataset) -> None:
+def test_the_listener_is_called_at_the_right_steps(digits: Dataset) -> None:
     _, notes = run(configured("train.log_every=20"), digits)
     assert [step for step, _ in notes.lines] == [0, 20, 25, 40, 50]
     assert [step for step, values in notes.lines if "test_accuracy" in values] == [0, 25, 50]
@@ -135,7 +135,7 @@ def test_every_image_is_seen_once_an_epoch(digits: Dataset) -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_from_the_middle_it_goes_on_as_if_uninterrupted(digits: Dataset, norm: str) -> None:
+def test_training_from_the_middle_is_the_same(digits: Dataset, norm: str) -> None:
     config = configured(f"norm={norm}", "model.dropout=0.3", "optimizer=adam", "train.log_every=7")
     whole, notes = run(config, digits)
     half = configured(f"norm={norm}", "model.dropout=0.3", "optimizer=adam", "train.log_every=7",
@@ -169,7 +169,7 @@ def test_from_the_middle_it_goes_on_as_if_uninterrupted(digits: Dataset, norm: s
 
 
 @pytest.mark.parametrize("bad", [1, 7, 20, 50])
-def test_the_first_loss_that_is_not_finite_ends_it(digits: Dataset, bad: int) -> None:
+def test_the_first_non_finite_loss_ends_training(digits: Dataset, bad: int) -> None:
     config = configured("train.log_every=9", "norm=none")
     model, optimizer = fresh(config, digits)
     calls = 0
@@ -221,7 +221,7 @@ def test_evaluation_sees_every_image_and_changes_nothing(digits: Dataset) -> Non
 
 
 @pytest.mark.parametrize("chunk", [7, 100, 299, 300, 1000])
-def test_evaluation_is_of_the_whole_split_however_it_is_cut(
+def test_evaluation_covers_the_whole_split_whatever_the_chunks(
     digits: Dataset, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bnrepro.train.EVALUATION_BATCH", chunk)
@@ -240,7 +240,7 @@ def test_evaluation_is_of_the_whole_split_however_it_is_cut(
 @pytest.mark.parametrize(
     ("logged", "evaluated"), [(1, 1000), (4, 1000), (50, 1000), (50, 1), (50, 2), (1, 3)]
 )
-def test_a_blow_up_is_told_at_its_first_step_however_often_one_looks(
+def test_divergence_has_the_same_step_whatever_the_logging(
     digits: Dataset, logged: int, evaluated: int
 ) -> None:
     config = configured("norm=none", "model.activation=relu", "init=he", "optimizer.lr=30",
@@ -265,7 +265,7 @@ def test_a_blow_up_is_told_at_its_first_step_however_often_one_looks(
     assert [step for step, _ in notes.lines] == sorted(lines)
 
 
-def test_schedules_begin_at_the_learning_rate_and_end_where_they_say() -> None:
+def test_schedules_begin_at_the_learning_rate_and_end_at_their_floor() -> None:
     for name in ("linear", "exponential"):
         config = configured(f"schedule={name}", "schedule.final=0.1", "optimizer.lr=0.5")
         rate = optimizers.schedule(config)

@@ -24,7 +24,7 @@ def images(n: int = N, channels: int = 3) -> Tensor:
 ALL = torch.arange(N)
 
 
-def test_without_any_variation_there_is_nothing_to_do() -> None:
+def test_without_augmentation_nothing_is_drawn() -> None:
     assert variations(0, 0, N, flip=False, shift=0, distortion=0.0) is None
 
 
@@ -38,7 +38,7 @@ def test_half_of_the_images_are_flipped_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_an_image_is_moved_as_by_padding_and_cutting(flip: bool) -> None:
+def test_a_shift_is_padding_and_cropping(flip: bool) -> None:
     before, varied = images(), drawn(shift=2, flip=flip)
     after = varied.apply(before, ALL)
     assert {tuple(move.tolist()) for move in varied.moved} == {
@@ -82,7 +82,7 @@ def test_a_grey_image_has_no_saturation_to_distort() -> None:
     assert torch.allclose(varied.apply(before, ALL), expected, atol=1e-6)
 
 
-def test_how_an_image_is_varied_depends_on_seed_epoch_and_its_number_alone() -> None:
+def test_augmentation_depends_on_seed_epoch_and_image_number_only() -> None:
     before = images()
     everything = drawn(flip=True, shift=1, by=0.2).apply(before, ALL)
     rows = permutation(1, 1, N)[:32]
@@ -96,7 +96,7 @@ def test_how_an_image_is_varied_depends_on_seed_epoch_and_its_number_alone() -> 
         ]))[0, 1]) < 0.2  # fmt: skip
 
 
-def test_what_is_given_stays_as_it_is() -> None:
+def test_the_input_is_not_changed() -> None:
     before = images()
     kept = before.clone()
     drawn(flip=True, shift=2, by=0.4).apply(before, ALL)

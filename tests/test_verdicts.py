@@ -89,7 +89,7 @@ def some(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_made_twice_it_is_the_same_to_the_last_byte(some: Path, tmp_path: Path) -> None:
+def test_a_report_made_twice_is_the_same_to_the_byte(some: Path, tmp_path: Path) -> None:
     assert main(["report", str(some), "--out", str(tmp_path)]) == 0
     there = digests(some)
     there.pop("reproduce.json")
@@ -258,7 +258,7 @@ def test_rows_have_as_many_cells_as_their_heads(shown: Path) -> None:
         assert len({len(re.findall(r"(?<!\\)\|", line.rstrip())) for line in table}) == 1, table
 
 
-def test_what_is_told_of_a_claim(shown: Path) -> None:
+def test_the_section_of_a_claim(shown: Path) -> None:
     markdown = (shown / "report.md").read_text()
     assert "| steps" in markdown
     assert "| 15,000 | 20,000 (10,000 to never) | +5,000 | steps |" in markdown
@@ -277,7 +277,7 @@ def test_what_is_told_of_a_claim(shown: Path) -> None:
     assert variation["a"]["verdict"] == "NOT REPRODUCED"
 
 
-def test_runs_by_other_code_are_told(shown: Path) -> None:
+def test_runs_of_other_code_are_named(shown: Path) -> None:
     assert "other code" not in (shown / "report.md").read_text()
     path = next((shown / "runs").iterdir()) / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "code": "d" * 64}))
@@ -285,7 +285,7 @@ def test_runs_by_other_code_are_told(shown: Path) -> None:
     assert "1 of these runs were made by other code" in (shown / "report.md").read_text()
 
 
-def test_a_run_taken_away_is_incomplete_and_its_figures_go(shown: Path) -> None:
+def test_a_removed_run_makes_the_claim_incomplete_and_removes_its_figures(shown: Path) -> None:
     assert list((shown / "figures").iterdir())
     next((shown / "runs").iterdir()).rename(shown / "elsewhere")
     judgements = verdicts.render(shown, shown)
@@ -297,7 +297,7 @@ def test_a_run_taken_away_is_incomplete_and_its_figures_go(shown: Path) -> None:
     assert (results["verdict"], results["effect"], results["runs"]) == ("INCOMPLETE", None, 2)
 
 
-def test_an_arm_asked_for_otherwise_counts_as_missing(
+def test_an_arm_with_other_overrides_counts_as_missing(
     shown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(odd(), scales={"short": Scale(3, {HOSTILE: ("dataset=digits", "norm=none")})})
@@ -318,7 +318,7 @@ def test_numbers_in_words(value: float | str | None, unit: str, text: str) -> No
     assert words.said(value, unit) == text
 
 
-def test_a_commit_is_the_last_that_touched_the_file(tmp_path: Path) -> None:
+def test_the_commit_is_the_last_that_touched_the_file(tmp_path: Path) -> None:
     import subprocess
 
     def git(*words: str) -> str:
