@@ -1,5 +1,6 @@
 """The benchmarks: what they compare and how they tell it. How fast anything is, is not tested."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import forked
 import pytest
 import torch
 
+from bnrepro import environment
 from bnrepro.bench import BENCHMARKS
 from bnrepro.bench.comparison import Comparison, compare
 from bnrepro.bench.growth import SIZES, operations, traffic
 from bnrepro.bench.layer import Case
 from bnrepro.bench.startup import FIRST_STEP
+from bnrepro.cli import main
 from bnrepro.store import StoredRun
 
 QUICK = ("dataset=digits", "train.steps=5", "train.checkpoint_every=5", "probe.size=50")
@@ -58,17 +61,41 @@ def test_a_case_has_the_memory_format_it_names() -> None:
     assert x.is_contiguous(memory_format=torch.channels_last)
 
 
+LONGER = pytest.mark.reliability
+
+
 @pytest.mark.parametrize(
     ("name", "compared"),
-    [("probes", 1), ("checkpoints", 1)],
+    [
+        ("probes", 1),
+        ("checkpoints", 1),
+        pytest.param("startup", 3, marks=LONGER),
+        pytest.param("stack", 1, marks=LONGER),
+        pytest.param("step", 1, marks=LONGER),
+    ],
 )
 def test_every_benchmark_prints_its_ratios(name: str, compared: int) -> None:
     results = told(name)
-    assert len(results) == compared
+    compiled = name == "step" and environment.can_compile(torch.device("cpu"))
+    assert len(results) == compared + compiled
     for result in results:
         assert result["name"].startswith(name)
         assert result["ratio"] > 0
         assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
+
+
+@pytest.mark.reliability
+def test_the_layer_is_compared_eager_and_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = importlib.import_module("bnrepro.bench.layer")  # the package has a function of the name
+    monkeypatch.setattr(layer, "ELEMENTS_A_ROUND", 1)  # a call each
+    monkeypatch.setattr(layer, "LARGE", layer.LARGE[:1])
+    assert main(["bench", "layer", "threads=1", "--rounds", "1", "--json"]) == 0
+    names = [result["name"] for result in json.loads(capsys.readouterr().out)]
+    assert names[:2] == ["layer 60×100 float32 eager", "layer 512×1024 float32 eager"]
+    compiled = ["layer 512×1024 float32 compiled"]
+    assert names[2:] == (compiled if environment.can_compile(torch.device("cpu")) else [])
 
 
 @pytest.mark.reliability

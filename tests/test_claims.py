@@ -7,7 +7,7 @@ import pytest
 from planting import evidence, plant_of
 
 from bnrepro import claims
-from bnrepro.claim import SCALES, SHORT, SMOKE, Verdict, judge
+from bnrepro.claim import SCALES, SHORT, SMOKE, Claim, Verdict, judge
 from bnrepro.evidence import Evidence
 from bnrepro.store import StoredRun
 
@@ -42,12 +42,25 @@ def test_planted_runs_that_hold_or_fail_get_the_right_verdict(name: str, tmp_pat
         effects = {judged.criterion.name: judged.summary.effects for judged in found.criteria}
         assert found.verdict == verdict, effects
         assert found.present == found.asked > 0
-    for number, (arm, of_arm) in enumerate(holding.runs.items()):
-        lost = number % len(of_arm)  # another seed of each arm
-        left = (*of_arm[:lost], StoredRun(tmp_path / "nowhere"), *of_arm[lost + 1 :])
-        found = judge(claim, dataclasses.replace(holding, runs={**holding.runs, arm: left}))
-        assert found.verdict == Verdict.INCOMPLETE, arm
-        assert (found.present, found.asked) == (holding.asked - 1, holding.asked)
+    lose_a_run(claim, holding, next(iter(holding.runs)), 0)
+
+
+def lose_a_run(claim: Claim, runs: Evidence, arm: str, seed: int) -> None:
+    """Without one run the claim is incomplete."""
+    of_arm = runs.runs[arm]
+    left = (*of_arm[:seed], StoredRun(Path("nowhere")), *of_arm[seed + 1 :])
+    found = judge(claim, dataclasses.replace(runs, runs={**runs.runs, arm: left}))
+    assert found.verdict == Verdict.INCOMPLETE, arm
+    assert (found.present, found.asked) == (runs.asked - 1, runs.asked)
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("name", IDS)
+def test_without_a_run_of_any_arm_a_claim_is_incomplete(name: str, tmp_path: Path) -> None:
+    claim = claims.load(name)
+    runs = evidence(claim, plant_of(name), SHORT, tmp_path, lambda seed: True)
+    for number, arm in enumerate(runs.runs):
+        lose_a_run(claim, runs, arm, number % len(runs.seeds))  # another seed of each arm
 
 
 @pytest.mark.parametrize("name", IDS)
