@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 import yaml
 from alike import untimed
-from conftest import ROOT, Command
+from conftest import ROOT, TINY, Command, hear_signals, wait_for_step
 from torch import nn
 
 from bnrepro import data, launch, models
@@ -198,6 +199,32 @@ def test_a_bad_configuration_is_one_line_and_never_loads_torch(tmp_path: Path) -
         assert error.startswith("bnrepro: error: ")
         assert told in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_itself_by_its_exit_codes(tmp_path: Path) -> None:
+    """What tests elsewhere fork or call is started here as a user starts it."""
+    endless = ("train", *TINY, "train.steps=1000000", f"run.dir={tmp_path / 'endless'}")
+    lines = {
+        ("--help",): 0,
+        ("train", "optimizer.lr=-1"): 2,
+        ("train", *TINY, f"run.dir={tmp_path / 'run'}"): 0,
+        endless: 130,
+    }
+    started = {
+        words: subprocess.Popen(
+            [sys.executable, "-m", "bnrepro", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals,
+        )
+        for words in lines
+    }  # fmt: skip
+    wait_for_step(tmp_path / "endless", 20)
+    started[endless].send_signal(signal.SIGINT)
+    for words, code in lines.items():
+        _, errors = started[words].communicate()
+        assert started[words].returncode == code, errors
+        assert len(errors.splitlines()) == (code != 0), errors
+    assert StoredRun(tmp_path / "run").status()["state"] == "done"
+    assert StoredRun(tmp_path / "endless").status()["state"] == "interrupted"
 
 
 def test_help_loads_neither_torch_nor_hydra() -> None:
