@@ -401,8 +401,9 @@ def reproduce(
         ),
     ] = None,
     stack: StackSize = 1,
-    any_code: Annotated[
-        bool, typer.Option("--any-code", help="Take runs that other code has made as they are.")
+    any_results: Annotated[
+        bool,
+        typer.Option("--any-results", help="Take runs with another results number as they are."),
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -423,7 +424,7 @@ def reproduce(
         jobs=jobs,
         engine=[word for word in names or [] if "=" in word],
         stack=stack,
-        any_code=any_code,
+        any_results=any_results,
     )
     _verdicts(outcome.judgements)
     _say(f"report: {outcome.folder / 'report.html'}")

@@ -367,6 +367,13 @@ TEXT = (
 FOLDERS = ("run.dir", "sweep.dir", "dataset.root")
 """Settings that name a folder; a leading ~ is the user's home."""
 
+RESULTS_NUMBER = 1
+"""The results number: raised when a change is meant to change the numbers of runs.
+
+With its configuration and the data it read it says what a run is, wherever the code stands and
+however it is worded.
+"""
+
 NOT_THE_EXPERIMENT = ("run", "sweep", "tags", "tensorboard", "dataset.root", "dataset.mirror")
 """Settings that say where things lie and what is shown, not what is computed: they may differ
 between two configurations of the same run."""
@@ -812,3 +819,17 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
 
 def _show(values: Mapping[str, Any], name: str) -> str:
     return json.dumps(values[name]) if name in values else "not set"
+
+
+def other_results(manifest: Mapping[str, Any]) -> list[str]:
+    """How the results numbers that a run was made and resumed with differ from today's.
+
+    Args:
+        manifest: of a stored run; of none, which tells nothing, no difference is found.
+
+    Returns:
+        A line for each, as those of `differences`.
+    """
+    made = [manifest, *manifest.get("resumes", ())] if manifest else []
+    numbers = dict.fromkeys(each.get("results") for each in made)
+    return [f"results: {n} -> {RESULTS_NUMBER}" for n in numbers if n != RESULTS_NUMBER]

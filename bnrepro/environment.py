@@ -17,6 +17,7 @@ import torch
 
 import bnrepro
 from bnrepro import config as c
+from bnrepro import meaning
 from bnrepro.errors import ConfigError
 
 RUN_MAKING = (
@@ -115,8 +116,9 @@ def facts(device: torch.device) -> dict[str, Any]:
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "argv": sys.argv,
         "bnrepro": bnrepro.__version__,
-        "git": revision(),
-        "code": code(),
+        "git": git_revision(),
+        "results": c.RESULTS_NUMBER,
+        "code": code_digest(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "torch_build": _torch_build(),
@@ -133,7 +135,7 @@ def facts(device: torch.device) -> dict[str, Any]:
     }
 
 
-def revision() -> dict[str, Any] | None:
+def git_revision() -> dict[str, Any] | None:
     """Commit and dirty flag of the checkout this code runs from; None for an installed package."""
     root = Path(bnrepro.__file__).resolve().parent.parent
     if not (root / ".git").exists():
@@ -149,18 +151,19 @@ def revision() -> dict[str, Any] | None:
         return None
 
 
-def code() -> str:
-    """SHA-256 (hex) over the sources of `RUN_MAKING`: runs of one value are made by the same code.
+def code_digest() -> str:
+    """SHA-256 (hex) of what the sources of `RUN_MAKING` mean, for the record.
 
-    Of names and lines alone, so it is the same wherever the package is installed.
+    What a run is does not depend on it: that is its configuration, its data and
+    `config.RESULTS_NUMBER`.
     """
     package = Path(bnrepro.__file__).parent
-    digest = hashlib.sha256()
-    for module in RUN_MAKING:
-        for path in sorted((package / module).rglob("*.py")) or [package / f"{module}.py"]:
-            lines = path.read_text(encoding="utf-8")  # whichever line ends a checkout gave them
-            digest.update(f"{path.relative_to(package).as_posix()}\0{lines}\0".encode())
-    return digest.hexdigest()
+    files = (
+        path
+        for module in RUN_MAKING
+        for path in sorted((package / module).rglob("*.py")) or [package / f"{module}.py"]
+    )
+    return meaning.digest(path.read_text(encoding="utf-8") for path in files)
 
 
 def _version(name: str) -> str | None:

@@ -139,6 +139,7 @@ def unlike(runs: Iterable[StoredRun]) -> list[str]:
         facts = {
             "torch": versions.get("torch"),
             "processor": manifest.get("gpu") or manifest.get("cpu"),
+            "code": str(manifest.get("code") or "")[:12] or None,
             f"images of {name}": None if name == "folder" else dataset.get("fingerprint"),
         }
         for what, value in facts.items():

@@ -33,7 +33,7 @@ CHECKPOINT_FORMAT = 1
 
 SAME_FACTS = (
     "versions", "torch_build", "cpu", "cpu_capability", "device", "gpu", "threads", "environment",
-    "compiled", "dataset.name", "dataset.fingerprint",
+    "compiled", "dataset.name", "dataset.fingerprint", "results",
 )  # fmt: skip
 """What has to be as it was for a run to go on to the same bits."""
 
@@ -114,7 +114,8 @@ def history(
     drift += c.differences(c.to_dict(config), stored.config())
     # Together with others or alone: other roundings, and no other run.
     drift += c.differences({"stacked": facts.get("stacked")}, {"stacked": began.get("stacked")})
-    again = {name: facts[name] for name in ("began", "argv", "git", "code")} | {"drift": drift}
+    told = ("began", "argv", "git", "results", "code")
+    again = {name: facts[name] for name in told} | {"drift": drift}
     return {**began, "resumes": [*began.get("resumes", []), again]}
 
 

@@ -34,6 +34,7 @@ from bnrepro.config import (
     first_line,
     flat,
     keys,
+    other_results,
     parse,
     refuse_many_references,
     to_dict,
@@ -487,7 +488,7 @@ def take(job: Job, outputs: Path) -> Taken | None:
         # The configuration that a drifted run ended with had a part in it, as all that drifted.
         part = config.run.allow_drift and set(different) <= set(drift)
         different = [] if part else [*different, *(f"drifted, {line}" for line in drift)]
-        different += other_data(config, stored)
+        different += [*other_data(config, stored), *other_results(stored.manifest())]
     writer = RunWriter.claim(
         folder,
         values,

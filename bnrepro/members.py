@@ -328,7 +328,8 @@ def _jobs(sweep: Path, members: Sequence[Member]) -> list[Job]:
     for member in members:
         config: dict[str, Any] = json.loads(json.dumps(member.config))
         config["run"]["dir"] = str(sweep / member.name)
-        if store.StoredRun(sweep / member.name).damaged(probes=False):
+        stored = store.StoredRun(sweep / member.name)
+        if stored.damaged(probes=False) or c.other_results(stored.manifest()):
             config["run"]["overwrite"] = True
         composed = plain.copy()
         with read_write(composed), open_dict(composed):

@@ -1,7 +1,7 @@
 """Claims put to the test: which runs they need, those that are missing, the verdicts, the report.
 
 Runs are shared: what two claims ask for in the same configuration is one run. A run that is there,
-of this configuration, by this code and on this data, is not made again.
+of this configuration, on this data and with this results number, is not made again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bnrepro import claims, engines, environment, reproduction, sweepfolder
+from bnrepro import claims, engines, reproduction, sweepfolder
 from bnrepro import config as c
 from bnrepro import members as processes
 from bnrepro.claim import Claim, Judgement
@@ -57,7 +57,7 @@ def run(
     jobs: int | None = None,
     engine: Sequence[str] = (),
     stack: int = 1,
-    any_code: bool = False,
+    any_results: bool = False,
 ) -> Outcome:
     """Run what the claims lack, judge them, and write the report.
 
@@ -71,7 +71,7 @@ def run(
             installed.
         engine: overrides that choose one of Hydra's launchers instead, and set it.
         stack: how many runs that differ in numbers only train together as one computation.
-        any_code: take runs by other code, or on other data, for what they are.
+        any_results: take runs of another results number, or on other data, for what they are.
 
     Raises:
         ConfigError: a claim is unknown, or the folder holds something else; nothing has run.
@@ -88,14 +88,14 @@ def run(
     before = _before(out, scale)
     with sweepfolder.written(out, "--out"):
         arms, members = _members(asked, scale, count, console)
-        code = environment.code()
         kept = [name for name in before.claims if name not in arms and name in claims.ids()]
         everything = {name: before.claims[name] for name in kept} | arms
-        codes = {name: before.codes[name] for name in kept} | dict.fromkeys(arms, code)
+        results = {name: before.results[name] for name in kept}
+        results |= dict.fromkeys(arms, c.RESULTS_NUMBER)
         known = {name: data.fingerprint for name, data in KNOWN.items()}
-        wanted = Reproduction(scale, codes, dict(sorted(everything.items())), known)
+        wanted = Reproduction(scale, results, dict(sorted(everything.items())), known)
         reproduction.write(out, wanted)
-        _run(out / RUNS, members, code, where, jobs, stack, any_code, console)
+        _run(out / RUNS, members, where, jobs, stack, any_results, console)
         judgements = verdicts.render(out, out)
     failures = {
         member.name: sweepfolder.what_ended(out / RUNS, member.name)
@@ -159,21 +159,21 @@ def _member(
 def _run(
     folder: Path,
     members: Sequence[Member],
-    code: str,
     engine: Engine | None,
     jobs: int | None,
     stack: int,
-    any_code: bool,
+    any_results: bool,
     console: Console,
 ) -> None:
     """Run those that are missing, and those that are not what would be made now."""
     made = [
-        _anew(member) if _to_be_made(StoredRun(folder / member.name), code, any_code) else member
+        _anew(member) if _to_be_made(StoredRun(folder / member.name), any_results) else member
         for member in members
     ]
     pending = [
         index for index, member in enumerate(made)
-        if member.config["run"]["overwrite"] or not sweepfolder.finished(folder, member)
+        if member.config["run"]["overwrite"]
+        or not sweepfolder.finished(folder, member, any_results=any_results)
     ]  # fmt: skip
     # The longest first: at the end no core waits for a long one that began last.
     pending.sort(key=lambda index: -int(made[index].config["train"]["steps"]))
@@ -189,23 +189,23 @@ def _run(
         engines.run(engine, folder, digest, stacks, stop)
 
 
-def _to_be_made(run: StoredRun, code: str, any_code: bool) -> bool:
+def _to_be_made(run: StoredRun, any_results: bool) -> bool:
     """Whether what a folder holds is no run that a claim can take."""
-    return bool(run.damaged() or run.drift()) or not (any_code or made_alike(run, code))
+    return bool(run.damaged() or run.drift()) or not (any_results or made_alike(run))
 
 
-def made_alike(run: StoredRun, code: str) -> bool:
-    """Whether what a folder holds was made by this code and on the data sets as we know them.
+def made_alike(run: StoredRun) -> bool:
+    """Whether a folder's run has today's results number and read the data sets as we know them.
 
     A folder that holds nothing yet has nothing to the contrary.
     """
     manifest = run.manifest()
     if not manifest:
         return run.summary() is None
-    codes = {manifest.get("code"), *(again.get("code") for again in manifest.get("resumes", ()))}
     data = manifest.get("dataset") or {}
     known = KNOWN.get(str(data.get("name")))
-    return codes == {code} and (known is None or data.get("fingerprint") == known.fingerprint)
+    same_data = known is None or data.get("fingerprint") == known.fingerprint
+    return same_data and not c.other_results(manifest)
 
 
 def _anew(member: Member) -> Member:

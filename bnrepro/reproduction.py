@@ -32,13 +32,13 @@ class Reproduction:
 
     Args:
         scale: one of a claim's scales.
-        codes: of each claim by its id, the digest of the code that was to make its runs.
+        results: of each claim by its id, the results number that its runs were to have.
         claims: of each by its id, its arms by name.
         data: the fingerprint of every data set known by name, as the runs were to read it.
     """
 
     scale: str
-    codes: Mapping[str, str]
+    results: Mapping[str, int]
     claims: Mapping[str, Mapping[str, AskedArm]]
     data: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,14 +73,13 @@ def read(folder: Path) -> Reproduction:
             }
             for claim, arms in found["claims"].items()
         }
-        # One code for all claims is what was written first.
-        codes = found["codes"] if "codes" in found else dict.fromkeys(claims, found["code"])
+        results = {claim: int(found["results"][claim]) for claim in claims}
         if found["scale"] not in SCALES:
             raise ValueError(f"unknown scale {found['scale']!r}")
         for run in (run for arms in claims.values() for arm in arms.values() for run in arm.runs):
             if Path(run).name != run:  # no way out of the folder
                 raise ValueError(f"no name of a run: {run!r}")
-        return Reproduction(found["scale"], codes, claims, dict(found.get("data", {})))
+        return Reproduction(found["scale"], results, claims, dict(found.get("data", {})))
     except (StorageError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = error.why if isinstance(error, UnreadableError) else str(error)
         raise StorageError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bnrepro import atomic, reading
-from bnrepro.config import differences
+from bnrepro.config import differences, other_results
 from bnrepro.errors import Interrupted, StorageError, UnreadableError
 from bnrepro.store import CHANCE, FINISHED, SUMMARY, UNREADABLE, StoredRun
 
@@ -143,10 +143,11 @@ def output(sweep: Path, name: str) -> Path:
     return sweep / OWN / OUTPUT / f"{name}.txt"
 
 
-def finished(sweep: Path, member: Member) -> bool:
+def finished(sweep: Path, member: Member, *, any_results: bool = False) -> bool:
     """Whether a member's run is a result already; a damaged one is not, and has to run again.
 
-    Probes are not asked for: a sweep's table does without.
+    Nor is one of another results number, unless `any_results`. Probes are not asked for: a sweep's
+    table does without.
     """
     run = StoredRun(sweep / member.name)
     try:
@@ -155,6 +156,7 @@ def finished(sweep: Path, member: Member) -> bool:
             and run.lacks(probes=False) is None
             and not another(run, member)
             and not run.drift()
+            and (any_results or not other_results(run.manifest()))
         )
     except UnreadableError:
         return False

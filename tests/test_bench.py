@@ -70,7 +70,6 @@ LONGER = pytest.mark.reliability
         ("probes", 1),
         ("checkpoints", 1),
         pytest.param("startup", 3, marks=LONGER),
-        pytest.param("stack", 1, marks=LONGER),
         pytest.param("step", 1, marks=LONGER),
     ],
 )
@@ -96,6 +95,16 @@ def test_the_layer_is_compared_eager_and_compiled(
     assert names[:2] == ["layer 60×100 float32 eager", "layer 512×1024 float32 eager"]
     compiled = ["layer 512×1024 float32 compiled"]
     assert names[2:] == (compiled if environment.can_compile(torch.device("cpu")) else [])
+
+
+@pytest.mark.reliability
+def test_a_stack_is_compared_with_its_runs_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.import_module("bnrepro.bench.stack"), "MEMBERS", 2)
+    assert main(["bench", "stack", *QUICK, "threads=1", "--rounds", "1", "--json"]) == 0
+    [result] = json.loads(capsys.readouterr().out)
+    assert result["ours"].startswith("2 runs together")
 
 
 @pytest.mark.reliability

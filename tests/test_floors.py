@@ -23,6 +23,7 @@ FLOORS = {
     "": 0,  # bnrepro/__init__.py: the version, and nothing else
     "errors": -2,  # everyone's
     "reading": -1,  # small files that may hold anything
+    "meaning": -1,  # of sources
     "atomic": 0,
     "lock": 0,  # one writer for a folder
     "mirrors": 0,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bnrepro import environment, experiment, launch
 from bnrepro.cli import main
+from bnrepro.config import RESULTS_NUMBER
 from bnrepro.errors import DataError
 from bnrepro.evidence import is_result, unlike
 from bnrepro.grid import grid
@@ -230,6 +231,40 @@ def test_a_run_is_not_resumed_for_fewer_steps_than_it_has_made(
     assert run.status()["step"] == 4  # how far it was said to be
     assert main(line) == 0
     assert untimed(run) == whole
+
+
+def other_results(run: StoredRun) -> None:
+    """Have a run be of an earlier results number."""
+    path = run.folder / "manifest.json"
+    path.write_text(json.dumps({**run.manifest(), "results": RESULTS_NUMBER - 1}))
+
+
+def test_a_run_with_another_results_number_is_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", *DIGITS, f"run.dir={tmp_path}"]
+    told = f"results: {RESULTS_NUMBER - 1} -> {RESULTS_NUMBER}"
+    assert main(line) == 0
+    other_results(StoredRun(tmp_path))
+    assert main(line) == 2  # finished
+    assert told in capsys.readouterr().err
+    (tmp_path / "summary.json").unlink()
+    assert main(line) == 2  # unfinished
+    assert told in capsys.readouterr().err
+    assert main([*line, "run.overwrite=true"]) == 0
+    assert main(line) == 0
+
+
+def test_a_sweep_reruns_members_with_another_results_number(tmp_path: Path) -> None:
+    line = ["sweep", *DIGITS, "seed=0,1", f"sweep.dir={tmp_path}"]
+    assert main(line) == 0
+    runs = sorted((StoredRun(path.parent) for path in tmp_path.glob("*/summary.json")), key=str)
+    other_results(runs[0])
+    before = [(run.folder / "summary.json").stat().st_mtime_ns for run in runs]
+    assert main(line) == 0
+    after = [(run.folder / "summary.json").stat().st_mtime_ns for run in runs]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True]
+    assert runs[0].manifest()["results"] == RESULTS_NUMBER
 
 
 def test_differences_between_compared_runs_are_named(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from bnrepro import claims, cli, environment, reproduction
 from bnrepro import reproduce as reproducing
 from bnrepro.claim import Claim, Criterion, Finding, Scale
 from bnrepro.cli import main
+from bnrepro.config import RESULTS_NUMBER
 from bnrepro.data.known import KNOWN
 from bnrepro.evidence import Evidence
 from bnrepro.store import StoredRun
@@ -111,81 +112,81 @@ def test_a_run_is_what_train_makes(tmp_path: Path, have: Callable[..., None]) ->
     assert "seed=1" in ours.folder.name
 
 
-def test_runs_of_other_code_or_data_are_rerun(tmp_path: Path, have: Callable[..., None]) -> None:
+def test_runs_of_other_results_or_data_are_rerun(tmp_path: Path, have: Callable[..., None]) -> None:
     have(one=ONE)
     line = ["reproduce", "--scale", "short", "--out", str(tmp_path), "--jobs", "1"]
     assert main(line) == 0
     before, expected = made(tmp_path), results(tmp_path)
     a, b, c, d = sorted(before)
     for name, change in {
-        a: {"code": "0" * 64},
+        a: {"results": 0},
         b: {"dataset": {"name": "digits", "fingerprint": "0" * 64}},
-        c: {"resumes": [{"code": "0" * 64}]},
+        c: {"resumes": [{"results": 0}]},
+        d: {"code": "0" * 64},
     }.items():
         path = tmp_path / "runs" / name / "manifest.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
         metrics = tmp_path / "runs" / name / "metrics.jsonl"
         *lines, last = metrics.read_text().splitlines(keepends=True)  # the summary has the last
         metrics.write_text("".join(lines).replace("0.", "0.9") + last)
-    assert main([*line, "--any-code"]) == 0
+    assert main([*line, "--any-results"]) == 0
     assert made(tmp_path) == before
     report = (tmp_path / "report.md").read_text().replace("\\", "")
-    assert re.search(rf"2 of these runs were made by other code .*: {c}, {a}\.", report)
+    assert re.search(rf"2 of these runs have another results number than 1 .*: {c}, {a}\.", report)
     assert re.search(rf"1 of these runs read other images .*: {b}\.", report)
+    assert (
+        f"Different code: {environment.code_digest()[:12]} (3 runs); 000000000000 ({d})." in report
+    )
     assert main(line) == 0
     after = made(tmp_path)
-    assert after[d] == before[d]
+    assert after[d] == before[d]  # other code with the same results is told, and no other run
     assert all(after[name] != before[name] for name in (a, b, c))
     assert results(tmp_path) == expected
-    assert "made by other code" not in (tmp_path / "report.md").read_text()
+    assert "another results number" not in (tmp_path / "report.md").read_text()
 
 
-def test_each_claim_keeps_the_code_its_runs_were_made_with(
+def test_each_claim_keeps_the_results_number_of_its_runs(
     tmp_path: Path, have: Callable[..., None]
 ) -> None:
     have(one=ONE, other=tiny(quick=("norm=batch", "optimizer.lr=1")))
     line = ["reproduce", "--scale", "short", "--out", str(tmp_path), "--jobs", "1"]
     assert main([*line, "one"]) == 0
-    earlier = "0" * 64
     for path in (tmp_path / "runs").glob("*/manifest.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "code": earlier}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), "results": 0}))
     path = tmp_path / "reproduce.json"
-    asked = json.loads(path.read_text())
-    del asked["codes"]  # one for all claims is what was written first
-    path.write_text(json.dumps({**asked, "code": earlier}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "results": {"one": 0}}))
     before = made(tmp_path)
     assert main([*line, "other"]) == 0
     assert {name: made(tmp_path)[name] for name in before} == before
-    now = environment.code()
-    assert reproduction.read(tmp_path).codes == {"one": earlier, "other": now}
-    assert "made by other code" not in (tmp_path / "report.md").read_text()
+    assert reproduction.read(tmp_path).results == {"one": 0, "other": RESULTS_NUMBER}
+    assert "another results number" not in (tmp_path / "report.md").read_text()
     assert main([*line, "one"]) == 0
     assert all(made(tmp_path)[name] != before[name] for name in before)
-    assert reproduction.read(tmp_path).codes == {"one": now, "other": now}
+    assert set(reproduction.read(tmp_path).results.values()) == {RESULTS_NUMBER}
 
 
 def test_the_manifest_decides_whether_a_run_is_reused(tmp_path: Path) -> None:
-    run, code = StoredRun(tmp_path), environment.code()
+    run, now = StoredRun(tmp_path), RESULTS_NUMBER
 
     def alike(**manifest: object) -> bool:
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-        return reproducing.made_alike(run, code)
+        return reproducing.made_alike(run)
 
     mnist = {"name": "mnist", "fingerprint": KNOWN["mnist"].fingerprint}
-    assert alike(code=code, dataset=mnist)
-    assert alike(code=code)  # no training: no data
-    assert alike(code=code, dataset=mnist, resumes=[{"code": code}])
-    assert alike(code=code, dataset={"name": "folder", "fingerprint": "x"})
+    assert alike(results=now, dataset=mnist)
+    assert alike(results=now)  # no training: no data
+    assert alike(results=now, dataset=mnist, resumes=[{"results": now}])
+    assert alike(results=now, dataset={"name": "folder", "fingerprint": "x"})
     assert not alike(dataset=mnist)
-    assert not alike(code="0" * 64, dataset=mnist)
-    assert not alike(code=code, dataset=mnist, resumes=[{"code": "0" * 64}])
-    assert not alike(code=code, dataset={**mnist, "fingerprint": "0" * 64})
-    assert alike(code=code, resumes=[{"code": code, "drift": ["seed: 0 -> 1"]}])
-    assert reproducing._to_be_made(run, code, any_code=True)  # a drifted run is no claim's
+    assert not alike(results=0, dataset=mnist)
+    assert not alike(results=now, dataset=mnist, resumes=[{"results": 0}])
+    assert not alike(results=now, dataset={**mnist, "fingerprint": "0" * 64})
+    assert alike(results=now, resumes=[{"results": now, "drift": ["seed: 0 -> 1"]}])
+    assert reproducing._to_be_made(run, any_results=True)  # a drifted run is no claim's
     (tmp_path / "manifest.json").unlink()
-    assert reproducing.made_alike(run, code)  # nothing is there
+    assert reproducing.made_alike(run)  # nothing is there
     (tmp_path / "summary.json").write_text('{"status": "done"}')
-    assert not reproducing.made_alike(run, code)  # a result, by nobody knows what
+    assert not reproducing.made_alike(run)  # a result, by nobody knows what
 
 
 def test_runs_that_fail_leave_the_others_and_the_report(
@@ -317,10 +318,12 @@ def test_killed_anywhere_and_rerun_no_number_changes(tmp_path: Path, command: Co
 @pytest.mark.parametrize(
     "text",
     [
-        "[", "[" * 10_000, "5", "{}", '{"scale": "xyz", "claims": {}, "codes": {}}',
-        '{"scale": ["smoke"], "claims": {}, "codes": {}}',
-        '{"scale": "smoke", "claims": {"one": {"a": {"words": [], "runs": [1]}}}}',
-        '{"scale": "smoke", "claims": {"one": {"a": {"words": [], "runs": ["../x"]}}}, "code": 1}',
+        "[", "[" * 10_000, "5", "{}", '{"scale": "xyz", "claims": {}, "results": {}}',
+        '{"scale": ["smoke"], "claims": {}, "results": {}}',
+        '{"scale": "smoke", "results": {"one": 1}, '
+        '"claims": {"one": {"a": {"words": [], "runs": [1]}}}}',
+        '{"scale": "smoke", "results": {"one": 1}, '
+        '"claims": {"one": {"a": {"words": [], "runs": ["../x"]}}}}',
     ],
     ids=lambda text: text[-40:],
 )  # fmt: skip

@@ -28,12 +28,12 @@ from bnrepro.claim import (
     Verdict,
 )  # fmt: skip
 from bnrepro.cli import main
+from bnrepro.config import RESULTS_NUMBER
 from bnrepro.evidence import seeds
 from bnrepro.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
 from bnrepro.report import draw, verdicts, words
 from bnrepro.reproduction import AskedArm, Reproduction
 
-CODE = "c" * 64
 HOSTILE = "</td><script>alert(1)</script> & \"'| a_b *c* [x](http://evil.example) `d`"
 
 
@@ -48,7 +48,8 @@ def reproduced(folder: Path, scale: str, plans: Mapping[str, Claim], plant_for=p
                 own = {**config, "seed": seed}
                 stored = write(folder / "runs" / run, own, plant_for(name)(arm, own, seed, True))
                 manifest = {
-                    "code": CODE,
+                    "results": RESULTS_NUMBER,
+                    "code": "c" * 64,
                     "began": f"2026-01-0{seed + 1}",
                     "cpu": "one",
                     "versions": {"torch": "9"},
@@ -57,7 +58,7 @@ def reproduced(folder: Path, scale: str, plans: Mapping[str, Claim], plant_for=p
                 (stored.folder / "manifest.json").write_text(json.dumps(manifest))
             arms[arm] = AskedArm(claim.scales[scale].words(arm), names)
         asked[name] = arms
-    reproduction.write(folder, Reproduction(scale, dict.fromkeys(asked, CODE), asked))
+    reproduction.write(folder, Reproduction(scale, dict.fromkeys(asked, RESULTS_NUMBER), asked))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -277,12 +278,21 @@ def test_the_section_of_a_claim(shown: Path) -> None:
     assert variation["a"]["verdict"] == "NOT REPRODUCED"
 
 
-def test_runs_of_other_code_are_named(shown: Path) -> None:
-    assert "other code" not in (shown / "report.md").read_text()
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"code": "d" * 64}, "Different code: cccccccccccc (2 runs); dddddddddddd ("),
+        ({"results": 0}, f"1 of these runs have another results number than {RESULTS_NUMBER} "),
+    ],
+)
+def test_runs_of_other_code_or_results_are_named(
+    shown: Path, change: dict[str, object], told: str
+) -> None:
+    assert told not in (shown / "report.md").read_text()
     path = next((shown / "runs").iterdir()) / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "code": "d" * 64}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     verdicts.render(shown, shown)
-    assert "1 of these runs were made by other code" in (shown / "report.md").read_text()
+    assert told in (shown / "report.md").read_text()
 
 
 def test_a_removed_run_makes_the_claim_incomplete_and_removes_its_figures(shown: Path) -> None:

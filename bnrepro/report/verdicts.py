@@ -127,7 +127,7 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
         [
             _amount(evidence, runs),
             *([f"The first began {began}."] if began else []),
-            *_made_on(runs, asked.codes.get(name), asked.data),
+            *_made_on(runs, asked.results[name], asked.data),
         ],
         {figure.name: _images(name, figure) for figure in _figures(judgement)},
     )
@@ -174,7 +174,7 @@ def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
     )
 
 
-def _made_on(runs: Sequence[StoredRun], code: str | None, data: Mapping[str, str]) -> list[str]:
+def _made_on(runs: Sequence[StoredRun], results: int, data: Mapping[str, str]) -> list[str]:
     """On what the runs were made, a sentence each; those that were made otherwise are named."""
     said = []
     made = {run: manifest for run in runs if (manifest := run.manifest())}
@@ -195,11 +195,11 @@ def _made_on(runs: Sequence[StoredRun], code: str | None, data: Mapping[str, str
 
     for what, which in (
         (
-            "were made by other code than the reproduction asked for (--any-code took them)",
-            [run for run, manifest in made.items() if _codes(manifest) != {code}],
+            f"have another results number than {results} (--any-results took them)",
+            [run for run, manifest in made.items() if _each(manifest, "results") != {results}],
         ),
         (
-            "read other images than their data set has (--any-code took them)",
+            "read other images than their data set has (--any-results took them)",
             [run for run, manifest in made.items() if read_other(manifest)],
         ),
         (
@@ -213,9 +213,9 @@ def _made_on(runs: Sequence[StoredRun], code: str | None, data: Mapping[str, str
     return said
 
 
-def _codes(manifest: Mapping[str, Any]) -> set[Any]:
-    """The code that a run began with, and all that it was resumed by."""
-    return {manifest.get("code"), *(again.get("code") for again in manifest.get("resumes", ()))}
+def _each(manifest: Mapping[str, Any], fact: str) -> set[Any]:
+    """What a fact was when a run began, and whenever it was resumed."""
+    return {manifest.get(fact), *(again.get(fact) for again in manifest.get("resumes", ()))}
 
 
 def _revision(git: Mapping[str, Any] | None) -> str | None:
