@@ -20,7 +20,7 @@ def write(
 ) -> None:
     """Create or replace `path` with what `fill` writes into the file object it is given.
 
-    Written to a temporary file beside it, then renamed: a reader or a crash of the process sees
+    Written to a temporary file next to it, then renamed: a reader or a crash of the process sees
     the old file or the new one; with `durable`, flushed to the disk, so does a power loss. The
     temporary name is drawn at random, so that several processes may write the same file at once.
 

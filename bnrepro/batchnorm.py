@@ -1,6 +1,6 @@
 """Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167v3), written out from the paper.
 
-`batch_norm` normalises a tensor, with the derivatives of §3 worked out by hand. `BatchNorm1d`,
+`batch_norm` normalizes a tensor, with the derivatives of §3 worked out by hand. `BatchNorm1d`,
 `BatchNorm2d` and `BatchNorm3d` are the layers on top of it and can replace torch's, from which they
 derive: same arguments, checks, buffers and state dict. Nothing here calls torch's own batch-norm
 kernels.
@@ -8,10 +8,10 @@ kernels.
 Three functions serve networks that contain such layers, ours or torch's:
 
 - `population_statistics`: Algorithm 2, statistics from several training mini-batches;
-- `batch_statistics`: a frozen network that still normalises each batch by its own statistics;
+- `batch_statistics`: a frozen network that still normalizes each batch by its own statistics;
 - `fold`: the layer at inference, merged into the linear or convolutional layer before it.
 
-`stacked_batch_norm` normalises in several networks at once, each by itself.
+`stacked_batch_norm` normalizes in several networks at once, each by itself.
 
 In shape comments M is networks, N examples, C features or feature maps, ... nothing, a length L,
 or H, W, or D, H, W.
@@ -110,7 +110,7 @@ def _move(running: Tensor, batch: Tensor, momentum: float | Tensor) -> None:
 
 
 # Whether a transform of torch.func is at work; a torch that has no such function has it fail, in
-# words of its own, on `_Normalise`.
+# words of its own, on `_Normalize`.
 _func_is_active: Callable[[], bool] = getattr(
     torch._C, "_are_functorch_transforms_active", lambda: False
 )
@@ -123,7 +123,7 @@ _is_batch_of_gradients: Callable[[Tensor], bool] = getattr(
 
 
 def _needs_plain_operations() -> bool:
-    """Whether someone composes operations of torch's own only, which `_Normalise` is not."""
+    """Whether someone composes operations of torch's own only, which `_Normalize` is not."""
     return (
         torch.compiler.is_compiling()
         or is_tracing()
@@ -137,7 +137,7 @@ def _is_batched(gradient: Tensor) -> bool:
     return _func_is_active() or _is_batch_of_gradients(gradient)
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """Algorithm 1 and its derivatives (§3).
 
     With c = x - μ and s = 1/√(σ² + ε):
@@ -176,7 +176,7 @@ class _Normalise(torch.autograd.Function):
         share = _number(1 / m, x)
         # x.mean() takes twice as long.
         mean = x.sum(dims, stacked).mul_(share)  # (C,)
-        # Two passes: E[x²] - E[x]² would cancel when the mean is large beside the deviation.
+        # Two passes: E[x²] - E[x]² would cancel when the mean is much larger than the deviation.
         centred = x - _per_feature(mean, x)  # (N, C, ...)
         y = centred * centred
         squares = y.sum(dims, stacked)  # (C,)
@@ -248,7 +248,7 @@ def _algorithm_1(
     momentum: float | Tensor,
     eps: float,
 ) -> Tensor:
-    """What `_Normalise` computes, line by line, of operations of torch's own.
+    """What `_Normalize` computes, line by line, of operations of torch's own.
 
     A compiler makes few passes over memory of it, and torch.func and TorchScript can read it. Run
     as it is each line is a pass, and autograd adds more than the derivatives by hand need.
@@ -277,7 +277,7 @@ def batch_norm(
     momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalise each feature of `x`, of shape (N, C, ...): y = γ·(x - μ)/√(σ² + ε) + β.
+    """Normalize each feature of `x`, of shape (N, C, ...): y = γ·(x - μ)/√(σ² + ε) + β.
 
     In training, μ and σ² are the mean and the biased variance of this batch, and the running
     statistics, where given, move towards them in place: new = (1 - momentum)·old + momentum·batch,
@@ -350,7 +350,7 @@ def _by_hand(
     )
     y: Tensor
     rows = x.movedim(1, -1).flatten(0, -2) if matrix else x  # (m, C)
-    y, _, _ = _Normalise.apply(rows, weight, bias, running_mean, running_var, momentum, eps, False)
+    y, _, _ = _Normalize.apply(rows, weight, bias, running_mean, running_var, momentum, eps, False)
     return y.view(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1) if matrix else y
 
 
@@ -387,12 +387,12 @@ def stacked_batch_norm(
 ) -> Tensor:
     """`batch_norm` of M networks in training: x (M, N, C), the other tensors (M, 1, C).
 
-    Each network's features are normalised by their own N values, 2 or more. All are of one dtype,
+    Each network's features are normalized by their own N values, 2 or more. All are of one dtype,
     float32 or float64. `momentum` may be a tensor that broadcasts against the running statistics.
     """
     statistics = running_mean, running_var, momentum
     y: Tensor
-    y, _, _ = _Normalise.apply(x, weight, bias, *statistics, eps, True)
+    y, _, _ = _Normalize.apply(x, weight, bias, *statistics, eps, True)
     return y
 
 
@@ -457,7 +457,7 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """y = γ·(x - μ)/√(σ² + ε) + β, for x of shape (N, C, H, W); y has the shape of x.
 
     One μ, σ², γ, β for each of the C feature maps, over examples and locations alike, so that a
-    convolution stays one: different places are normalised in the same way (§3.2). All else, the
+    convolution stays one: different places are normalized in the same way (§3.2). All else, the
     arguments too, is as in `BatchNorm1d`.
     """
 
@@ -507,7 +507,7 @@ _FORWARDS = (
 
 
 @contextmanager
-def _only_normalisation_trains(model: nn.Module, *, track: bool) -> Iterator[list[_Layer]]:
+def _only_normalization_trains(model: nn.Module, *, track: bool) -> Iterator[list[_Layer]]:
     """All of `model` in eval mode but its batch-norm layers, which are yielded."""
     modules = list(model.modules())
     layers: list[_Layer] = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -535,13 +535,13 @@ def _only_normalisation_trains(model: nn.Module, *, track: bool) -> Iterator[lis
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Within it, `model` is frozen, but normalises each batch by that batch's own statistics.
+    """Within it, `model` is frozen, but normalizes each batch by that batch's own statistics.
 
     Every module is in eval mode (no dropout), the batch-norm layers excepted: these act as in
     training and leave their buffers alone. The modes are restored at the end. Gradients are the
     caller's business.
     """
-    with _only_normalisation_trains(model, track=False):
+    with _only_normalization_trains(model, track=False):
         yield
 
 
@@ -553,7 +553,7 @@ def population_statistics(
 
     `batches` are several training mini-batches, each what `model` takes as input, or a list or
     tuple that has it first, as a DataLoader of images with labels yields. They pass through the
-    frozen network, every layer normalising by the batch's own statistics; the averages over
+    frozen network, every layer normalizing by the batch's own statistics; the averages over
     the batches, each counted once, become the `running_mean` and `running_var` of every batch-norm
     layer that has them, ours or torch's. A layer that no batch reaches keeps what it had.
 
@@ -561,7 +561,7 @@ def population_statistics(
     not even the statistics when this raises, as it does a ValueError for no batches at all or for
     a model without a batch-norm layer that has running statistics.
     """
-    with _only_normalisation_trains(model, track=True) as layers:
+    with _only_normalization_trains(model, track=True) as layers:
         tracked = [layer for layer in layers if layer.running_mean is not None]
         if not tracked:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 A claim says what the paper says, which runs are to show it, and by which criterion, before a run is
 made; its `measure`, a pure function of stored runs, turns them into one effect a seed. The judge
-knows nothing of what was measured: it sets the interval of an effect beside its margin.
+knows nothing of what was measured: it compares the interval of an effect with its margin.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paper's number beside ours, one of each seed.
+    """The paper's number and ours, one of each seed.
 
     `distance` is that of our median to the paper's number, unless another one is given; for a curve
     `paper` and `ours` are left out and `distance` says which one it is in `what`.
@@ -117,7 +117,7 @@ class Finding:
     Args:
         effects: of every criterion, by its name, one number a seed; positive supports the claim;
             may be infinite, never NaN.
-        comparisons: the paper's numbers beside ours.
+        comparisons: the paper's numbers and ours.
         exhibits: tables and figures, in the order they are shown.
         fair: the arms at their own best settings, chosen on validation images.
         left_open: what the paper leaves open, gone over: how much the verdict depends on it.

@@ -49,7 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(
-    help="Data sets: what is here, download, take over a copy, check.", rich_markup_mode=None
+    help="Data sets: list, download, import a copy, verify.", rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 
@@ -120,16 +120,16 @@ EXAMPLES = {
     "train": {
         "bnrepro train experiment=digits": "a first try, in seconds",
         "bnrepro train experiment=fig1 norm=none seed=1": "Fig. 1 without batch normalization",
-        "bnrepro train optimizer.lr=0.5 run.dir=runs/fast": "with a folder of its own",
-        "bnrepro train --cfg job": "every setting there is, and its value",
+        "bnrepro train optimizer.lr=0.5 run.dir=runs/fast": "into a folder you name",
+        "bnrepro train --cfg job": "all settings and their values",
     },
     "sweep": {
         "bnrepro sweep experiment=digits norm=batch,none seed=0,1,2": "six networks",
         "bnrepro sweep optimizer.lr=0.1,1 'seed=range(0,5)' hydra/launcher=joblib": "on every core",
     },
     "reproduce": {
-        "bnrepro reproduce": "every claim, for some minutes, to see how it goes",
-        "bnrepro reproduce faster-training --scale paper": "one claim, as long as the paper trains",
+        "bnrepro reproduce": "every claim in minutes, to see how it works",
+        "bnrepro reproduce faster-training --scale paper": "one claim, as long as in the paper",
         "bnrepro reproduce hydra/launcher=submitit_slurm hydra.launcher.partition=gpu":
             "on a Slurm cluster",
     },
@@ -247,7 +247,7 @@ def _root(
 
 @data_app.callback(invoke_without_command=True)
 def _help(ctx: typer.Context) -> None:
-    """Data sets: what is here, download, take over a copy, check."""
+    """Data sets: list, download, import a copy, verify."""
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help(), nl=False)
 
@@ -272,7 +272,7 @@ def train(
     launch.refuse_elsewhere("train", overrides or [])
     folder, summary = launch.run(job, _experiment, OUTPUTS)
     if summary is None:
-        _say(f"finished already: {folder} (run.overwrite=true does it again)")
+        _say(f"finished already: {folder} (run.overwrite=true reruns it)")
     else:
         _say(_outcome(summary))
         if summary.get("studies"):
@@ -305,7 +305,7 @@ def sweep(
 
     A setting takes several values as KEY=V1,V2, and as range(…), choice(…) or glob(…).
 
-    Typed again, it runs only what is missing. hydra/launcher=joblib uses every core,
+    Rerun, it runs only what is missing. hydra/launcher=joblib uses every core,
     submitit_slurm and ray a cluster.
     """
     from rich.console import Console
@@ -330,7 +330,7 @@ def _members(table: Results) -> None:
     if len(table.rows) > SHOWN:
         _say(f"… and {len(table.rows) - SHOWN} more in {table.folder / 'results.csv'}")
     for line in unlike_members(table):
-        _say(f"compared in spite of {line}")
+        _say(f"compared despite {line}")
 
 
 def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed: str) -> None:
@@ -340,7 +340,7 @@ def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed
     if failures:
         raise MembersFailedError(
             f"{len(failures)} of {total} {what} failed ({folder}): "
-            f"see what they printed in {printed}; the same command retries them"
+            f"see their output in {printed}; rerun the same command to retry them"
         )
 
 
@@ -380,12 +380,14 @@ def _claim(name: str) -> dict[str, Any]:
 def reproduce(
     names: Claims = None,
     scale: Annotated[
-        Scale, typer.Option(help="smoke: minutes, judged by nobody; short; or the paper's own.")
+        Scale, typer.Option(help="smoke (minutes, not judged), short, or paper (the paper's own).")
     ] = Scale.smoke,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to; by default outputs/reproduce-SCALE.", metavar="DIR", callback=_home
+            help="Folder to write; by default outputs/reproduce-SCALE.",
+            metavar="DIR",
+            callback=_home,
         ),
     ] = None,
     seeds: Annotated[
@@ -396,7 +398,7 @@ def reproduce(
         int | None,
         typer.Option(
             min=1,
-            help="Runs at once; by default one a core with the joblib launcher, one without it.",
+            help="Runs at a time; by default one per core with joblib, one without it.",
             metavar="N",
         ),
     ] = None,
@@ -409,7 +411,7 @@ def reproduce(
 ) -> None:
     """Put claims to the test and write the report.
 
-    Runs that are missing are made first. Typed again, it goes on where it was.
+    Makes missing runs first. Rerun, it resumes where it stopped.
     """
     from rich.console import Console
 
@@ -519,7 +521,7 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 
     table = Table(*map(printable, columns), box=None, header_style="bold")
     for column in table.columns:
-        column.no_wrap = column.header in ("claim", "verdict")  # an id to be typed again, a word
+        column.no_wrap = column.header in ("claim", "verdict")  # an id that is copied, a word
     shown = [[printable(cell) for cell in row] for row in rows]
     # Into a pipe or a file a row is one line, whatever its length.
     console = Console(width=None if sys.stdout.isatty() else 1000)
@@ -556,7 +558,7 @@ def report(
     ] = OUTPUTS,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write; by default into DIR.", metavar="DIR", callback=_home),
+        typer.Option(help="Folder to write; by default DIR.", metavar="DIR", callback=_home),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -599,9 +601,11 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each side runs.", metavar="N")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds: how often each side is timed.", metavar="N")
+    ] = 5,
     out: Annotated[
-        Path, typer.Option(help="Where growth draws its figure.", metavar="DIR", callback=_home)
+        Path, typer.Option(help="Folder for the figure of growth.", metavar="DIR", callback=_home)
     ] = OUTPUTS,
     as_json: Json = False,
     debug: Debug = False,
@@ -620,7 +624,7 @@ def bench(
     from bnrepro import bench as benchmarks
 
     results: list[dict[str, Any]] = []
-    with Console(stderr=True).status("measuring: nothing else should run") as status:
+    with Console(stderr=True).status("measuring: run nothing else meanwhile") as status:
         if names == ["growth"]:
             points = benchmarks.growth(job.config, rounds)
             benchmarks.draw(points, out / "growth.png")
@@ -754,7 +758,8 @@ def _main(arguments: list[str]) -> int:
         message = "interrupted"
     except Interrupted as error:
         key = {"sweep": "sweep.dir=", "reproduce": "--out "}.get(arguments[0], "run.dir=")
-        message = f"{error} ({error.folder}): the same command with {key}{error.folder} goes on"
+        folder = error.folder
+        message = f"{error} ({folder}): rerun the same command with {key}{folder} to resume"
         code = error.exit_code
     except BnreproError as error:
         message, code, trace = str(error), error.exit_code, error

@@ -113,7 +113,7 @@ class Folder(Dataset):
 
     Without `validation`, a tenth of the training images is held out. `fingerprint` is that of the
     images, since `root` does not say which they are; without it, whatever lies there is taken.
-    With `size`, the middle square of every image is brought to so many pixels in height and width.
+    With `size`, the middle square of every image is resized to `size` pixels in height and width.
     """
 
     validation: int | None = None  # type: ignore[assignment]
@@ -246,7 +246,7 @@ class DecaySchedule(Schedule):
     """Decay, linear or exponential, from `optimizer.lr` to `final` times it at the last step.
 
     `speed` times as fast: linear decay is there after 1/`speed` of the steps, and stays there;
-    exponential decay goes on, to `final` to the power of `speed`.
+    exponential decay continues, to `final` to the power of `speed`.
     """
 
     final: float = MISSING
@@ -259,7 +259,7 @@ class Train:
 
     `compile` turns a step's computing into machine code of its own (torch.compile), which takes
     seconds or minutes at first and needs a C++ compiler on a CPU; the last bits differ from
-    uncompiled. None takes the faster of the two that is available.
+    uncompiled. None takes the faster choice that is available.
     """
 
     steps: int = MISSING
@@ -273,9 +273,9 @@ class Train:
 
 @dataclass
 class Augment:
-    """How training images are varied, anew in every epoch; not those that are evaluated on.
+    """How training images are varied, again in every epoch; not those that are evaluated on.
 
-    `flip`: left and right change places in half of them; `shift`: up to so many pixels in each
+    `flip`: left and right change places in half of them; `shift`: pixels at most in each
     direction, the mean coming in; `distortion`: saturation and contrast of each by factors up to so
     far from 1, and up to so much added to its brightness.
     """
@@ -301,7 +301,7 @@ class Probe:
 class RunFolder:
     """Where the run is written; without `dir`, a new folder under outputs/.
 
-    `overwrite` does again what is there; `allow_drift` goes on with an unfinished run although
+    `overwrite` reruns what is there; `allow_drift` resumes an unfinished run although
     the configuration, the versions, the machine or the data are not those it began with.
     """
 
@@ -400,12 +400,12 @@ ADDED: Mapping[str, Any] = {
 
 
 def conf_dir() -> Path:
-    """The folder of configurations: inside an installed package, beside it in a checkout."""
+    """The folder of configurations: inside an installed package, next to it in a checkout."""
     package = Path(str(files("bnrepro")))
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "config.yaml").is_file():
             return folder
-    raise ConfigError(f"no configurations (looked beside {package}): install bnrepro again")
+    raise ConfigError(f"no configurations (looked next to {package}): install bnrepro again")
 
 
 def packaged() -> dict[str, list[str]]:

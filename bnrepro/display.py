@@ -75,7 +75,7 @@ class Bar(Progress):
 class Display:
     """Shows how far a run is, its rate, its loss, its accuracy and the time left.
 
-    A `console` that cannot be written goes silent; the run goes on.
+    A `console` that cannot be written goes silent; the run continues.
     """
 
     def __init__(self, title: str, total: int, console: Console | None = None) -> None:
@@ -120,8 +120,8 @@ class Display:
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def resume(self, step: int) -> None:
-        """The run goes on from `step`."""
-        self.say(f"{self._title}  goes on from step {step}")
+        """Say that the run resumes from `step`."""
+        self.say(f"{self._title}  resumed from step {step}")
         self._bar.update(self._task, completed=step)
 
     def update(self, step: int, values: Mapping[str, float]) -> None:

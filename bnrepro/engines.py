@@ -30,7 +30,7 @@ HERE = "basic"
 """Hydra's name for its own launcher, in whose place stands the loop below."""
 
 SUBMITIT = ("submitit_local", "submitit_slurm")
-"""Launchers that make a job of each member, with a process of its own that is told when to end."""
+"""Launchers that make a job of each member; its process gets a signal before its end."""
 
 BATCH = 1000  # members a launcher gets at once: what it returns for each is held until the last
 
@@ -61,7 +61,7 @@ def chosen(words: Sequence[str]) -> Engine:
     for word in words:
         if not word.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher.")):
             raise ConfigError(
-                f"a claim says what is run ({word}): only where it runs can be chosen, by "
+                f"a claim fixes what is run ({word}): choose only where it runs, by "
                 "hydra/launcher=NAME and hydra.launcher.SETTING=VALUE"
             )
     with hydra_context("engine"):
@@ -89,7 +89,7 @@ def run(
             try:
                 _launch(engine, sweep, digest, batch)
                 break
-            except WorkerLostError:  # the system's choice, where memory is short: the others go on
+            except WorkerLostError:  # the system's choice, if memory is short: the others continue
                 batch = _not_done(sweep, digest, batch)
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -197,7 +197,7 @@ def _telling(engine: Engine, sweep: Path) -> Iterator[None]:
         said = " ".join(str(error).split())[:300]
         raise (WorkerLostError if lost else LauncherError)(
             f"{engine.launcher} ended without the result of every member: {said} ({sweep}): "
-            "see to that, and the same command goes on"
+            "resolve that, then rerun the same command to resume"
         ) from error
 
 

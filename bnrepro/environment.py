@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import bnrepro
 from bnrepro import config as c
@@ -108,6 +110,18 @@ def can_compile(device: torch.device) -> bool:
     except InvalidCxxCompiler:
         return False
     return True
+
+
+def compile_step(step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The same function of a batch's images and labels, compiled at its first call."""
+    from torch._inductor import config as inductor
+
+    torch.compiler.reset()  # nothing of an earlier run in this process is of use
+    inductor.fallback_random = True  # dropout draws the numbers that it draws uncompiled
+    # A graph for each size of batch. Otherwise an epoch's smaller last batch compiles one for all
+    # sizes, which rounds differently and is used from then on: a resumed run would meet it later.
+    compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(step, dynamic=False)
+    return compiled
 
 
 def facts(device: torch.device) -> dict[str, Any]:

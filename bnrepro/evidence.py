@@ -92,7 +92,14 @@ class Evidence:
 
     def probed(self, arm: str, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Of every seed, the steps (P,) and values (P, …) of one measurement of the probes."""
-        return [run.probed(name) for run in self.runs[arm]]
+        return self.probed_each(arm, [name])[0]
+
+    def probed_each(
+        self, arm: str, names: Sequence[str]
+    ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        """`probed` of several measurements, for which every probe is opened once."""
+        of_runs = [run.probed_each(names) for run in self.runs[arm]]
+        return [list(of_name) for of_name in zip(*of_runs, strict=True)]
 
 
 def is_result(run: StoredRun) -> bool:

@@ -26,7 +26,7 @@ class Table:
 class Line:
     """One curve (P,), with a band from `low` to `high` where they are given.
 
-    `points` draws marks in place of a line, in the colour of the line it is `like`: the paper's
+    `points` draws marks in place of a line, in the color of the line it is `like`: the paper's
     curve over ours.
     """
 
@@ -55,7 +55,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A value in every cell, `values[row][column]` over `ys` and `xs`; `limits` of the colours."""
+    """A value in every cell, `values[row][column]` over `ys` and `xs`; `limits` of the colors."""
 
     title: str
     x: str

@@ -35,7 +35,7 @@ SAME_FACTS = (
     "versions", "torch_build", "cpu", "cpu_capability", "device", "gpu", "threads", "environment",
     "compiled", "dataset.name", "dataset.fingerprint", "results",
 )  # fmt: skip
-"""What has to be as it was for a run to go on to the same bits."""
+"""Facts that must be unchanged for a run to resume to the same bits."""
 
 
 def run(
@@ -43,14 +43,14 @@ def run(
 ) -> dict[str, Any]:
     """Train as the configuration says, into the folder `writer` has taken, from where it stood.
 
-    With `restart`, an unfinished run that would not go on to the same bits here begins anew.
+    With `restart`, an unfinished run that would not resume to the same bits here restarts.
 
     Returns:
         The run's summary, as it stands in `summary.json`.
 
     Raises:
         ConfigError: the configuration does not fit the data, this machine, or what the run that
-            is to be gone on with began with.
+            is to be resumed began with.
         DataError: the data set is missing or damaged.
         StorageError: the folder cannot be written.
         CheckpointError: the run has checkpoints and none of them can be used.
@@ -61,7 +61,7 @@ def run(
     asked, config = config.train.compile, environment.compiling(config, device)
     with Display(title(config), config.train.steps) as display:
         if asked is None:
-            display.say(f"train.compile={str(config.train.compile).lower()}, the faster of the two")
+            display.say(f"train.compile={str(config.train.compile).lower()}, the faster choice")
         dataset = load(config).to(device)
         for note in dataset.notes:
             display.say(f"{config.dataset.root}: {note}")
@@ -91,11 +91,11 @@ def history(
 ) -> dict[str, Any]:
     """The manifest of an unfinished run: as it began, and this time under `resumes`.
 
-    If something differs that the bits depend on, the run goes on with `run.allow_drift`; otherwise
-    `restart` makes it begin anew, with a manifest of its own.
+    If something differs that the bits depend on, the run resumes with `run.allow_drift`; otherwise
+    `restart` makes it start from step 0, with a manifest of its own.
 
     Raises:
-        ConfigError: the run can neither go on nor begin anew, or has made all steps asked for.
+        ConfigError: the run can neither resume nor restart, or has made all steps asked for.
     """
     stored = StoredRun(writer.folder)
     began = stored.manifest() or facts
@@ -105,11 +105,11 @@ def history(
     if drift and not config.run.allow_drift:
         said = f"not what the run began with ({writer.folder}; {'; '.join(drift)})"
         if restart:
-            display.say(f"begins anew: {said}")
+            display.say(f"restarted: {said}")
             writer.rewind(0, 0, 0.0)
             return facts
         raise ConfigError(
-            f"{said}: run.overwrite=true begins anew, run.allow_drift=true goes on all the same"
+            f"{said}: run.overwrite=true restarts it, run.allow_drift=true resumes it anyway"
         )
     drift += c.differences(c.to_dict(config), stored.config())
     # Together with others or alone: other roundings, and no other run.
@@ -128,7 +128,7 @@ def _same(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _more_steps(config: c.Config, stored: StoredRun) -> None:
-    """Refuse to go on with a run for no more steps than it has made of those it began with.
+    """Refuse to resume a run for no more steps than it has made already.
 
     Raises:
         ConfigError: naming the setting and how many steps there are.
@@ -137,7 +137,7 @@ def _more_steps(config: c.Config, stored: StoredRun) -> None:
     if asked != stored.config().get("train", {}).get("steps", asked) and asked <= reached:
         raise ConfigError(
             f"bad value {asked} (train.steps): the run has made {reached} steps "
-            f"({stored.folder}): ask for more, or run.overwrite=true begins anew"
+            f"({stored.folder}): ask for more, or run.overwrite=true restarts it"
         )
 
 
@@ -173,14 +173,14 @@ def load(config: c.Config) -> Dataset:
     if expected not in (None, found.fingerprint):
         raise DataError(
             f"other data than asked for: fingerprint expected {expected}, found "
-            f"{found.fingerprint} ({d.root}): bring those images back, or type the command again "
+            f"{found.fingerprint} ({d.root}): bring those images back, or rerun the command "
             f"without {c.FINGERPRINT}"
         )
     return found
 
 
 def fit(config: c.Config, images: int) -> None:
-    """Refuse what cannot work with so many training images.
+    """Refuse what cannot work with this number of training images.
 
     Raises:
         ConfigError: naming the setting, its value and what it may be.
@@ -311,7 +311,7 @@ class Training:
                 with suppress(Exception):
                     tracker.close()
             said = " ".join(str(error).split())[:200] or type(error).__name__
-            self._display.say(f"warning: nothing more for TensorBoard, the run goes on: {said}")
+            self._display.say(f"warning: TensorBoard gets nothing more, training continues: {said}")
 
     def _track(self, step: int) -> None:
         """Open TensorBoard's file, for what comes after `step`."""
@@ -324,7 +324,7 @@ class Training:
             self._tracker.charts(self._layers)
 
     def _resume(self, limit: int | None) -> Position:
-        """Take up the newest checkpoint that is whole; without any, begin anew.
+        """Resume from the newest checkpoint that is whole; without any, restart.
 
         Raises:
             CheckpointError: there are some, and none can be used.
@@ -343,7 +343,7 @@ class Training:
             self._display.resume(step)
             return position
         raise CheckpointError(
-            f"no checkpoint can be used ({stored.folder}): run.overwrite=true begins anew"
+            f"no checkpoint can be used ({stored.folder}): run.overwrite=true restarts it"
         )
 
     def _restore(self, step: int, content: bytes) -> tuple[Position, tuple[int, float, str | None]]:
@@ -377,7 +377,7 @@ class Training:
         except Exception as error:  # what is not ours raises errors of any kind
             raise CheckpointError(
                 f"not one of ours: {c.first_line(error)} ({self._writer.folder}): "
-                "run.overwrite=true begins anew"
+                "run.overwrite=true restarts it"
             ) from error
 
     def compiling(self) -> None:
@@ -468,9 +468,9 @@ class Training:
 
         def show(tracker: Tracker) -> None:
             if self._config.probe.every:
-                bands = {name: stored.probed(f"{name}/percentiles") for name in self._layers}
-                steps = next(iter(bands.values()))[0]
-                layers = {name: percentiles for name, (_, percentiles) in bands.items()}
+                bands = stored.probed_each([f"{name}/percentiles" for name in self._layers])
+                steps = bands[0][0]
+                layers = {n: values for n, (_, values) in zip(self._layers, bands, strict=True)}
                 tracker.bands(steps, layers, title(self._config))
             tracker.finish(shown, position.step, done)
 

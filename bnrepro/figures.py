@@ -1,7 +1,7 @@
 """Figures drawn from measurements alone: arrays in, a matplotlib figure out.
 
-Colours are Okabe and Ito's, told apart by the colour-blind; line styles differ as well, so that a
-figure can be read in grey.
+Colors are Okabe and Ito's, which the color-blind can tell apart. Line styles differ as well, so
+that a figure can be read in gray.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what diverges is drawn all the same
+@np.errstate(over="ignore", invalid="ignore")  # what diverges is drawn anyway
 def typical_unit(percentiles: np.ndarray) -> int:
     """The unit that stands for its layer: its distribution wanders neither more nor less than most.
 
@@ -72,8 +72,8 @@ def heat_map(
         values: (Y, X), the first row at the bottom.
         said: what is written into each cell.
         xs: under the columns, X of them.
-        ys: beside the rows, Y of them.
-        limits: of the colours.
+        ys: labels of the rows, Y of them.
+        limits: of the colors.
     """
     low, high = limits
     image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto")

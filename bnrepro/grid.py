@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 MOST = 100_000
-"""Members that a sweep may have: composing and reading so many takes an hour."""
+"""Members that a sweep may have: composing and reading this many takes an hour."""
 
 NAME_LENGTH = 80  # characters of a member's name that say what differs; a file's name has 255
 
@@ -199,7 +199,9 @@ def _own_sweep(typed: Sequence[Override]) -> dict[str, Any]:
     own = dict(composed.hydra.sweeper.get("params") or {})
     for key, value in own.items():
         if key == "experiment":
-            raise ConfigError("hydra.sweeper.params goes over 'experiment': type it instead")
+            raise ConfigError(
+                "hydra.sweeper.params varies 'experiment': give it on the command line instead"
+            )
         if isinstance(value, Mapping):
             raise ConfigError(
                 f"hydra.sweeper.params has settings below '{key}': write each in one line, such as "
@@ -242,7 +244,7 @@ def _axes(swept: Sequence[Override]) -> tuple[dict[str, list[str]], int]:
     for override in swept:
         key = override.get_key_element().lstrip("+")
         if f"{key}.".startswith(("run.", "sweep.", "hydra")):
-            raise ConfigError(f"a sweep cannot go over '{key}': give one value, quoted")
+            raise ConfigError(f"a sweep cannot vary '{key}': give one value, quoted")
     with explaining():
         lengths = {str(o.input_line): _length(o) for o in swept}
     asked = math.prod(lengths.values())
@@ -367,7 +369,7 @@ def _values(override: Override) -> list[str]:
     if override.is_sweep_override():
         if not override.is_discrete_sweep():
             raise ConfigError(
-                f"no grid ({override.input_line}): give values, range(…), choice(…) or glob(…)"
+                f"not a grid ({override.input_line}): give values, range(…), choice(…) or glob(…)"
             )
         return list(override.sweep_string_iterator())
     return [override.get_value_element_as_str()]

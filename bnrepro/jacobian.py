@@ -22,7 +22,7 @@ from bnrepro.detached import DetachedNorm
 from bnrepro.models import Mlp, nonlinearities
 
 IMAGES = 16
-"""Of so many images, the first of a batch, there is a Jacobian; statistics are of all."""
+"""Jacobians are computed for the first 16 images; batch statistics use all of them."""
 
 
 def singular_values(model: nn.Module, images: Tensor) -> dict[str, np.ndarray]:

@@ -456,7 +456,7 @@ class Taken:
         return _run_job(self.job, self.folder, task)
 
     def ended(self, error: BaseException) -> None:
-        """Write down what ended the run, which is no result."""
+        """Write down what ended the run before its result."""
         if isinstance(error, Interrupted):
             error.folder = self.folder
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)

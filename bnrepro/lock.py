@@ -29,7 +29,7 @@ LOCKS = ".lock"
 
 HEARTBEAT_SECONDS = 15.0
 SILENT_SECONDS = 20 * HEARTBEAT_SECONDS
-"""After so many seconds without a heartbeat a process that cannot be seen from here is silent."""
+"""Seconds without a heartbeat after which a process that cannot be seen from here is silent."""
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
@@ -226,14 +226,14 @@ class Lock:
         if number not in {**held, **free}:
             return StorageError(
                 f"moved or removed while it was written to ({self._folder}): "
-                "type the command again, with run.dir if it was moved"
+                "rerun the command, with run.dir if it was moved"
             )
         holder: dict[str, Any] = {}
         with suppress(FileNotFoundError):
             holder = _read({**free, **held}[number])
         return RunInUseError(
             f"taken over by process {holder.get('pid')} on {holder.get('host')} after this one was "
-            f"silent ({self._folder}): that one goes on with the run"
+            f"silent ({self._folder}): that one continues the run"
         )
 
     def release(self) -> None:

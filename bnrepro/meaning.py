@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import cast
 
 
@@ -18,8 +19,13 @@ def digest(sources: Iterable[str]) -> str:
     Raises:
         SyntaxError: one of them is no Python.
     """
-    meanings = sorted(_dumped(_Meaning().visit(ast.parse(source))) for source in sources)
-    return hashlib.sha256("\0".join(meanings).encode()).hexdigest()
+    return hashlib.sha256("".join(sorted(map(_digest, sources))).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1000)
+def _digest(source: str) -> str:
+    text = _dumped(_Meaning().visit(ast.parse(source)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _dumped(node: object) -> str:

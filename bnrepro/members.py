@@ -46,7 +46,7 @@ NUMBERS = (
 PRELOADED = (
     "matplotlib.backends.backend_agg", "matplotlib.figure", "sklearn.datasets", "torch._dynamo",
     "torch.utils.tensorboard", "hydra._internal.callbacks", "hydra.core.utils",
-    "bnrepro.experiment", "bnrepro.launch",
+    "bnrepro.experiment", "bnrepro.launch", "bnrepro.preloaded",
 )  # fmt: skip
 SECONDS_TO_STOP = 15.0  # a run that is asked to stop keeps its state within 10
 WAIT = 0.2
@@ -96,8 +96,8 @@ def _short_temporary_folder() -> Iterator[None]:
 def stacks(found: Sequence[Member], pending: Sequence[int], size: int) -> list[list[int]]:
     """Those pending, in stacks of at most `size` that train together as one computation.
 
-    Each is put with the same others whatever of them is still pending, so that typed again, a
-    stack that was killed goes on as it was. Who fits no other is alone.
+    The grouping depends on all members, not on which are pending, so a killed stack resumes as it
+    was. A member that fits no other has a stack of its own.
     """
     place: dict[int, tuple[str, int]] = {}
     met: dict[str, int] = {}
@@ -151,7 +151,7 @@ def supervise(sweep: Path, digest: str, indices: Sequence[int], stop: Callable[[
                 _end(process)
         if process.exitcode == WITHOUT_SERVER:
             _outlast(process.pid, stop)
-    except BaseException:  # this process is told to end: it takes the member with it
+    except BaseException:  # this process has to end: it takes the member with it
         _end(process)
         raise
     code, asked = process.exitcode, stop()

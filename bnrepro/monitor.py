@@ -24,7 +24,7 @@ POLL_SECONDS = 0.5
 
 @contextmanager
 def composing(total: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """A bar for so many configurations on a terminal; called with how many are done."""
+    """Show a bar for `count` configurations on a terminal; called with how many are done."""
     columns = (TextColumn("composing"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     silent = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=silent) as bar:
@@ -49,8 +49,8 @@ class Monitor:
         self._counts: Counter[str] = Counter({"done before": len(found) - len(pending)})
         self._ended = 0  # steps of members that came to an end
         self._began, self._spoke = time.monotonic(), time.monotonic()
-        anew = {found[i].name for i in pending if found[i].config["run"]["overwrite"]}
-        self._at_start = {name: self._step(name) for name in self._left if name not in anew}
+        rerun = {found[i].name for i in pending if found[i].config["run"]["overwrite"]}
+        self._at_start = {name: self._step(name) for name in self._left if name not in rerun}
         self._before = {name: self._status(name) for name in self._left}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -119,7 +119,7 @@ class Monitor:
         counts = self._counts
         ended = counts["done before"] + counts["done"] + counts["diverged"]
         parts = [f"{ended}/{self._members} done"]
-        parts += [f"{counts['done before']} of them before"] if counts["done before"] else []
+        parts += [f"{counts['done before']} done before"] if counts["done before"] else []
         parts += [f"{running} running"] if running else []
         parts += [f"{counts[s]} {s}" for s in ("diverged", "failed") if counts[s]]
         return "  ".join(parts)

@@ -42,7 +42,7 @@ SLOPES: dict[type[nn.Module], Callable[[np.ndarray], np.ndarray]] = {
 class Probe:
     """Measures a model on a fixed batch of images (n, C, H, W), again and again.
 
-    How far a unit's distribution moved is told against the last probe and against the first, so a
+    How far a unit's distribution moved is measured from the last probe and from the first, so a
     probe has a memory: `state` and `restore` carry it over an interruption.
     """
 
@@ -104,7 +104,7 @@ class Probe:
                 hook.remove()
         return {name: values.float().cpu().numpy() for name, values in caught.items()}
 
-    @np.errstate(over="ignore", invalid="ignore")  # what diverges is measured all the same
+    @np.errstate(over="ignore", invalid="ignore")  # what diverges is measured anyway
     def _distribution(self, name: str, values: np.ndarray) -> dict[str, np.ndarray]:
         first = self._first.setdefault(name, values)
         last = self._last.get(name, values)

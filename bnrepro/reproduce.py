@@ -214,7 +214,7 @@ def _anew(member: Member) -> Member:
 
 
 def _engine(jobs: int | None, pending: int) -> tuple[Engine, str]:
-    """One run after another, or so many at once by Hydra's joblib launcher; and that in words."""
+    """One run after another, or `jobs` at a time by Hydra's joblib launcher; and that in words."""
     more = ""
     if jobs is None:
         jobs, cores = 1, os.cpu_count() or 1

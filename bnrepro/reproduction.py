@@ -83,5 +83,5 @@ def read(folder: Path) -> Reproduction:
     except (StorageError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = error.why if isinstance(error, UnreadableError) else str(error)
         raise StorageError(
-            f"not readable: {why} ({folder / FILE}): type 'bnrepro reproduce' again"
+            f"not readable: {why} ({folder / FILE}): rerun 'bnrepro reproduce'"
         ) from error

@@ -180,7 +180,7 @@ class _Linear(torch.autograd.Function):
 
 
 def _stacked(own: Sequence[Tensor]) -> Tensor:
-    """The tensors side by side, (M, …), of which each from now on is a view."""
+    """The tensors side by side, (M, …); each becomes a view of them."""
     with torch.no_grad():
         stacked = torch.stack([tensor.detach() for tensor in own])
     for tensor, view in zip(own, stacked.unbind(), strict=True):

@@ -44,7 +44,7 @@ def summary(effects: Sequence[float] | np.ndarray) -> Summary:
     """
     values = np.asarray(effects, dtype=np.float64)
     if values.ndim != 1 or not len(values) or np.isnan(values).any():
-        raise ValueError(f"not one number a seed: {effects!r}")
+        raise ValueError(f"not one number per seed: {effects!r}")
     return Summary(
         tuple(values.tolist()), float(lower_median(values)), _interval(values), _size(values)
     )

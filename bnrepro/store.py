@@ -7,8 +7,8 @@ A run's folder is the interface between the wing that makes runs and the wing th
     status.json    state, last step, owner           checkpoints/   the last two
     summary.json   written last                      events.out.tfevents.*, .hydra/, train.log
 
-`RunWriter` makes such a folder, or goes on with one; `StoredRun` reads one. Nothing here imports
-torch or Hydra. Order is told by step, never by a file's time.
+`RunWriter` makes such a folder, or resumes one; `StoredRun` reads one. Nothing here imports
+torch or Hydra. Order follows from steps, never from a file's time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 import zipfile
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,8 +94,8 @@ CONFIG_TYPES = {
 """The types of what is read by name; everything else in these files is only compared or shown."""
 
 ADVICE = {
-    STATUS: "typing the run's command again mends it",
-    CONFIG: "run.overwrite=true begins anew",
+    STATUS: "rerun the run's command to mend it",
+    CONFIG: "run.overwrite=true restarts it",
 }
 """What to do if one of these files cannot be used; any other can be moved away."""
 
@@ -342,7 +342,7 @@ class StoredRun:
         return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
 
     def probe_steps(self) -> list[int]:
-        """The steps of which there is a probe."""
+        """The steps that have a probe."""
         return sorted(_numbered(self.folder / PROBES, "npz"))
 
     def probe(self, step: int) -> dict[str, np.ndarray]:
@@ -352,12 +352,17 @@ class StoredRun:
 
     def probed(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (P,) and one measurement over all probes, (P, …)."""
-        found = {}
+        return self.probed_each([name])[0]
+
+    def probed_each(self, names: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`probed` of several measurements, for which every probe is opened once."""
+        values: list[dict[int, np.ndarray]] = [{} for _ in names]
         for step, path in sorted(_numbered(self.folder / PROBES, "npz").items()):
             with _arrays(path) as arrays:
-                if name in arrays:
-                    found[step] = arrays[name]
-        return np.array([*found]), np.array([*found.values()])
+                for name, of_name in zip(names, values, strict=True):
+                    if name in arrays:
+                        of_name[step] = arrays[name]
+        return [(np.array([*of_name]), np.array([*of_name.values()])) for of_name in values]
 
     def predictions(self) -> dict[str, np.ndarray]:
         """What was kept with `predictions=true`.
@@ -370,7 +375,7 @@ class StoredRun:
             return dict(arrays)
 
     def checkpoint_steps(self) -> list[int]:
-        """The steps of which there is a checkpoint, whole or not."""
+        """The steps that have a checkpoint, whole or not."""
         return sorted(_numbered(self.folder / CHECKPOINTS, "pt"))
 
     def whole_checkpoints(
@@ -378,7 +383,7 @@ class StoredRun:
     ) -> Iterator[tuple[int, bytes]]:
         """Steps and contents of the checkpoints that are whole, the newest first.
 
-        If there are any at `limit` or before, only those. `warn` is told of each damaged one.
+        If there are any at `limit` or before, only those. `warn` is called for each damaged one.
         """
         every = self.checkpoint_steps()
         steps = [step for step in every if limit is None or step <= limit] or every
@@ -510,9 +515,9 @@ class RunWriter:
     ) -> RunWriter | None:
         """Take a folder for a run, or None where this very run is finished there already.
 
-        A run that did not come to its end is gone on with: what it left stays until `rewind`.
+        An unfinished run is resumed; its files stay until `rewind`.
         `differences` are those between `config` and the configuration of the run that lies there;
-        an unfinished run may be gone on with in spite of them with `allow_drift`.
+        `allow_drift` resumes an unfinished run despite them.
 
         Raises:
             RunInUseError: another process is writing this run.
@@ -539,7 +544,7 @@ class RunWriter:
                 if not overwrite and stored.summary() is not None:  # somebody was quicker
                     run._lock.release()
                     return None
-                run._begin(config, anew=overwrite or not (folder / CONFIG).is_file())
+                run._begin(config, restart=overwrite or not (folder / CONFIG).is_file())
             except Interrupted:  # the status may say already that it runs
                 run.abandon("interrupted")
                 raise
@@ -548,11 +553,11 @@ class RunWriter:
                 raise
         return run
 
-    def _begin(self, config: Mapping[str, Any], *, anew: bool) -> None:
+    def _begin(self, config: Mapping[str, Any], *, restart: bool) -> None:
         """Make the folder ready to be written to, and say that it is."""
-        if anew:
+        if restart:
             _clear(self.folder)
-        else:  # how far it was, until `rewind` says where it goes on
+        else:  # how far it was, until `rewind` says where it resumes
             self._step = int(StoredRun(self.folder).status().get("step") or 0)
         _refuse_links(self.folder)
         for path in _own_files(self.folder):
@@ -561,11 +566,11 @@ class RunWriter:
         self._write_status(self._step)
         (self.folder / PROBES).mkdir(exist_ok=True)
         (self.folder / CHECKPOINTS).mkdir(exist_ok=True)
-        if anew:
+        if restart:
             text = _yaml(config)
             self._write(CONFIG, text.encode())
             self._open_metrics()
-        self.resuming = not anew
+        self.resuming = not restart
 
     def _write(self, name: str, content: bytes) -> None:
         path = self.folder / name
@@ -590,11 +595,11 @@ class RunWriter:
     ) -> None:
         """Cut off what was recorded after a checkpoint: it is going to be computed again.
 
-        The metrics go on in a new file: a process that wrote the old one, was stopped for hours
+        The metrics continue in a new file: a process that wrote the old one, was stopped for hours
         and does not know yet that it lost the folder, can only append to that.
 
         Args:
-            step: of the checkpoint; 0 to begin anew.
+            step: of the checkpoint; 0 to restart.
             metrics_bytes: how long the metrics were when it was made.
             seconds: what the run had taken then.
             metrics_sha256: of the metrics then; None if it was not kept.
@@ -616,7 +621,7 @@ class RunWriter:
             whole = chunk.endswith(b"\n") and metrics_sha256 in (None, self.metrics_sha256)
             if left or not whole:
                 raise CheckpointError(
-                    f"{what} before step {step} ({path}): run.overwrite=true begins anew"
+                    f"{what} before step {step} ({path}): run.overwrite=true restarts it"
                 )
 
         with _storage(path):
@@ -624,7 +629,7 @@ class RunWriter:
                 atomic.write(path, copy, check=self._lock.check)
             except FileNotFoundError as error:
                 raise CheckpointError(
-                    f"lines are missing before step {step} ({path}): run.overwrite=true begins anew"
+                    f"lines are missing before step {step} ({path}): run.overwrite=true restarts it"
                 ) from error
             self._open_metrics()
             for name, suffixes in ((PROBES, ["npz"]), (CHECKPOINTS, ["pt", "sha256"])):
@@ -670,7 +675,7 @@ class RunWriter:
         if not same or mine.st_size != self._metrics_bytes:
             raise StorageError(
                 f"changed, removed or replaced while the run wrote to it ({path}): "
-                "leave it alone, and begin anew with run.overwrite=true"
+                "leave it alone, and restart with run.overwrite=true"
             )
 
     def _write_status(self, step: int, error: str | None = None) -> None:
@@ -816,7 +821,7 @@ def _wait_for_signs_of_life(stored: StoredRun) -> None:
     """
     try:
         status = stored.status()
-    except UnreadableError:  # the lock tells still, and there is no result in a status
+    except UnreadableError:  # the lock still tells, and a status holds no number
         return
     if status["state"] == "stale" and lock.alive(status) is None:
         until = time.monotonic() + WATCHED_SECONDS
@@ -875,7 +880,7 @@ def _refuse_links(folder: Path) -> None:
 def _clear(folder: Path) -> None:
     """Remove what a run left in its folder, and nothing else that may lie there.
 
-    First what makes it a result, then what makes it a run that could be gone on with: a crash on
+    First what makes it a result, then what makes it a run that could be resumed: a crash on
     the way must not leave half of it taken for either. Its status is left to be replaced, so that
     the folder stays one of ours.
     """

@@ -54,7 +54,7 @@ def run(
     say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     asked = grid(words, config_dir)
     if not asked.axes:
-        raise ConfigError("nothing to go over: give a setting several values (seed=0,1,2)")
+        raise ConfigError("nothing to sweep: give a setting several values (seed=0,1,2)")
     folder = (Path(asked.sweep_dir) if asked.sweep_dir else outputs / _name(asked)).absolute()
     if "${" in str(folder):
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another sweep.dir")
@@ -62,7 +62,7 @@ def run(
         digest, found = _prepare(asked, folder, console)
         if len(found) < asked.asked:
             say(
-                f"{asked.asked} members asked for, {len(found)} different: the others would "
+                f"{asked.asked} members asked for, {len(found)} different: the rest would "
                 "compute the same"
             )
         pending = [
@@ -82,15 +82,15 @@ def run(
         if count := sweepfolder.others(table):
             tables = ", ".join(sorted(path.name for path in folder.glob("results-*.csv")))
             say(
-                f"{count} finished {'run' if count == 1 else 'runs'} in this folder not of this "
-                f"grid, and not in {sweepfolder.RESULTS}"
+                f"{count} finished {'run' if count == 1 else 'runs'} in this folder not in this "
+                f"grid, nor in {sweepfolder.RESULTS}"
                 + (f": former tables are {tables}" if tables else "")
             )
     return Outcome(table, _failures(folder, table))
 
 
 def _name(asked: Grid) -> str:
-    """A folder that the same sweep, typed again, finds again."""
+    """A folder that the same sweep finds again when rerun."""
     axes = "-".join(axis.rpartition(".")[2] for axis in asked.axes)
     return f"sweep-{re.sub(r'[^A-Za-z0-9_-]', '_', axes)[:60]}-{asked.digest[:10]}"
 
@@ -125,7 +125,7 @@ def _prepare(asked: Grid, folder: Path, console: Console) -> tuple[str, list[Mem
 
 
 def _failures(folder: Path, table: Results) -> dict[str, str]:
-    """Of each member that is no result: what ended it."""
+    """What ended each member that failed, by its name."""
     found = {}
     for row in table.rows:
         if row["state"] in FINISHED:

@@ -25,7 +25,7 @@ OWN, OUTPUT = ".sweep", "output"
 """A folder for what is no member's: the members as they were composed, and what each printed."""
 
 TARGETS = (0.9, 0.95, 0.97, 0.98)
-"""Test accuracies of which the first step that reached them is told."""
+"""Test accuracies; the table has the first step at which a run reached each."""
 
 MEMBERS_BYTES, SWEEP_BYTES = 2**30, 2**25
 """The largest files of members and `sweep.yaml` that are read: a sweep of 100,000 needs a tenth."""
@@ -33,7 +33,7 @@ MEMBERS_BYTES, SWEEP_BYTES = 2**30, 2**25
 OUTPUT_BYTES = 100_000  # of the end of what a member printed, where its last line is looked for
 
 AT_CHANCE = 1.25
-"""A run at up to so many times the accuracy of guessing has not learned: the most frequent class
+"""A run at up to this many times the accuracy of guessing has not learned: the most frequent class
 alone gives 1.14 times on MNIST."""
 
 COLUMNS = (
@@ -126,7 +126,7 @@ def _whole(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, StorageError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"not a whole sweep: {error} ({path}): type the sweep again") from error
+        raise StorageError(f"not a whole sweep: {error} ({path}): rerun the sweep") from error
 
 
 def request(sweep: Path) -> dict[str, Any]:
@@ -169,13 +169,13 @@ def another(run: StoredRun, member: Member) -> list[str]:
 
 
 def what_ended(sweep: Path, name: str) -> str:
-    """Why a member is no result: its state, and what was said last."""
+    """Why a member failed or is unfinished: its state, and the last line it printed."""
     run = StoredRun(sweep / name)
     if why := run.damaged():
         return f"{UNREADABLE}: {why}"
     status = run.status() if run.exists() else {"state": "missing"}
     if drift := run.drift():
-        return f"drifted: {'; '.join(drift)}: run.overwrite=true begins anew"
+        return f"drifted: {'; '.join(drift)}: run.overwrite=true restarts it"
     try:
         printed = reading.read_tail(output(sweep, name), OUTPUT_BYTES)
     except (FileNotFoundError, UnreadableError):
@@ -216,7 +216,7 @@ class Results:
 
 @contextmanager
 def written(folder: Path, where: str) -> Iterator[None]:
-    """While runs are made in a folder: an interruption names it, and what the disk refuses is told.
+    """While runs are made in a folder: an interruption names it, an error of the disk the file.
 
     Args:
         folder: what is written into.

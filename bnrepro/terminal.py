@@ -96,7 +96,7 @@ class View:
             with suppress(OSError):
                 print(
                     f"bnrepro: warning: the output cannot be written ({error.strerror or error}): "
-                    "the work goes on without it",
+                    "work continues without it",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -27,7 +27,7 @@ from bnrepro.train import DivergedError, Position, Step
 class Run:
     """A run that is to train together with others that differ from it in numbers only.
 
-    `ended` is called with what ended the run, where that is no result.
+    `ended` is called with what ended the run if it failed or was interrupted.
     """
 
     config: c.Config
@@ -52,7 +52,7 @@ def can_stack(config: c.Config) -> bool:
 def run(runs: Sequence[Run], stop: StopSignals) -> None:
     """Train several runs as one computation, each into its own folder, from where each stood.
 
-    What befalls one between its steps ends that one; the others go on.
+    What befalls one between its steps ends that one; the others continue.
 
     Raises:
         ConfigError, DataError, StorageError: what all of them need is not there.
@@ -178,7 +178,7 @@ class _Going:
         config, writer = self.run.config, self.run.writer
         try:
             fit(config, len(dataset.train.labels))
-            if writer.resuming:  # a member of many begins anew by itself where it has to
+            if writer.resuming:  # a member of many restarts by itself if it has to
                 facts = history(facts, config, writer, display, restart=True)
             writer.manifest(facts)
             model = network(config, dataset)

@@ -121,7 +121,7 @@ class Tracker:
         }
         file_writer = self._writer.file_writer
         assert file_writer is not None
-        # Metrics that only a run that came to its end has; and its end is told by `finish`.
+        # Metrics that only a run that came to its end has; and `finish` says how it ended.
         metrics = {"summary/test_accuracy": None, "summary/validation_accuracy": None}
         experiment, start, _ = hparams(plain, metrics)
         file_writer.add_summary(experiment)
@@ -133,7 +133,7 @@ class Tracker:
             if name in values:
                 self._writer.add_scalar(tag, values[name], step)
 
-    @np.errstate(over="ignore", invalid="ignore")  # what diverges is shown all the same
+    @np.errstate(over="ignore", invalid="ignore")  # what diverges is shown anyway
     def probe(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
         """One probe: histograms, percentile bands of a unit, means over each layer, norms."""
         for key, values in arrays.items():

@@ -1,7 +1,7 @@
 """The training loop. It knows no files, no Hydra and no claims.
 
 A step is a function of (parameters, optimizer state, seed, step) alone: the order of the images
-and how they are varied are drawn anew from (seed, epoch), so a loop started at any step sees what
+and how they are varied are drawn from (seed, epoch), so a loop started at any step sees what
 an uninterrupted one saw.
 """
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
+from bnrepro import environment
 from bnrepro.data import Dataset, Split, Variations, batches, variations
 from bnrepro.optimizers import Optimizer
 
@@ -124,7 +125,7 @@ def steps(
     """The steps from `position` to `config.train.steps`, and all that happens between them.
 
     Whoever goes over them changes the model as each says and calls `position.done`; the listener
-    is told what that led to before the next is given.
+    gets the outcome before the next is given.
 
     Raises:
         DivergedError: a loss is not finite. Nothing after that step was recorded, measured or kept.
@@ -188,16 +189,7 @@ def _loss(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], Tensor
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(model(images), labels)
 
-    if not compiled:
-        return loss
-    from torch._inductor import config as inductor
-
-    torch.compiler.reset()  # of a run before this one in the same process nothing is of use
-    inductor.fallback_random = True  # dropout draws the numbers that it draws uncompiled
-    # A graph for each size of batch. Otherwise an epoch's smaller last batch compiles one for all
-    # sizes, which rounds differently and is used from then on: a resumed run would meet it later.
-    graph: Callable[[Tensor, Tensor], Tensor] = torch.compile(loss, dynamic=False)
-    return graph
+    return environment.compile_step(loss) if compiled else loss
 
 
 def finite(position: Position) -> list[float]:

@@ -29,6 +29,7 @@ def preload(*more: str) -> None:
         "bnrepro.cli",
         "bnrepro.experiment",
         "bnrepro.launch",
+        "bnrepro.preloaded",
         "bnrepro.sweep",
         *more,
     ):

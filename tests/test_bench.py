@@ -67,8 +67,8 @@ LONGER = pytest.mark.reliability
 @pytest.mark.parametrize(
     ("name", "compared"),
     [
-        ("probes", 1),
         ("checkpoints", 1),
+        pytest.param("probes", 1, marks=LONGER),
         pytest.param("startup", 3, marks=LONGER),
         pytest.param("step", 1, marks=LONGER),
     ],

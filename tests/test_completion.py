@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pexpect
 import pytest
 
@@ -23,9 +24,7 @@ def ask(shell: str, words: list[str]) -> list[str]:
         "_TYPER_COMPLETE_ARGS": line,
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
-    done = subprocess.run(
-        [BIN / "bnrepro"], env=settings, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = forked.run(env=settings)
     return [line.partition("\t")[0] for line in done.stdout.splitlines()]
 
 

@@ -672,7 +672,7 @@ PALETTE = PICTURE.quantize(8)
         ("x.gif", save(PALETTE, "gif"), np.asarray(PALETTE.convert("RGB")), "with a palette: 1"),
         ("x.png", save(GREY.quantize(4)), np.asarray(GREY.quantize(4).convert("L"))[..., None],
          "with a palette: 1"),
-        ("x.png", save(TWO), np.asarray(TWO.convert("L"))[..., None], "with one bit a pixel: 1"),
+        ("x.png", save(TWO), np.asarray(TWO.convert("L"))[..., None], "with one bit per pixel: 1"),
         ("x.bmp", save(PICTURE, "bmp"), COLOURS, "grey taken as RGB"),
         ("x.webp", save(PICTURE, "webp", lossless=True), COLOURS, "grey taken as RGB"),
         ("x.JPG", save(PICTURE, "jpeg"), None, "grey taken as RGB"),
@@ -717,7 +717,7 @@ def test_an_image_is_turned_as_its_orientation_says(tmp_path: Path, kind: str) -
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("x.png", save(Image.new("I;16", (6, 4))), "16 bits a value"),
+        ("x.png", save(Image.new("I;16", (6, 4))), "16 bits per value"),
         ("x.jpg", save(Image.new("CMYK", (6, 4)), "jpeg"), "values of mode CMYK"),
         ("x.png", save(PICTURE, save_all=True, append_images=[GREY.convert("RGB")]),
          "more than one picture in a file"),
@@ -743,7 +743,7 @@ def test_colours_of_16_bits_are_refused(tmp_path: Path) -> None:
         for kind, data in chunks
     )
     write_all(tmp_path, pictures({"x.png": content}))
-    with pytest.raises(DataError, match="16 bits a value"):
+    with pytest.raises(DataError, match="16 bits per value"):
         load("folder", tmp_path)
 
 

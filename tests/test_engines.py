@@ -70,7 +70,7 @@ def test_every_launcher_has_our_defaults(launcher: str) -> None:
         (["hydra/launcher=nope"], "unknown option of hydra/launcher 'nope'"),
         (["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=x"], "timeout_min"),
         (["hydra/launcher=submitit_local", "hydra.launcher.partitions=x"], "partitions"),
-        (["optimizer.lr=3"], "a claim says what is run (optimizer.lr=3)"),
+        (["optimizer.lr=3"], "a claim fixes what is run (optimizer.lr=3)"),
         (["hydra/launcher=joblib", "--jobs", "2"], "two ways to run"),
     ],
 )

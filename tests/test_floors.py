@@ -63,6 +63,7 @@ FLOORS = {
     "experiment": 4,
     "together": 5,  # several at once
     "report": 6,
+    "preloaded": 3,  # of a fork server
     "members": 6,
     "bench": 6,
     "engines": 7,

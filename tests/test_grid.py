@@ -130,10 +130,10 @@ def test_an_experiment_may_name_the_axes_of_its_sweep(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give that experiment alone"):
         grid(["experiment=mine,fig1"], tmp_path)
     path.write_text(path.read_text().replace("seed:", "hydra.verbose:"))
-    with pytest.raises(ConfigError, match=r"cannot go over 'hydra\.verbose'"):
+    with pytest.raises(ConfigError, match=r"cannot vary 'hydra\.verbose'"):
         grid(["experiment=mine"], tmp_path)
     for params, told in {
-        "experiment: fig1,digits": "goes over 'experiment'",
+        "experiment: fig1,digits": "varies 'experiment'",
         "optimizer: {lr: '1,2'}": r"settings below 'optimizer'.*optimizer\.lr: 1,2",
         "+optimizer.lr: 1,2": r"optimizer\.lr=1 \(hydra\.sweeper\.params of the experiment\)",
         "seed: '[1'": r"^hydra\.sweeper\.params of the experiment: ",
@@ -146,11 +146,11 @@ def test_an_experiment_may_name_the_axes_of_its_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["seed=1"], "nothing to go over"),
-        (["optimizer.lr=interval(0,1)"], "no grid"),
+        (["seed=1"], "nothing to sweep"),
+        (["optimizer.lr=interval(0,1)"], "not a grid"),
         (["optimizer.lr=0.1,-1"], "optimizer.lr=-1: bad value"),
         (["optimzer.lr=1,2"], "did you mean 'optimizer'"),
-        (["seed=0,1", "sweep.dir=a,b"], "cannot go over 'sweep.dir'"),
+        (["seed=0,1", "sweep.dir=a,b"], "cannot vary 'sweep.dir'"),
         (["norm=batch,nine"], "unknown option of norm 'nine'"),
         (["norm=batch,none", "norm.eps=1e-3,1"], "no setting 'norm.eps'"),
         (["seed=0,1", "hydra/launcher=nope"], "unknown option of hydra/launcher 'nope'"),

@@ -145,7 +145,7 @@ def test_an_unfinished_run_resumes_if_the_arithmetic_is_the_same(
     assert main(line) == 2
     said = capsys.readouterr().err
     assert f'cpu: "another processor" -> "{here}"' in said
-    assert "run.overwrite=true begins anew" in said
+    assert "run.overwrite=true restarts it" in said
     assert run.checkpoint_steps() == [2]
     assert main([*line, "run.overwrite=true"]) == 0
     assert run.manifest()["cpu"] == here

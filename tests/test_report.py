@@ -113,7 +113,7 @@ def test_seeds_are_one_arm_and_both_arms_are_drawn_at_one_setting(tmp_path: Path
     ]
     assert found.notes == [
         f"left out, diverged: {tmp_path}/bad",
-        f"1 left out, no runs of Fig. 1: {tmp_path}/other (dataset.name=digits)",
+        f"1 left out, not of Fig. 1: {tmp_path}/other (dataset.name=digits)",
     ]
     assert "Left out, diverged" in text
 

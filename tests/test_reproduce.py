@@ -300,7 +300,7 @@ def test_killed_anywhere_and_rerun_no_number_changes(tmp_path: Path, command: Co
             assert process.returncode == -number
         else:
             assert process.returncode == 128 + number, said
-            assert said.strip().endswith("goes on")
+            assert said.strip().endswith("to resume")
             assert f"--out {tmp_path / 'killed'}" in said
         assert not (tmp_path / "killed" / "results.json").exists()
     again = command(*SMOKE, "--out", "killed", "--jobs", "1")
@@ -333,7 +333,7 @@ def test_a_damaged_request_is_one_line(
     (tmp_path / "reproduce.json").write_text(text)
     assert main(["report", str(tmp_path)]) == 3
     [line] = capsys.readouterr().err.splitlines()
-    assert "type 'bnrepro reproduce' again" in line
+    assert "rerun 'bnrepro reproduce'" in line
     assert line.count("not readable") == 1
 
 

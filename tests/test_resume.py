@@ -69,7 +69,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_it_resumes(
     assert time.monotonic() - began < 10
     assert process.returncode == code
     [line] = errors.strip().splitlines()
-    assert f"the same command with run.dir={folder} goes on" in line
+    assert f"rerun the same command with run.dir={folder} to resume" in line
     run = StoredRun(folder)
     assert run.status()["state"] == "interrupted"
     assert run.summary() is None
@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert again(run.folder) == 0
     shown = capsys.readouterr().out
     assert "warning: damaged: SHA-256" in shown
-    assert f"goes on from step {int(newest.stem) - 70}" in shown
+    assert f"resumed from step {int(newest.stem) - 70}" in shown
     assert_same_run(run, undisturbed)
 
 

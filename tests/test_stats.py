@@ -52,7 +52,7 @@ def test_a_single_seed_has_no_interval_and_no_size() -> None:
 
 @pytest.mark.parametrize("effects", [[], [1.0, math.nan], [[1.0, 2.0]]])
 def test_effects_that_are_not_one_number_a_seed_are_refused(effects: list[float]) -> None:
-    with pytest.raises(ValueError, match="not one number a seed"):
+    with pytest.raises(ValueError, match="not one number per seed"):
         summary(effects)
 
 

@@ -350,12 +350,12 @@ def test_an_unfinished_run_resumes_from_a_checkpoint(tmp_path: Path, state: str)
 
 
 RACE = """
-import sys, time
+import sys
 from pathlib import Path
 from bnrepro.errors import RunInUseError
 from bnrepro.store import RunWriter
-while time.time() < float(sys.argv[2]):
-    pass
+print("ready", flush=True)
+sys.stdin.readline()
 try:
     run = RunWriter.claim(Path(sys.argv[1]), {"seed": 1}, [])
 except RunInUseError as error:
@@ -373,22 +373,32 @@ def test_one_of_many_racing_for_a_folder_wins(tmp_path: Path, left: str) -> None
     if left == "a released lock":
         claim(folder).abandon("interrupted")
     elif left == "a dead owner":
-        with racer(folder, 0) as dead:
-            assert dead.stdout is not None
-            assert dead.stdout.readline() == "won\n"
+        with racer(folder) as dead:
+            assert raced([dead]) == ["won\n"]
             dead.kill()
     with contextlib.ExitStack() as stack:
-        start = time.time() + 3
-        racers = [stack.enter_context(racer(folder, start)) for _ in range(8)]
-        said = [process.stdout.readline() for process in racers if process.stdout is not None]
+        racers = [stack.enter_context(racer(folder)) for _ in range(8)]
+        said = raced(racers)
         assert sorted(said) == ["lost\n"] * 7 + ["won\n"]
         for process in racers:
             process.kill()
 
 
+def raced(racers: list["subprocess.Popen[str]"]) -> list[str]:
+    """Let all of them begin at once; what each says."""
+    for process in racers:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in racers:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return [process.stdout.readline() for process in racers if process.stdout is not None]
+
+
 @contextlib.contextmanager
-def racer(folder: Path, start: float) -> Iterator["subprocess.Popen[str]"]:
-    line = [sys.executable, "-c", RACE, str(folder), str(start)]
+def racer(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    line = [sys.executable, "-c", RACE, str(folder)]
     pipe = subprocess.PIPE
     with subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True) as process:
         try:

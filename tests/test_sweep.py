@@ -68,7 +68,7 @@ def test_a_grid_is_the_same_with_either_launcher_and_a_finished_one_runs_nothing
     assert command("sweep", *words).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/summary.json")} == before
     more = command("sweep", *words[:-1], "optimizer.lr=0.1,1,3", f"sweep.dir={folder}")
-    assert "12 of them before" in more.stdout
+    assert "12 done before" in more.stdout
     assert len(rows(folder)) == 18
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -174,17 +174,17 @@ def test_finished_runs_of_another_grid_are_reported_and_their_table_is_kept(
         assert main(["sweep", *TINY, f"seed={seeds}", f"sweep.dir={tmp_path}"]) == 0
         return [row["seed"] for row in rows(tmp_path)], capsys.readouterr().out
 
-    assert "not of this grid" not in typed("0,1")[1]
+    assert "not in this grid" not in typed("0,1")[1]
     table = (tmp_path / "results.csv").read_text()
     kept = tmp_path / f"results-{digest_of(tmp_path)[:10]}.csv"
     seeds, said = typed("1,2")
     assert seeds == ["1", "2"]
-    assert "1 finished run in this folder not of this grid" in said
+    assert "1 finished run in this folder not in this grid" in said
     assert kept.name in said
     assert kept.read_text() == table
     seeds, said = typed("0,1,2")
     assert seeds == ["0", "1", "2"]
-    assert "not of this grid" not in said
+    assert "not in this grid" not in said
     seeds, _ = typed("0,1")
     assert seeds == ["0", "1"]
     assert not kept.exists()
@@ -231,7 +231,7 @@ def test_failed_members_leave_the_others_alone_and_are_rerun(
     assert "INCOMPLETE (3 of 8)" in drawn.stdout
     again = command("sweep", *words)
     assert again.returncode == 0, again.stderr
-    assert "3 of them before" in again.stdout
+    assert "3 done before" in again.stdout
     assert {row["state"] for row in rows(folder)} == {"done"}
 
 
@@ -248,7 +248,7 @@ def test_a_signal_keeps_the_state_of_every_member_and_the_sweep_resumes(
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    assert f"sweep.dir={tmp_path / 'sweep'} goes on" in said
+    assert f"sweep.dir={tmp_path / 'sweep'} to resume" in said
     wait_for(lambda: not any(s["state"] == "running" for s in states(tmp_path / "sweep")))
     assert any(status["state"] == "interrupted" for status in states(tmp_path / "sweep"))
     assert forked.run("sweep", *words).returncode == 0

@@ -186,4 +186,4 @@ def test_a_text_that_a_spreadsheet_would_run_is_quoted(tmp_path: Path) -> None:
 def test_a_damaged_sweep_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sweep.yaml").write_text("digest: x\n")
     assert main(["report", str(tmp_path)]) == 3
-    assert "type the sweep again" in capsys.readouterr().err
+    assert "rerun the sweep" in capsys.readouterr().err

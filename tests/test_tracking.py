@@ -135,7 +135,7 @@ def test_a_file_that_cannot_be_written_ends_no_run(
     monkeypatch.setattr("bnrepro.tracking.open", opened, raising=False)
     assert main(["train", *SHOWN, f"run.dir={tmp_path}"]) == 0
     out, errors = capfd.readouterr()
-    assert out.count("nothing more for TensorBoard, the run goes on") == 1
+    assert out.count("TensorBoard gets nothing more, training continues") == 1
     assert "Exception in thread" not in errors
     assert StoredRun(tmp_path).status()["state"] == "done"
 
@@ -150,7 +150,7 @@ def test_a_failing_view_does_not_fail_the_run(
 
     monkeypatch.setattr(Tracker, part, fail)
     assert main(["train", *SHOWN, f"run.dir={tmp_path}"]) == 0
-    assert "the run goes on: no such thing" in " ".join(capsys.readouterr().out.split())
+    assert "training continues: no such thing" in " ".join(capsys.readouterr().out.split())
     assert StoredRun(tmp_path).summary() is not None
 
 

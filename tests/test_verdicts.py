@@ -266,7 +266,7 @@ def test_the_section_of_a_claim(shown: Path) -> None:
     assert "| curve |  |  | 0.0123 | accuracy |" in markdown
     assert "+3 doublings (×8) | +2 to +∞" in markdown
     assert "| NOT REPRODUCED |" in markdown  # the variation
-    assert "3 runs, of which 0 diverged" in markdown
+    assert "3 runs, 0 diverged" in markdown
     assert "The first began 2026-01-01. torch: 9. Processor: one. Commit: ffffffffffff." in markdown
     assert "1.235" in markdown
     results = json.loads((shown / "results.json").read_text())

@@ -66,7 +66,7 @@ MIDDLE = 0.1
 """The one of them that every scale has."""
 
 SIZE = 32
-"""The batch size of §4.2: steps and learning rates of other sizes are told from it."""
+"""The batch size of §4.2: steps and learning rates of other sizes follow from it."""
 
 SIZES: Mapping[str, tuple[int, ...]] = {
     "smoke": (32, 512),

@@ -52,7 +52,7 @@ INCEPTION, BN_BASELINE, BN_X5, BN_X30 = NAMES
 
 
 def rate(times: float) -> str:
-    """The override for so many times the learning rate of Inception."""
+    """The override for `times` the learning rate of Inception."""
     return f"optimizer.lr={times * RATE:g}"
 
 

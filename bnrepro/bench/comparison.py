@@ -50,7 +50,7 @@ class Comparison:
 def compare(
     name: str, ours: tuple[str, Job], theirs: tuple[str, Job], steps: int, rounds: int
 ) -> Comparison:
-    """Time two jobs of so many steps in turns, `rounds` times each, after one uncounted round."""
+    """Time two jobs in turns, `rounds` times each, after one uncounted round."""
     ours[1]()
     theirs[1]()
     seconds = []

@@ -43,7 +43,7 @@ class Point:
 
 
 def growth(config: c.Config, rounds: int) -> list[Point]:
-    """Every point; the median of so many rounds each."""
+    """Every point; the median of `rounds` rounds each."""
     if not isinstance(config.model, c.Mlp):
         raise ConfigError(f"bad value {config.model.name} (model): this benchmark has mlp only")
     points = []

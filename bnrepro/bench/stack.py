@@ -25,7 +25,7 @@ STEPS = 2000
 
 
 def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
-    """So many runs of a seed each, whole: together on every core against one after another.
+    """`MEMBERS` whole runs of a seed each: together on every core against one after another.
 
     The latter have as many threads each as the configuration says.
     """

@@ -98,11 +98,9 @@ def _scale(scale: str) -> Scale:
 
 def by_layer(evidence: Evidence, arm: str, depth: int) -> np.ndarray:
     """The gradient's norm of every hidden layer from `FIRST` on, of the initial weights: (S, L)."""
-    found = [
-        [values[0] for _, values in evidence.probed(arm, f"linear{layer}/gradient_norm")]
-        for layer in range(FIRST, depth + 1)
-    ]
-    return np.array(found, np.float64).T
+    names = [f"linear{layer}/gradient_norm" for layer in range(FIRST, depth + 1)]
+    of_layers = evidence.probed_each(arm, names)
+    return np.array([[values[0] for _, values in of_seeds] for of_seeds in of_layers], np.float64).T
 
 
 def decades(values: np.ndarray) -> np.ndarray:
@@ -153,7 +151,7 @@ def span(values: np.ndarray) -> np.ndarray:
 
 def training(evidence: Evidence, arm: str, depth: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of every seed, the steps (P,) and the first layer's gradient ÷ the last one's (P,)."""
-    first, last = (evidence.probed(arm, f"linear{k}/gradient_norm") for k in (FIRST, depth))
+    first, last = evidence.probed_each(arm, [f"linear{k}/gradient_norm" for k in (FIRST, depth)])
     with np.errstate(divide="ignore", invalid="ignore"):
         return [
             (steps, over.astype(np.float64) / under)

@@ -103,7 +103,7 @@ def spectra(evidence: Evidence, arm: str) -> tuple[np.ndarray, np.ndarray]:
     config = evidence.runs[arm][0].config()
     every = config["probe"]["every"]
     steps = np.arange(0, config["train"]["steps"] + 1, every)
-    of_layers = [evidence.probed(arm, f"{layer}/jacobian") for layer in LAYERS]
+    of_layers = evidence.probed_each(arm, [f"{layer}/jacobian" for layer in LAYERS])
     shape = of_layers[0][0][1].shape[1:]
     found = np.full((len(evidence.seeds), len(steps), len(LAYERS), *shape), np.nan)
     for number, of_seeds in enumerate(of_layers):

@@ -68,8 +68,8 @@ def norms_of(evidence: Evidence, arm: str, what: str = "bias") -> tuple[np.ndarr
     every = config["probe"]["every"]
     steps = np.arange(0, config["train"]["steps"] + 1, every)
     found = np.full((len(evidence.seeds), len(steps), len(LAYERS)), np.inf)
-    for number, layer in enumerate(LAYERS):
-        of_seeds = evidence.probed(arm, f"{layer}/{what}_norm")
+    of_layers = evidence.probed_each(arm, [f"{layer}/{what}_norm" for layer in LAYERS])
+    for number, of_seeds in enumerate(of_layers):
         for row, (at, values) in zip(found[:, :, number], of_seeds, strict=True):
             row[at // every] = np.where(np.isnan(values), np.inf, values)
     return steps, found

@@ -108,9 +108,8 @@ def skews(
     output: a nonlinearity that never falls maps percentiles to percentiles.
     """
     arm = at_rate(name(network, place), rate)
-    probed = [
-        evidence.probed(arm, f"{network.lower()}{layer}/percentiles") for layer in layers
-    ]  # layers of seeds
+    names = [f"{network.lower()}{layer}/percentiles" for layer in layers]
+    probed = evidence.probed_each(arm, names)  # layers of seeds
     found = []
     for of_layers in zip(*probed, strict=True):
         values = np.concatenate([values for _, values in of_layers], axis=1).astype(np.float64)

@@ -242,9 +242,10 @@ def _saturation(evidence: Evidence, arms: Arms) -> Figure:
     for title, when in (("before the first step", 0), ("at the last step", -1)):
         lines = []
         for norm in NORMS:
+            names = [f"sigmoid{layer}/saturated" for layer in layers]
             found = [
-                [values[when].mean() for _, values in evidence.probed(arms[norm][depth], name)]
-                for name in (f"sigmoid{layer}/saturated" for layer in layers)
+                [values[when].mean() for _, values in of_seeds]
+                for of_seeds in evidence.probed_each(arms[norm][depth], names)
             ]
             lines.append(over_seeds(NAMES[norm], list(layers), np.array(found).T))
         panels.append(Curves(title, "hidden layer", "share saturated", lines, limits=(0.0, 1.0)))

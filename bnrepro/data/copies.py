@@ -18,7 +18,7 @@ class Entry:
     where: file or folder; None when missing
     train, test: numbers of images, validation counted with train; None when not known
     fingerprint: SHA-256 (hex) that the copy has or must have; None when only reading would tell
-    classes: names, of which a label is the number; empty when only reading would tell
+    classes: names; a label is the number of one; empty when only reading would tell
     shape: (C, H, W) of every image; None when only reading would tell
     notes: sentences on what is not as a reader of the files would expect
     """

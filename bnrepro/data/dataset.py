@@ -124,7 +124,7 @@ def load(
         validation = known.validation if known else len(raw.train) // 10
         if not validation:
             raise ConfigError(
-                f"a tenth of {len(raw.train)} training images is none to hold out "
+                f"a tenth of {len(raw.train)} training images leaves none to hold out "
                 f"(dataset.validation): say how many, or bring ten images or more"
             )
     if not 0 <= validation < len(raw.train):

@@ -181,6 +181,6 @@ def _failed(name: str, url: str, reason: object) -> DataError:
     said = "".join(c if c.isprintable() else "?" for c in " ".join(str(reason).split()))
     return DataError(
         f"cannot download {name}: {said} ({url}): try again or with "
-        f"another mirror, take over a copy with `bnrepro data import {name} PATH`, or say where "
+        f"another mirror, import a copy with `bnrepro data import {name} PATH`, or say where "
         f"one is with dataset.root or BNREPRO_DATA"
     )

@@ -37,7 +37,7 @@ PARTS = ("train", "test")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 MODES = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
-"""What an image of so many channels is."""
+"""What an image is called, by its number of channels."""
 
 _PALETTES = ("P", "PA")
 _PLAIN = ("1", "L", "LA", "RGB", "RGBA")  # of Pillow's modes: 8 bits a channel or fewer
@@ -78,7 +78,7 @@ def read(
 
     With `known`, classes, counts and shape must be those of that data set. Without, the classes
     are the names of the training folders: sorted as numbers if all are numbers, else as text.
-    Images have the fewest channels that hold every one of them: grey ones among colours become
+    Images have the fewest channels that hold every one of them: grey ones among colors become
     RGB. All must be of one size, or are brought to `size` pixels in height and width. What was
     changed in any image is in the notes.
 
@@ -224,8 +224,8 @@ def _room(count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def _both(one: int, other: int) -> int:
     """The fewest channels that hold images of `one` and of `other` channels."""
-    colours = 3 if max(one, other) > 2 else 1
-    return colours + (one % 2 == 0 or other % 2 == 0)
+    colors = 3 if max(one, other) > 2 else 1
+    return colors + (one % 2 == 0 or other % 2 == 0)
 
 
 def _widened(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
@@ -234,10 +234,10 @@ def _widened(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     if given == channels:
         return pixels
     alpha = pixels[:, -1:] if given % 2 == 0 else np.full_like(pixels[:, :1], 255)
-    colours = pixels[:, : 1 if given < 3 else 3]
+    colors = pixels[:, : 1 if given < 3 else 3]
     if channels > 2 and given < 3:
-        colours = colours.repeat(3, axis=1)
-    return np.concatenate([colours, alpha], axis=1) if channels % 2 == 0 else colours
+        colors = colors.repeat(3, axis=1)
+    return np.concatenate([colors, alpha], axis=1) if channels % 2 == 0 else colors
 
 
 def decode(
@@ -276,11 +276,11 @@ def decode(
 
 
 def _refusal(image: Any) -> str | None:
-    """Why the values of an opened image cannot be taken as 8-bit grey or colours; None if so."""
+    """Why the values of an opened image cannot be taken as 8-bit grey or colors; None if so."""
     if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO: a photo, a preview
         return "more than one picture in a file"
     if image.format == "PNG" and str(image.tile[0][3]).endswith("16B"):
-        return "16 bits a value"
+        return "16 bits per value"
     if image.mode not in (*_PLAIN, *_PALETTES):
         return f"values of mode {image.mode}"
     return None
@@ -299,7 +299,7 @@ def _upright(image: Any, size: int | None, changed: Counter[str]) -> NDArray[np.
         changed["turned as EXIF says"] += 1
         image = ImageOps.exif_transpose(image)
     if image.mode == "1":
-        changed["with one bit a pixel"] += 1
+        changed["with one bit per pixel"] += 1
         image = image.convert("L")
     if indexed:
         changed["with a palette"] += 1
@@ -315,13 +315,13 @@ def _upright(image: Any, size: int | None, changed: Counter[str]) -> NDArray[np.
 
 
 def _narrowed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The colours of a palette (C, H, W) without channels that say nothing: a palette has all."""
-    colours, alpha = pixels[:3], pixels[3:]
+    """The colors of a palette (C, H, W) without channels that say nothing: a palette has all."""
+    colors, alpha = pixels[:3], pixels[3:]
     if (alpha == 255).all():
         alpha = alpha[:0]
-    if (colours == colours[:1]).all():
-        colours = colours[:1]
-    return np.concatenate([colours, alpha])
+    if (colors == colors[:1]).all():
+        colors = colors[:1]
+    return np.concatenate([colors, alpha])
 
 
 def _parts(path: Path) -> list[tuple[str, Path]]:

@@ -1,6 +1,6 @@
 """Pixels scaled well and badly, to see how much a network minds (§2; LeCun et al. 1998, 4.3).
 
-What a pixel is worth is told by the images that are trained on alone: their mean and standard
+How pixels are scaled depends on the images that are trained on alone: their mean and standard
 deviation, over all pixels of all of them.
 """
 

@@ -59,5 +59,5 @@ def read(file: Path) -> Raw:
     except Exception as error:  # of a dozen kinds, for NumPy parses the heads of the arrays
         raise DataError(
             f"cannot read: {' '.join(str(error).split())} ({file}): make it readable, delete it, "
-            f"or run `bnrepro data import {file.stem} PATH` to write it anew"
+            f"or run `bnrepro data import {file.stem} PATH` to rewrite it"
         ) from error

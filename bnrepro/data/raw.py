@@ -1,8 +1,8 @@
 """A data set as bytes: pixels and labels, their one order, and their fingerprint.
 
 Copies of one data set come in different orders (batches, folders, archives). Sorting by
-content gives them all the same order, so that the same data gives the same run wherever it
-came from, and the SHA-256 over the sorted arrays names the data set.
+content gives them one order, so that the same data gives the same run wherever it came from.
+The SHA-256 over the sorted arrays names the data set.
 """
 
 import hashlib

@@ -112,7 +112,7 @@ def read_prepared(path: Path, known: Known) -> Raw:
 
 
 def read_folder(path: Path, progress: Progress | None = None, size: int | None = None) -> Raw:
-    """The class folders of a user's own, of which nothing is known beforehand."""
+    """A user's own class folders; nothing is known about them beforehand."""
     return canonical(folders.read(path, None, progress, size))
 
 

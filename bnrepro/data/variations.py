@@ -1,4 +1,4 @@
-"""Training images varied anew in every epoch: flipped, shifted, brightness and colour distorted.
+"""Training images varied again in every epoch: flipped, shifted, brightness and color distorted.
 
 How an image is varied is a function of (seed, epoch, the image's number) alone: neither the batch
 it is in, nor a stop between, nor another number of images changes it.
@@ -16,7 +16,7 @@ class Variations:
     """What is done to each of n images in one epoch.
 
     flipped: bool (n,), left and right change places
-    moved: int64 (n, 2), so many pixels down and to the right, after the flip
+    moved: int64 (n, 2), pixels down and to the right, after the flip
     saturation, contrast: float32 (n,), factors
     brightness: float32 (n,), added
     moves, distorts: whether any image is flipped or moved, or distorted, at all

@@ -1,7 +1,7 @@
 """The Inception of §4.2, narrowed and cut to images of 32×32.
 
 Its ten modules, their branches and their channels are those of the paper's appendix (Fig. 5), every
-number of channels times `width`. What is scaled down beside it is the way from the image to the
+number of channels times `width`. Also scaled down is the way from the image to the
 first module: the paper's 224×224 shrink eightfold, through a convolution, a pooling, a convolution
 and another pooling; here it is a convolution, a convolution and one pooling.
 """
@@ -72,7 +72,7 @@ GRANULE = 4  # channels come in multiples of it, at least one
 
 
 def narrowed(channels: int, width: float) -> int:
-    """So many times as many channels, to the nearest multiple of four, and no fewer than four."""
+    """`width` times the channels, to the nearest multiple of four, and no fewer than four."""
     return channels and max(GRANULE, round(channels * width / GRANULE) * GRANULE)
 
 

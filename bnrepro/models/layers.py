@@ -29,8 +29,8 @@ def has_bias(norm: c.Norm) -> bool:
     """Whether the layer before the nonlinearity has a bias.
 
     Where the norm stands directly behind it, it has none: the normalization subtracts it and β
-    takes its place (§3.2). With `keep_bias`, or a norm outside the gradient step, it has one all
-    the same.
+    takes its place (§3.2). With `keep_bias`, or a norm outside the gradient step, it has one
+    anyway.
     """
     if not isinstance(norm, c.BatchNorm | c.DetachedNorm):
         return True

@@ -1,6 +1,6 @@
 """Draws what claims show: the data of `exhibits` as matplotlib figures, the same bytes each time.
 
-An arm has the same colour and the same kind of line in every figure.
+An arm has the same color and the same kind of line in every figure.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 WIDTH, HEIGHT = 5.2, 3.6
-FEW = 12  # points that are told apart
+FEW = 12  # points that can be told apart
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 MARKS = ("o", "^", "s", "D", "v", "P")
 
 OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
-"""Colour and line of the two arms of most claims."""
+"""Color and line of the two arms of most claims."""
 
 
 def draw(panel: Panel) -> Drawing:
@@ -54,7 +54,7 @@ def _size(panel: Panel) -> tuple[float, float]:
 
 
 def looks(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and line style of each label; the arms' own where they are among them."""
+    """Color and line style of each label; the arms' own where they are among them."""
     taken = [OWN[label] for label in labels if label in OWN]
     colors = [color for color in PALETTE if not any(color == own for own, _ in taken)]
     found, number = {}, 0

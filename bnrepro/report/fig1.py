@@ -1,4 +1,4 @@
-"""Figure 1 of the paper, drawn again from run folders and set beside the paper's own points.
+"""Figure 1 of the paper, drawn from run folders together with the paper's own points.
 
 Reads every finished run below a folder that is one of Fig. 1: its network on MNIST, with batch
 normalization or without, at whatever the paper leaves open (docs/fig1.md). Runs that differ in
@@ -129,9 +129,9 @@ def read(folder: Path) -> Found:
         )
     if others:
         named = list(others)[:NAMED] + ["…"] * (len(others) > NAMED)
-        notes.append(f"{len(others)} left out, no runs of Fig. 1: {', '.join(named)}")
+        notes.append(f"{len(others)} left out, not of Fig. 1: {', '.join(named)}")
     arms = sorted((_arm(list(by_seed.values())) for by_seed in taken.values()), key=_place)
-    notes += [f"compared in spite of {line}" for line in unlike(r for a in arms for r in a.runs)]
+    notes += [f"compared despite {line}" for line in unlike(r for a in arms for r in a.runs)]
     return Found(arms, _pair(arms), notes)
 
 

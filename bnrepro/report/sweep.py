@@ -125,7 +125,7 @@ def _said(cell: list[Row], mean: float) -> str:
 
 
 def _not_done(rows: Sequence[Row], diverged: str = "diverged") -> list[str]:
-    """How many of these runs diverged, and how many are no result."""
+    """How many of these runs diverged, and how many failed or are unfinished."""
     counts = {
         diverged: sum(row["state"] == "diverged" for row in rows),
         "missing": sum(row["state"] not in FINISHED for row in rows),
@@ -249,7 +249,7 @@ def _summary(results: Results) -> list[str]:
     states = [row["state"] for row in results.rows]
     counts = {state: states.count(state) for state in dict.fromkeys(sorted(states))}
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
-    notes = [markdown(f"Compared in spite of {line}.") for line in unlike_members(results)]
+    notes = [markdown(f"Compared despite {line}.") for line in unlike_members(results)]
     lines = [f"{len(states)} members: {said}. All of them: [{RESULTS}]({RESULTS}).", *notes]
     return [line for each in lines for line in (each, "")]
 

@@ -44,7 +44,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Shown:
-    """A claim, all that is told of it."""
+    """A claim and everything its report shows."""
 
     id: str
     claim: Claim
@@ -169,7 +169,7 @@ def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
     steps = sum(int(summary.get("steps") or 0) for summary in summaries)
     hours = sum(float(summary.get("wall_seconds") or 0) for summary in summaries) / 3600
     return (
-        f"{len(evidence.runs)} arms × {len(evidence.seeds)} seeds: {len(summaries)} runs, of which "
+        f"{len(evidence.runs)} arms × {len(evidence.seeds)} seeds: {len(summaries)} runs, "
         f"{diverged} diverged; {steps:,} steps, {hours:.1f} hours of computing."
     )
 
@@ -257,7 +257,7 @@ def checks(judgement: Judgement) -> list[tuple[str, Check, Mapping[str, tuple[Ju
         return []
     all_ = (
         ("Both arms at their best", finding.fair, judgement.fair),
-        ("What the paper leaves open, gone over", finding.left_open, judgement.left_open),
+        ("What the paper leaves open, varied", finding.left_open, judgement.left_open),
     )
     return [(heading, check, judged) for heading, check, judged in all_ if check is not None]
 

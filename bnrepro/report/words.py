@@ -13,7 +13,7 @@ from bnrepro.claim import Judged
 from bnrepro.evidence import median_range
 
 FACTORS = {"doublings": 2.0, "decades": 10.0}
-"""Units of effects that are logarithms of a ratio, which is told as well."""
+"""Units of effects that are logarithms of a ratio; the ratio is shown as well."""
 
 
 def said(value: float | str | None, unit: str = "") -> str:

@@ -17,7 +17,7 @@ from bnrepro.studies.evaluation import accuracy, batches, logits
 BATCH_SIZES = (2, 8, 32, 128, 512)
 
 WATCHED = 100
-"""So many test images, the first, are watched while their company in a batch changes."""
+"""Number of test images, the first, that are watched while the rest of their batch changes."""
 
 
 def inference(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SHIFTS: dict[str, Shift] = {
     "dimmed": lambda light: DIM * light,
     "recoloured": lambda light: light.roll(1, dims=1),
 }
-"""The shifts by name; recoloured images have their channels in each other's place."""
+"""The shifts by name; recolored images have their channels in each other's place."""
 
 
 def input_shift(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[str, Any]:
