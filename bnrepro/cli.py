@@ -21,11 +21,11 @@ from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
 from bnrepro.terminal import open_streams, printable, views
 
 if TYPE_CHECKING:
-    from bnrepro.claim import Judgement
     from bnrepro.config import Config
-    from bnrepro.signals import StopSignals
+    from bnrepro.evidence.claim import Judgement
     from bnrepro.store import RunWriter, StoredRun
-    from bnrepro.sweepfolder import Results
+    from bnrepro.store.sweep import Results
+    from bnrepro.training.signals import StopSignals
 
 OUTPUTS = Path("outputs")
 SHOWN = 20  # rows of a sweep's table on the terminal
@@ -75,7 +75,7 @@ def _completed(
     typed: list[str] | None, incomplete: str, names: Iterable[str] = (), keys: str = ""
 ) -> list[str]:
     """What a word may become: an override whose key begins with `keys`, or one of the `names`."""
-    from bnrepro import launch
+    from bnrepro.config.complete import complete
 
     # Bash takes "=" for a word of its own: norm=ba arrives as "norm", "=", "ba", and norm= as
     # "norm", "". Only what follows the last "=" is to be answered.
@@ -85,25 +85,27 @@ def _completed(
     split = at_equals or words[-1:] == ["="]
     line = [*words, "=" if at_equals else incomplete]
     *words, word = " ".join(line).replace(" = ", "=").replace(" =", "=").split(" ")
-    found = launch.complete(words, word) if word.startswith(keys) else []
+    found = complete(words, word) if word.startswith(keys) else []
     if keys and "=" not in word and keys.startswith(word):
         found = [keys]
     found = [*(name for name in names if name.startswith(word)), *found]
     if len(found) == 1 and found[0].endswith("="):
         # A shell sets a space behind an only answer: where there are options, show them instead.
-        options = launch.complete(words, found[0])
+        options = complete(words, found[0])
         found = options if len(options) > 1 else found
     return [answer.rpartition("=")[2] for answer in found] if split else found
 
 
 def _complete_dataset(incomplete: str) -> list[str]:
-    return [
-        name for name in ("cifar10", "digits", "folder", "mnist") if name.startswith(incomplete)
-    ]
+    from bnrepro.config import options_of
+
+    return [name for name in options_of("dataset") if name.startswith(incomplete)]
 
 
 def _complete_published(incomplete: str) -> list[str]:
-    return [name for name in ("cifar10", "mnist") if name.startswith(incomplete)]
+    from bnrepro import data
+
+    return [name for name in data.published() if name.startswith(incomplete)]
 
 
 def _complete_claim(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -149,10 +151,10 @@ class Helped(TyperCommand):
         with formatter.section("Examples"):
             formatter.write_dl(list(EXAMPLES[str(self.name)].items()), col_max=34)
         if self.name in ("train", "sweep"):
-            from bnrepro.config import packaged
+            from bnrepro.config import choices
 
             with formatter.section("Groups and their options"):
-                formatter.write_dl([(name, ", ".join(found)) for name, found in packaged().items()])
+                formatter.write_dl([(name, ", ".join(found)) for name, found in choices().items()])
 
 
 class Scale(StrEnum):
@@ -263,14 +265,16 @@ def train(
 
     Without overrides: Fig. 1 of the paper with batch normalization.
     """
-    from bnrepro import launch
+    from bnrepro.config.compose import compose, show
+    from bnrepro.config.overrides import refuse_elsewhere
+    from bnrepro.training import launch
 
-    job = launch.compose(overrides or [], config_dir)
+    composed = compose(overrides or [], config_dir)
     if cfg is not None:
-        _say(launch.show(job, cfg.value), nl=False)
+        _say(show(composed, cfg.value), nl=False)
         return
-    launch.refuse_elsewhere("train", overrides or [])
-    folder, summary = launch.run(job, _experiment, OUTPUTS)
+    refuse_elsewhere("train", overrides or [])
+    folder, summary = launch.run(composed, _train, OUTPUTS)
     if summary is None:
         _say(f"finished already: {folder} (run.overwrite=true reruns it)")
     else:
@@ -280,10 +284,10 @@ def train(
         _say(f"run: {folder}    look at it: bnrepro tensorboard {folder}")
 
 
-def _experiment(config: Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any]:
-    from bnrepro import experiment
+def _train(config: Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any]:
+    from bnrepro.training import run
 
-    return experiment.run(config, writer, stop)
+    return run.run(config, writer, stop)
 
 
 def _outcome(summary: dict[str, Any]) -> str:
@@ -310,10 +314,10 @@ def sweep(
     """
     from rich.console import Console
 
-    from bnrepro import launch
-    from bnrepro import sweep as sweeps
+    from bnrepro.config.overrides import refuse_elsewhere
+    from bnrepro.sweeps import sweep as sweeps
 
-    launch.refuse_elsewhere("sweep", overrides or [])
+    refuse_elsewhere("sweep", overrides or [])
     outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console(), stack)
     table = outcome.results
     _members(table)
@@ -323,8 +327,8 @@ def sweep(
 
 def _members(table: Results) -> None:
     """Print the best members of a sweep."""
-    from bnrepro import sweep as sweeps
     from bnrepro.report.sweep import unlike_members
+    from bnrepro.sweeps import sweep as sweeps
 
     _table(*sweeps.cells(table, SHOWN))
     if len(table.rows) > SHOWN:
@@ -424,7 +428,7 @@ def reproduce(
         Console(),
         count=seeds,
         jobs=jobs,
-        engine=[word for word in names or [] if "=" in word],
+        launcher=[word for word in names or [] if "=" in word],
         stack=stack,
         any_results=any_results,
     )
@@ -546,7 +550,7 @@ def tensorboard(
     debug: Debug = False,
 ) -> None:
     """Open TensorBoard over a run or a folder of runs."""
-    from bnrepro import dashboard
+    from bnrepro.report import dashboard
 
     dashboard.serve(folder, host, port, _say, browser=browser)
 
@@ -567,9 +571,10 @@ def report(
     What DIR holds decides: claims put to the test, a sweep, or runs of Fig. 1, which are drawn next
     to the paper's.
     """
-    from bnrepro import reproduction, sweepfolder
     from bnrepro.report import fig1, verdicts
     from bnrepro.report import sweep as report_sweep
+    from bnrepro.store import reproduction
+    from bnrepro.store import sweep as sweepfolder
 
     target = out or folder
     if reproduction.is_reproduction(folder):
@@ -614,11 +619,11 @@ def bench(
 
     The layer, a step, a run and starting are each timed in turns with what one would use instead.
     """
-    from bnrepro import launch
+    from bnrepro.config.compose import compose
 
     names = [word for word in what or [] if "=" not in word]
     overrides = [word for word in what or [] if "=" in word]
-    job = launch.compose(["train.steps=5000", *overrides])
+    config = compose(["train.steps=5000", *overrides]).config
     from rich.console import Console
 
     from bnrepro import bench as benchmarks
@@ -626,11 +631,11 @@ def bench(
     results: list[dict[str, Any]] = []
     with Console(stderr=True).status("measuring: run nothing else meanwhile") as status:
         if names == ["growth"]:
-            points = benchmarks.growth(job.config, rounds)
+            points = benchmarks.growth(config, rounds)
             benchmarks.draw(points, out / "growth.png")
             results = [dataclasses.asdict(point) for point in points]
         else:
-            for found in benchmarks.measure(names, job.config, rounds):
+            for found in benchmarks.measure(names, config, rounds):
                 results.append(found.to_dict())
                 status.update(f"{found.name}: {results[-1]['ratio']:.3f}")
     if as_json:
@@ -681,9 +686,9 @@ def data_fetch(
 ) -> None:
     """Download a data set and check it."""
     from bnrepro import data
-    from bnrepro.display import transfer
+    from bnrepro.training.progress import transfer_progress
 
-    with transfer() as progress:
+    with transfer_progress() as progress:
         data.fetch(name, root, mirror=mirror, progress=progress)
     data_verify(name, root, None)
 
@@ -703,9 +708,9 @@ def data_import(
 ) -> None:
     """Take over a copy of a data set, so that nothing has to be downloaded."""
     from bnrepro import data
-    from bnrepro.display import transfer
+    from bnrepro.training.progress import transfer_progress
 
-    with transfer() as progress:
+    with transfer_progress() as progress:
         target = data.import_copy(name, path, root, progress=progress)
     _say(f"imported: {target}")
 

@@ -9,32 +9,39 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bnrepro import claims, engines, reproduction, sweepfolder
+from bnrepro import claims, data
 from bnrepro import config as c
-from bnrepro import members as processes
-from bnrepro.claim import Claim, Judgement
-from bnrepro.data.known import KNOWN
-from bnrepro.engines import Engine
+from bnrepro.config import hydra
 from bnrepro.errors import ConfigError
-from bnrepro.evidence import is_result, seeds
-from bnrepro.grid import configurations, folder_name
-from bnrepro.launch import options
-from bnrepro.monitor import Monitor, composing
+from bnrepro.evidence.claim import Claim, Judgement
+from bnrepro.evidence.runs import is_result, seeds
 from bnrepro.report import verdicts
-from bnrepro.reproduction import RUNS, AskedArm, Reproduction
-from bnrepro.signals import StopSignals
-from bnrepro.store import StoredRun
-from bnrepro.sweepfolder import Member
+from bnrepro.store import StoredRun, reproduction, sweep
+from bnrepro.store.reproduction import RUNS, AskedArm, Reproduction
+from bnrepro.store.sweep import Member
+from bnrepro.sweeps import launchers, stacks
+from bnrepro.sweeps.grid import configurations, folder_name
+from bnrepro.sweeps.launchers import LauncherChoice
+from bnrepro.sweeps.progress import SweepProgress, compose_progress
+from bnrepro.training.signals import StopSignals
 
 NOT_SAID = (
     "train.log_every", "train.eval_every", "train.checkpoint_every", "probe.", c.FINGERPRINT,
 )  # fmt: skip
 """Settings that a run's folder is not named by, though they make it another run."""
+
+
+@cache
+def _known() -> dict[str, data.Known]:
+    """Every data set whose content is known beforehand, by its name."""
+    every = {name: data.known(name) for name in c.options_of("dataset")}
+    return {name: known for name, known in every.items() if known is not None}
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def run(
     *,
     count: int | None = None,
     jobs: int | None = None,
-    engine: Sequence[str] = (),
+    launcher: Sequence[str] = (),
     stack: int = 1,
     any_results: bool = False,
 ) -> Outcome:
@@ -69,7 +76,7 @@ def run(
         count: how many seeds, where not as many as each claim says.
         jobs: how many runs at once; as many as there are cores where Hydra's joblib launcher is
             installed.
-        engine: overrides that choose one of Hydra's launchers instead, and set it.
+        launcher: overrides that choose one of Hydra's launchers instead, and set it.
         stack: how many runs that differ in numbers only train together as one computation.
         any_results: take runs of another results number, or on other data, for what they are.
 
@@ -78,27 +85,27 @@ def run(
         StorageError: the folder cannot be written.
         Interrupted: a signal asked to stop; every run's state is kept.
     """
-    if jobs is not None and engine:
-        raise ConfigError(f"two ways to run (--jobs {jobs}, {engine[0]}): give one of them")
+    if jobs is not None and launcher:
+        raise ConfigError(f"two ways to run (--jobs {jobs}, {launcher[0]}): give one of them")
     asked = {name: claims.load(name) for name in ids or claims.ids()}
-    where = engines.chosen(engine) if engine else None
+    choice = launchers.choose(launcher) if launcher else None
     if jobs is not None and jobs > 1:
-        engines.chosen(["hydra/launcher=joblib"])  # refused now where it is not installed
+        launchers.choose(["hydra/launcher=joblib"])  # refused now where it is not installed
     out = out.absolute()
     before = _before(out, scale)
-    with sweepfolder.written(out, "--out"):
+    with sweep.written(out, "--out"):
         arms, members = _members(asked, scale, count, console)
         kept = [name for name in before.claims if name not in arms and name in claims.ids()]
         everything = {name: before.claims[name] for name in kept} | arms
         results = {name: before.results[name] for name in kept}
         results |= dict.fromkeys(arms, c.RESULTS_NUMBER)
-        known = {name: data.fingerprint for name, data in KNOWN.items()}
+        known = {name: known.fingerprint for name, known in _known().items()}
         wanted = Reproduction(scale, results, dict(sorted(everything.items())), known)
         reproduction.write(out, wanted)
-        _run(out / RUNS, members, where, jobs, stack, any_results, console)
+        _run(out / RUNS, members, choice, jobs, stack, any_results, console)
         judgements = verdicts.render(out, out)
     failures = {
-        member.name: sweepfolder.what_ended(out / RUNS, member.name)
+        member.name: sweep.what_ended(out / RUNS, member.name)
         for member in members
         if not is_result(StoredRun(out / RUNS / member.name))
     }
@@ -125,20 +132,20 @@ def _members(
     """The arms of every claim with their runs' folders, and all those runs, each once."""
     plans = {name: claim.scales[scale] for name, claim in asked.items()}
     words = list(dict.fromkeys(plan.words(arm) for plan in plans.values() for arm in plan.arms))
-    with composing(len(words), console) as told:
-        default, *found = configurations([(), *words], told)
-    plain, composed = c.what_is_computed(default), dict(zip(words, found, strict=True))
+    with compose_progress(len(words), console) as on_progress:
+        default, *configs = configurations([(), *words], on_progress)
+    plain, composed = c.identifying_settings(default), dict(zip(words, configs, strict=True))
     members: dict[str, Member] = {}
     arms: dict[str, dict[str, AskedArm]] = {}
     for name, plan in plans.items():
         arms[name] = {}
         for arm in plan.arms:
-            own = []
+            names = []
             for seed in seeds(count or plan.seeds):
                 member = _member(plan.words(arm), composed[plan.words(arm)], seed, plain)
                 members.setdefault(member.name, member)
-                own.append(member.name)
-            arms[name][arm] = AskedArm(plan.words(arm), tuple(own))
+                names.append(member.name)
+            arms[name][arm] = AskedArm(plan.words(arm), tuple(names))
     return arms, list(members.values())
 
 
@@ -146,20 +153,20 @@ def _member(
     words: tuple[str, ...], config: Mapping[str, Any], seed: int, plain: Mapping[str, Any]
 ) -> Member:
     """A run of an arm, its folder named by what is not as it would be without any override."""
-    own = {**config, "seed": seed}
-    settings = c.what_is_computed(own)
-    said = {
+    config = {**config, "seed": seed}
+    settings = c.identifying_settings(config)
+    chosen = {
         name.removesuffix(".name"): str(value)
         for name, value in settings.items()
         if name == "seed" or (plain.get(name) != value and not name.startswith(NOT_SAID))
     }
-    return Member(folder_name(said, own), (*words, f"seed={seed}"), {}, own)
+    return Member(folder_name(chosen, config), (*words, f"seed={seed}"), {}, config)
 
 
 def _run(
     folder: Path,
     members: Sequence[Member],
-    engine: Engine | None,
+    choice: LauncherChoice | None,
     jobs: int | None,
     stack: int,
     any_results: bool,
@@ -167,26 +174,28 @@ def _run(
 ) -> None:
     """Run those that are missing, and those that are not what would be made now."""
     made = [
-        _anew(member) if _to_be_made(StoredRun(folder / member.name), any_results) else member
+        _overwriting(member)
+        if _to_be_made(StoredRun(folder / member.name), any_results)
+        else member
         for member in members
     ]
     pending = [
         index for index, member in enumerate(made)
         if member.config["run"]["overwrite"]
-        or not sweepfolder.finished(folder, member, any_results=any_results)
+        or not sweep.finished(folder, member, any_results=any_results)
     ]  # fmt: skip
     # The longest first: at the end no core waits for a long one that began last.
     pending.sort(key=lambda index: -int(made[index].config["train"]["steps"]))
-    digest = sweepfolder.write_members(folder, made)
-    stacks = processes.stacks(made, pending, stack)
+    digest = sweep.write_members(folder, made)
+    groups = stacks.group(made, pending, stack)
     if stack > 1:
-        console.print(processes.said(stacks), highlight=False)
-    if engine is None:
-        engine, at_once = _engine(jobs, len(stacks))
-        if len(stacks) > 1:
+        console.print(stacks.describe(groups), highlight=False)
+    if choice is None:
+        choice, at_once = _choose(jobs, len(groups))
+        if len(groups) > 1:
             console.print(at_once, highlight=False, markup=False, soft_wrap=True)
-    with StopSignals() as stop, Monitor("reproduce", folder, made, pending, console):
-        engines.run(engine, folder, digest, stacks, stop)
+    with StopSignals() as stop, SweepProgress("reproduce", folder, made, pending, console):
+        launchers.run(choice, folder, digest, groups, stop)
 
 
 def _to_be_made(run: StoredRun, any_results: bool) -> bool:
@@ -202,28 +211,28 @@ def made_alike(run: StoredRun) -> bool:
     manifest = run.manifest()
     if not manifest:
         return run.summary() is None
-    data = manifest.get("dataset") or {}
-    known = KNOWN.get(str(data.get("name")))
-    same_data = known is None or data.get("fingerprint") == known.fingerprint
+    dataset = manifest.get("dataset") or {}
+    known = _known().get(str(dataset.get("name")))
+    same_data = known is None or dataset.get("fingerprint") == known.fingerprint
     return same_data and not c.other_results(manifest)
 
 
-def _anew(member: Member) -> Member:
-    own = {**member.config, "run": {**member.config["run"], "overwrite": True}}
-    return replace(member, config=own)
+def _overwriting(member: Member) -> Member:
+    config = {**member.config, "run": {**member.config["run"], "overwrite": True}}
+    return replace(member, config=config)
 
 
-def _engine(jobs: int | None, pending: int) -> tuple[Engine, str]:
+def _choose(jobs: int | None, pending: int) -> tuple[LauncherChoice, str]:
     """One run after another, or `jobs` at a time by Hydra's joblib launcher; and that in words."""
     more = ""
     if jobs is None:
         jobs, cores = 1, os.cpu_count() or 1
-        if "joblib" in options("hydra/launcher"):
+        if hydra.is_installed("joblib"):
             jobs = cores
         elif cores > 1:
             more = f" (on {cores} cores: pip install '.[joblib]' in bnrepro's folder)"
     jobs = min(jobs, max(1, pending))
     if jobs == 1:
-        return Engine(), f"one run at a time{more}"
+        return LauncherChoice(), f"one run at a time{more}"
     words = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}")
-    return Engine("joblib", words), f"{jobs} runs at a time"
+    return LauncherChoice("joblib", words), f"{jobs} runs at a time"

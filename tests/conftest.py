@@ -10,8 +10,8 @@ from typing import Any
 
 import forked
 import pytest
+from datasets import load
 
-from bnrepro import data
 from bnrepro.data import Dataset
 from bnrepro.store import StoredRun
 
@@ -79,7 +79,7 @@ def command(tmp_path: Path) -> Command:
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """The images that come with scikit-learn."""
-    return data.load("digits", "unused")
+    return load("digits", "unused")
 
 
 LONG = ("reliability", "slow", "slurm", "ray")

@@ -5,9 +5,9 @@ import random
 from hypothesis import strategies as st
 
 from bnrepro import config as c
-from bnrepro import launch
+from bnrepro.config.compose import compose
 
-KNOWN = [*c.flat(c.to_dict(launch.compose([]).config)), *c.OPTIONS, "experiment", "train", "tags"]
+KNOWN = [*c.flat(c.to_dict(compose([]).config)), *c.OPTIONS, "experiment", "train", "tags"]
 
 VALUES = st.one_of(
     st.sampled_from(

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bnrepro.claim import Claim
-from bnrepro.evidence import CHANCE, Evidence, seeds
-from bnrepro.grid import configurations
+from bnrepro.evidence.claim import Claim
+from bnrepro.evidence.runs import CHANCE, Evidence, seeds
 from bnrepro.store import StoredRun
+from bnrepro.sweeps.grid import configurations
 
 Config = dict[str, Any]
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

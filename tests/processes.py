@@ -27,10 +27,10 @@ def preload(*more: str) -> None:
         "hydra._internal.config_loader_impl",
         "hydra.core.override_parser.overrides_parser",
         "bnrepro.cli",
-        "bnrepro.experiment",
-        "bnrepro.launch",
-        "bnrepro.preloaded",
-        "bnrepro.sweep",
+        "bnrepro.training.run",
+        "bnrepro.training.launch",
+        "bnrepro.sweeps.preloaded",
+        "bnrepro.sweeps.sweep",
         *more,
     ):
         importlib.import_module(name)

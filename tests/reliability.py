@@ -33,11 +33,12 @@ from hostile import calls, commands, hostile
 from processes import CORES, count, fork, must, preload, share, wait
 
 from bnrepro import config as c
-from bnrepro import launch, lock, store
+from bnrepro import store
 from bnrepro.cli import main
+from bnrepro.config.compose import compose
 from bnrepro.errors import Interrupted
-from bnrepro.signals import StopSignals
-from bnrepro.store import RunWriter, StoredRun
+from bnrepro.store import RunWriter, StoredRun, lock
+from bnrepro.training.signals import StopSignals
 
 Row = Callable[[bool, Path], str]
 
@@ -146,7 +147,7 @@ def write_run(
     lock.HEARTBEAT_SECONDS = -1.0  # the status is written with every line
     stored = StoredRun(folder)
     differs = c.differences(config, stored.config()) if stored.config() else []
-    writer = RunWriter.claim(folder, config, differs, overwrite=overwrite)
+    writer = RunWriter.acquire(folder, config, differs, overwrite=overwrite)
     if writer is None:
         return
     try:
@@ -155,14 +156,14 @@ def write_run(
         if writer.resuming:
             whole = next(stored.whole_checkpoints(lambda text: None), None)
             step, length, digest = json.loads(whole[1])[:3] if whole else (0, 0, None)
-            writer.rewind(step, length, 0.0, digest)
+            writer.truncate_to(step, length, 0.0, digest)
         note(f"from {step}")
         while step < until:
             step += 1
             writer.record(step, {"train_loss": 1 / step, "seed": config["seed"]})
             if step % 2 == 0:
                 writer.probe(step, {"a": np.arange(step)})
-                state = [step, writer.flushed(), writer.metrics_sha256, "x" * 2000]
+                state = [step, writer.flush(), writer.metrics_sha256, "x" * 2000]
                 writer.checkpoint(step, json.dumps(state).encode())
                 note(f"checkpoint {step}")
         if until < STEPS:
@@ -170,14 +171,16 @@ def write_run(
         writer.finish("done", step, {"steps": step})
         note("finished")
     except BaseException as error:
-        writer.abandon("interrupted" if isinstance(error, Interrupted) else "failed", "fault")
+        writer.close_unfinished(
+            "interrupted" if isinstance(error, Interrupted) else "failed", "fault"
+        )
         raise
 
 
 def write_data(folder: Path, note: Callable[[str], None] = lambda what: None) -> None:
     """The file in which an import keeps a data set."""
     from bnrepro.data import prepared
-    from bnrepro.data.raw import Images, Raw
+    from bnrepro.data.arrays import Images, Raw
 
     images = Images(np.arange(64, dtype=np.uint8).reshape(4, 1, 4, 4), np.arange(4))
     raw = Raw(images, images, ("a", "b", "c", "d"))
@@ -401,25 +404,25 @@ def steps(quick: bool, folder: Path) -> str:
 def _every_step(norm: str, optimizer: str, count: int, folder: Path) -> None:
     from alike import assert_same_run
 
-    from bnrepro import experiment
+    from bnrepro.training import run as experiment
 
     overrides = ["dataset=digits", f"norm={norm}", *OPTIMIZERS[optimizer], "model.dropout=0.2",
                  "model.hidden=[20,20]", f"train.steps={count}", "train.log_every=7", "seed=5",
                  "train.eval_every=50", "train.checkpoint_every=1000", "probe.every=20",
                  "probe.size=50", "tensorboard=false"]  # fmt: skip
-    config = launch.compose(overrides).config
+    config = compose(overrides).config
     for name, stops in (("left alone", False), ("stopped", True)):
         for _ in range(count + 1):
             signals = StopSignals()
             if stops:
                 signals.received = signal.SIGTERM  # as if it came during the step
-            writer = RunWriter.claim(folder / name, c.to_dict(config), [])
+            writer = RunWriter.acquire(folder / name, c.to_dict(config), [])
             assert writer is not None
             try:
                 experiment.run(config, writer, signals)
                 break
             except Interrupted:
-                writer.abandon("interrupted")
+                writer.close_unfinished("interrupted")
         else:  # the last step's checkpoint was interrupted too: what is left is to finish
             raise AssertionError("it never ended")
     alone, stopped = StoredRun(folder / "left alone"), StoredRun(folder / "stopped")

@@ -18,9 +18,9 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bnrepro import batchnorm as ours
-from bnrepro.batchnorm import batch_norm, batch_statistics, fold, population_statistics
-from bnrepro.models.layers import PointwiseConv2d
+from bnrepro.nn import batchnorm as ours
+from bnrepro.nn.batchnorm import batch_norm, batch_statistics, fold, population_statistics
+from bnrepro.nn.blocks import PointwiseConv2d
 
 SHAPES = [(7, 5), (60, 100), (4, 3, 6), (2, 3, 1), (5, 4, 3, 2), (1, 3, 2, 2), (8, 16, 5, 5)]
 TOLERANCE: dict[torch.dtype, dict[str, float]] = {

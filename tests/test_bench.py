@@ -11,7 +11,6 @@ import forked
 import pytest
 import torch
 
-from bnrepro import environment
 from bnrepro.bench import BENCHMARKS
 from bnrepro.bench.comparison import Comparison, compare
 from bnrepro.bench.growth import SIZES, operations, traffic
@@ -19,6 +18,7 @@ from bnrepro.bench.layer import Case
 from bnrepro.bench.startup import FIRST_STEP
 from bnrepro.cli import main
 from bnrepro.store import StoredRun
+from bnrepro.training import environment
 
 QUICK = ("dataset=digits", "train.steps=5", "train.checkpoint_every=5", "probe.size=50")
 

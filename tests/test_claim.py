@@ -13,7 +13,8 @@ import pytest
 from planting import Planted, learning, write
 
 from bnrepro import claims
-from bnrepro.claim import (
+from bnrepro.errors import ConfigError, UnreadableError
+from bnrepro.evidence.claim import (  # fmt: skip
     Check,
     Claim,
     Comparison,
@@ -25,10 +26,9 @@ from bnrepro.claim import (
     against,
     judge,
     together,
-)  # fmt: skip
-from bnrepro.errors import ConfigError, UnreadableError
-from bnrepro.evidence import CHANCE, Evidence
-from bnrepro.stats import summary
+)
+from bnrepro.evidence.runs import CHANCE, Evidence
+from bnrepro.evidence.stats import summary
 from bnrepro.store import StoredRun
 
 YES, NO, OPEN = Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.INCONCLUSIVE

@@ -7,8 +7,8 @@ import pytest
 from planting import evidence, plant_of
 
 from bnrepro import claims
-from bnrepro.claim import SCALES, SHORT, SMOKE, Claim, Verdict, judge
-from bnrepro.evidence import Evidence
+from bnrepro.evidence.claim import SCALES, SHORT, SMOKE, Claim, Verdict, judge
+from bnrepro.evidence.runs import Evidence
 from bnrepro.store import StoredRun
 
 IDS = claims.ids()

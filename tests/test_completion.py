@@ -10,7 +10,8 @@ import forked
 import pexpect
 import pytest
 
-from bnrepro import cli, launch
+from bnrepro import cli
+from bnrepro.config.complete import complete
 
 BIN = Path(sys.executable).parent
 
@@ -64,7 +65,7 @@ def test_fish_gets_completions(words: list[str], answers: list[str]) -> None:
 )  # fmt: skip
 def test_settings_with_few_values_offer_them(words: str, answers: list[str]) -> None:
     *before, last = words.split(" ")
-    assert launch.complete(before, last) == answers
+    assert complete(before, last) == answers
 
 
 @pytest.mark.parametrize(

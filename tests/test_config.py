@@ -3,18 +3,20 @@
 import dataclasses
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
 from conftest import ROOT
 
 from bnrepro import config as c
-from bnrepro import launch
 from bnrepro.cli import main
+from bnrepro.config import hydra, schema
+from bnrepro.config.compose import compose
 from bnrepro.errors import ConfigError
-from bnrepro.grid import grid
+from bnrepro.sweeps.grid import grid
 
-DEFAULT = launch.compose([]).config
+DEFAULT = compose([]).config
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ DEFAULT = launch.compose([]).config
 )  # fmt: skip
 def test_an_impossible_configuration_is_refused(override: str, told: str) -> None:
     with pytest.raises(ConfigError) as error:
-        launch.compose([override])
+        compose([override])
     assert told in str(error.value)
 
 
@@ -82,31 +84,33 @@ def test_the_detached_norm_is_refused_with_settings_it_cannot_have(
     override: str, told: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        launch.compose(["norm=detached", override])
+        compose(["norm=detached", override])
     assert told in str(error.value)
 
 
 @pytest.mark.parametrize("other", ["model.hidden=[9]", "norm.placement=post"])
 def test_jacobians_between_layers_need_layers_with_the_norm_between(other: str) -> None:
-    launch.compose([other])
-    assert launch.compose(["probe.jacobian=true"]).config.probe.jacobian
+    compose([other])
+    assert compose(["probe.jacobian=true"]).config.probe.jacobian
     with pytest.raises(ConfigError, match=r"\(probe\.jacobian\): it must be false without two"):
-        launch.compose(["probe.jacobian=true", other])
+        compose(["probe.jacobian=true", other])
 
 
 def test_a_setting_of_another_option_gets_a_message_of_its_own() -> None:
     with pytest.raises(ConfigError, match=r"chosen norm has no setting 'norm\.eps'"):
-        launch.compose(["norm=none", "norm.eps=1"])
+        compose(["norm=none", "norm.eps=1"])
 
 
 def test_the_options_in_conf_are_those_the_code_knows() -> None:
-    for group, options in c.OPTIONS.items():
+    for group in c.OPTIONS:
+        options = c.options_of(group)
         files = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
-        assert files == set(options) == set(launch.options(group))
+        with hydra.context("options"):
+            assert files == set(options) == set(hydra.group_options(group))
         for option in options:
-            config = launch.compose([f"{group}={option}"]).config
+            config = compose([f"{group}={option}"]).config
             assert getattr(config, group).name == option
-            assert type(getattr(config, group)) is options[option]
+            assert type(getattr(config, group)) is options[option].settings
 
 
 def test_the_defaults_are_figure_1() -> None:
@@ -120,7 +124,7 @@ def test_the_defaults_are_figure_1() -> None:
 
 def test_a_configuration_written_as_yaml_reads_back_the_same() -> None:
     overrides = ["model.hidden=[5,6]", "tags=[a,'b: c']", "run.dir='x$y'", "norm.momentum=null"]
-    config = launch.compose(overrides).config
+    config = compose(overrides).config
     again = yaml.safe_load(c.to_yaml(config))
     assert again == c.to_dict(config)
     assert c.differences(again, c.to_dict(config)) == []
@@ -140,26 +144,26 @@ def test_text_stays_as_it_was_typed() -> None:
         "批",
         "ä/1e3",
     ):
-        config = launch.compose([f"run.dir={text}", f"dataset.root={text}", f"tags=[{text},x]"])
+        config = compose([f"run.dir={text}", f"dataset.root={text}", f"tags=[{text},x]"])
         assert (config.config.run.dir, config.config.dataset.root) == (text, text)
         assert config.config.tags == [text, "x"]
         assert grid([f"sweep.dir={text}", "seed=0,1"]).sweep_dir == text
-    assert launch.compose(["run.dir=null"]).config.run.dir is None
+    assert compose(["run.dir=null"]).config.run.dir is None
     found = grid(["dataset.root=1_0,1.50", "tags=[1],[2,3e1]"])
     assert found.axes == {"dataset.root": ["'1_0'", "'1.50'"], "tags": ["['1']", "['2','3e1']"]}
 
 
 def test_every_text_setting_is_known_as_such() -> None:
-    text = {"str", "str | None", "list[str]"}
-    groups = [(group, option) for group, table in c.OPTIONS.items() for option in table.values()]
-    groups += [("", c.Config), ("run", c.RunFolder), ("sweep", c.SweepFolder)]
+    text = (str, str | None, list[str])
+    groups = [(group, o.settings) for group in c.OPTIONS for o in c.options_of(group).values()]
+    groups += [("", c.Config), ("run", schema.RunFolder), ("sweep", schema.SweepFolder)]
     found = {
         f"{group}.{field.name}".lstrip(".")
         for group, options in groups
         for field in dataclasses.fields(options)
-        if field.type in text and field.name != "name"
+        if get_type_hints(options)[field.name] in text and field.name != "name"
     }
-    assert found == set(c.TEXT)
+    assert found == set(schema.TEXT)
 
 
 def test_a_number_in_a_file_is_no_text(tmp_path: Path) -> None:
@@ -168,14 +172,14 @@ def test_a_number_in_a_file_is_no_text(tmp_path: Path) -> None:
     for lines, name in (("run: {dir: 2026_11_26}", "run.dir"), ("tags: [a, 1e3]", "tags")):
         path.write_text(f"# @package _global_\n{lines}\n")
         with pytest.raises(ConfigError, match=rf"\({name}\): it must be text, in quotes"):
-            launch.compose(["experiment=mine"], tmp_path)
+            compose(["experiment=mine"], tmp_path)
 
 
 def test_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("BNREPRO_DATA", "~/data")
     for typed in ("run.dir=~/x", "run.dir='~/x'"):
-        config = launch.compose([typed]).config
+        config = compose([typed]).config
         assert (config.run.dir, config.dataset.root) == ("/home/me/x", "/home/me/data")
 
 
@@ -185,12 +189,12 @@ def test_a_file_that_a_packaged_one_would_hide_is_refused(tmp_path: Path, file: 
     own.parent.mkdir(parents=True, exist_ok=True)
     own.write_text("lr: 5\n")
     with pytest.raises(ConfigError) as error:
-        launch.compose([], tmp_path)
+        compose([], tmp_path)
     assert str(own) in str(error.value)
     assert f"the packaged {c.conf_dir()}" in str(error.value) or "hydra/conf" in str(error.value)
     own.rename(own.with_name("mine.yaml"))
-    launch.compose([], tmp_path)
-    launch.compose([], c.conf_dir())  # the same files again hide nothing
+    compose([], tmp_path)
+    compose([], c.conf_dir())  # the same files again hide nothing
 
 
 @pytest.mark.parametrize(
@@ -213,9 +217,9 @@ def test_a_setting_that_only_another_command_reads_is_refused(
 
 
 def test_differences_list_only_settings_that_make_another_run() -> None:
-    one = c.to_dict(launch.compose([]).config)
-    moved = c.to_dict(launch.compose(["run.dir=x", "dataset.root=y", "tags=[t]"]).config)
-    other = c.to_dict(launch.compose(["norm=none", "seed=1"]).config)
+    one = c.to_dict(compose([]).config)
+    moved = c.to_dict(compose(["run.dir=x", "dataset.root=y", "tags=[t]"]).config)
+    other = c.to_dict(compose(["norm=none", "seed=1"]).config)
     assert c.differences(moved, one) == []
     found = c.differences(other, one)
     assert 'norm.name: "batch" -> "none"' in found
@@ -225,15 +229,16 @@ def test_differences_list_only_settings_that_make_another_run() -> None:
 
 def test_a_setting_added_later_leaves_older_runs_the_same() -> None:
     options = ["schedule=exponential", "dataset=folder"]  # which have a speed, a fingerprint
-    now = c.to_dict(launch.compose(options).config)
-    assert {name: c.flat(now)[name] for name in c.ADDED} == c.ADDED
+    now = c.to_dict(compose(options).config)
+    added = ["augment.shift", "dataset.limit", c.FINGERPRINT, "norm.keep_bias", "predictions",
+             "schedule.speed", "studies", "train.compile", "train.shuffling"]  # fmt: skip
     before = {group: dict(v) if isinstance(v, dict) else v for group, v in now.items()}
-    for name in c.ADDED:
+    for name in added:
         group, _, key = name.rpartition(".")
         del (before[group] if group else before)[key]
-    assert c.what_is_computed(now) == c.what_is_computed(before)
+    assert c.identifying_settings(now) == c.identifying_settings(before)
     assert c.differences(now, before) == c.differences(before, now) == []
-    raw = c.to_dict(launch.compose([*options, "dataset.inputs=raw"]).config)
+    raw = c.to_dict(compose([*options, "dataset.inputs=raw"]).config)
     assert c.differences(raw, before) == ['dataset.inputs: not set -> "raw"']
 
 
@@ -260,7 +265,7 @@ def test_config_dir_adds_configurations(tmp_path: Path, capsys: pytest.CaptureFi
     )
     (own / "optimizer").mkdir()
     (own / "optimizer" / "slow.yaml").write_text("defaults:\n  - sgd\nlr: 0.001\n")
-    config = launch.compose(["experiment=mine", "optimizer=slow"], own).config
+    config = compose(["experiment=mine", "optimizer=slow"], own).config
     assert (config.norm.name, config.optimizer.lr) == ("none", 0.001)
     assert config.model.hidden == [7]  # type: ignore[attr-defined]
     (own / "experiment" / "broken.yaml").write_text("model:\n  hidden: [1, 2\nseed: 3\n")
@@ -326,7 +331,7 @@ def test_settings_that_a_file_may_not_have_are_refused(
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError) as error:
-        launch.compose(["experiment=mine"], tmp_path)
+        compose(["experiment=mine"], tmp_path)
     assert told in str(error.value)
     assert "s3cret" not in str(error.value)
 
@@ -339,7 +344,7 @@ def test_a_file_may_name_folders_by_the_environment(
     (tmp_path / "experiment" / "mine.yaml").write_text(
         "# @package _global_\nrun:\n  dir: ${oc.env:SCRATCH}/runs\n"
     )
-    assert launch.compose(["experiment=mine"], tmp_path).config.run.dir == "/scratch/me/runs"
+    assert compose(["experiment=mine"], tmp_path).config.run.dir == "/scratch/me/runs"
 
 
 def test_a_file_may_name_the_axes_of_a_sweep(tmp_path: Path) -> None:
@@ -347,7 +352,7 @@ def test_a_file_may_name_the_axes_of_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "mine.yaml").write_text(
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: range(0,3)\n"
     )
-    job = launch.compose(["experiment=mine"], tmp_path)
+    job = compose(["experiment=mine"], tmp_path)
     assert job.composed.hydra.sweeper.params == {"seed": "range(0,3)"}
 
 
@@ -361,7 +366,7 @@ def test_a_debugger_changes_no_message(word: str) -> None:
         sys.settrace(trace)
         try:
             with pytest.raises(ConfigError) as caught:
-                launch.compose([word])
+                compose([word])
         finally:
             sys.settrace(before)
         told.append(str(caught.value))

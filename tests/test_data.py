@@ -1,7 +1,7 @@
 """Data sets: what is read, in which order, how it is checked, and how copies are taken over.
 
 Import and the readers are tried on miniatures of the data sets: the same formats, with a few
-dozen random images, and with the constants in `known` set to what those must give.
+dozen random images, and with the constants of each set to what those must give.
 """
 
 import dataclasses
@@ -25,24 +25,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import load
 from PIL import Image
 
 from bnrepro.cli import main
-from bnrepro.config import Inputs
 from bnrepro.data import (
     Dataset,
     Split,
     archives,
+    digits,
     fetch,
-    folders,
+    image_tree,
     import_copy,
-    inputs,
     inventory,
-    known,
-    load,
     permutation,
+    scaling,
     verify,
 )
+from bnrepro.data import cifar10 as cifar10s
+from bnrepro.data import mnist as mnists
 from bnrepro.errors import ConfigError, DataError
 
 
@@ -105,13 +106,14 @@ def random_images(seed: int, n: int, shape: tuple[int, ...]) -> list[tuple[np.nd
 
 def mini(name: str, monkeypatch: pytest.MonkeyPatch) -> Mini:
     """Put a small data set into the place of a real one."""
-    real = known.KNOWN[name]
+    source = {"mnist": mnists.Mnist, "cifar10": cifar10s.Cifar10}[name]
+    real = source.known
     made = Mini(
         name, real.classes, random_images(1, 40, real.shape), random_images(2, 20, real.shape)
     )
-    monkeypatch.setitem(
-        known.KNOWN,
-        name,
+    monkeypatch.setattr(
+        source,
+        "known",
         dataclasses.replace(real, train=40, test=20, validation=10, fingerprint=made.fingerprint()),
     )
     return made
@@ -121,7 +123,7 @@ def mini(name: str, monkeypatch: pytest.MonkeyPatch) -> Mini:
 def mini_mnist(monkeypatch: pytest.MonkeyPatch) -> Mini:
     made = mini("mnist", monkeypatch)
     for name, content in idx_files(made).items():
-        monkeypatch.setitem(known.MNIST_SHA256, name, hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(mnists.SHA256, name, hashlib.sha256(content).hexdigest())
     return made
 
 
@@ -223,7 +225,7 @@ def test_mnist_is_whole(mnist: Dataset) -> None:
     assert [len(s) for s in (mnist.train, mnist.validation, mnist.test)] == [55_000, 5_000, 10_000]
     assert mnist.image_shape == (1, 28, 28)
     assert mnist.classes == tuple("0123456789")
-    assert mnist.fingerprint == known.KNOWN["mnist"].fingerprint
+    assert mnist.fingerprint == mnists.Mnist.known.fingerprint
     # the published counts of the digits 0 to 9
     train = mnist.train.labels.bincount() + mnist.validation.labels.bincount()
     assert train.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -289,7 +291,8 @@ def test_loading_existing_data_writes_nothing(
 
 def test_mnist_and_the_package_need_no_torchvision(real_data: Path) -> None:
     code = (
-        "import sys, bnrepro.data; bnrepro.data.load('mnist', sys.argv[1]);"
+        "import sys; from bnrepro import config, data;"
+        "data.load(config.Mnist('mnist', sys.argv[1], 5000, binary=True));"
         "print({'torchvision', 'sklearn', 'PIL', 'urllib.request'} & set(sys.modules))"
     )
     done = subprocess.run(
@@ -300,7 +303,7 @@ def test_mnist_and_the_package_need_no_torchvision(real_data: Path) -> None:
 
 
 def test_a_flipped_byte_is_found(real_data: Path, tmp_path: Path) -> None:
-    for name in known.FILES["mnist"]:
+    for name in mnists.SHA256:
         write_all(tmp_path / "MNIST/raw", {name: (real_data / "MNIST/raw" / name).read_bytes()})
     path = tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte"
     content = bytearray(path.read_bytes())
@@ -310,7 +313,7 @@ def test_a_flipped_byte_is_found(real_data: Path, tmp_path: Path) -> None:
         load("mnist", tmp_path)
     message = str(failure.value)
     assert str(path) in message
-    assert known.MNIST_SHA256[path.name] in message
+    assert mnists.SHA256[path.name] in message
     assert hashlib.sha256(content).hexdigest() in message
     assert "bnrepro data fetch mnist" in message
     assert "\n" not in message
@@ -323,7 +326,7 @@ def test_import_of_the_real_cifar10(real_data: Path, tmp_path: Path, no_network:
         pytest.skip(f"no cifar10-png in {real_data}")
     import_copy("cifar10", real_data / "cifar10-png", tmp_path)
     data = load("cifar10", tmp_path)
-    assert data.fingerprint == known.KNOWN["cifar10"].fingerprint
+    assert data.fingerprint == cifar10s.Cifar10.known.fingerprint
     assert [len(s) for s in (data.train, data.validation, data.test)] == [45_000, 5_000, 10_000]
     assert data.test.labels.bincount().tolist() == [1_000] * 10
     assert data.train.images.mean((0, 2, 3)) == pytest.approx([0, 0, 0], abs=1e-4)
@@ -352,9 +355,8 @@ def test_digits_are_all_there() -> None:
 
 
 def test_another_version_of_the_digits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        known.KNOWN, "digits", dataclasses.replace(known.KNOWN["digits"], fingerprint="0" * 64)
-    )
+    wrong = dataclasses.replace(digits.Digits.known, fingerprint="0" * 64)
+    monkeypatch.setattr(digits.Digits, "known", wrong)
     with pytest.raises(DataError, match=r"expected 0{64}, found [0-9a-f]{64}"):
         load("digits", "nowhere")
 
@@ -541,14 +543,14 @@ def test_inputs_are_rescaled_by_all_pixels_that_are_trained_on(
 
 
 def test_uneven_factors_are_log_uniform_and_stay_what_they_are() -> None:
-    found = inputs.factors((3, 32, 32)).double().numpy()
+    found = scaling.factors((3, 32, 32)).double().numpy()
     assert found.shape == (3, 32, 32)
     assert 0.03 <= found.min() < 0.0301
     assert 29.9 < found.max() <= 30
     share = np.log(found / 0.03) / np.log(1000)
     assert np.histogram(share, 8, (0, 1))[0] == pytest.approx(384, abs=4 * np.sqrt(384))
     pinned = [2.4434662, 0.1934111, 0.0398146]
-    assert inputs.factors((1, 2, 2)).flatten()[:3].tolist() == pytest.approx(pinned, rel=1e-5)
+    assert scaling.factors((1, 2, 2)).flatten()[:3].tolist() == pytest.approx(pinned, rel=1e-5)
 
 
 def test_images_that_cannot_be_standardized_are_refused(tmp_path: Path) -> None:
@@ -558,12 +560,6 @@ def test_images_that_cannot_be_standardized_are_refused(tmp_path: Path) -> None:
     assert load("folder", tmp_path, inputs="raw").train.images.unique().tolist() == [7]
     with pytest.raises(ConfigError, match=r"dataset\.inputs=uneven.*use dataset\.inputs=raw"):
         load("folder", tmp_path, inputs="uneven")
-    with pytest.raises(ConfigError, match=r"dataset\.inputs\): choose one of default, stand"):
-        load("folder", tmp_path, inputs="whitened")
-
-
-def test_the_configuration_lists_the_same_inputs() -> None:
-    assert tuple(choice.value for choice in Inputs) == inputs.INPUTS
 
 
 def test_moving_to_a_device_moves_everything(tmp_path: Path) -> None:
@@ -749,13 +745,13 @@ def test_colours_of_16_bits_are_refused(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_of_a_png_is_found() -> None:
     whole = save(Image.fromarray(COLOURS.repeat(4, 0).repeat(4, 1)))
-    pixels = folders.decode(whole, "x.png")
+    pixels = image_tree.decode(whole, "x.png")
     seen = 0
     for bit in range(0, len(whole) * 8, 3):
         content = bytearray(whole)
         content[bit // 8] ^= 1 << bit % 8
         try:
-            assert np.array_equal(folders.decode(bytes(content), "x.png"), pixels)
+            assert np.array_equal(image_tree.decode(bytes(content), "x.png"), pixels)
         except DataError:
             seen += 1
     assert seen > len(whole)
@@ -813,8 +809,8 @@ def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
     data = load("folder", write_all(tmp_path / "numbers", named(*names)), inputs="raw")
     assert data.classes == names
     assert torch.equal(data.test.images[:, 0, 0, 0].long(), data.test.labels)
-    assert folders.class_names({"10", "9", "x"}) == ("10", "9", "x")
-    assert folders.class_names({"010", "9", "09", "0"}) == ("0", "09", "9", "010")
+    assert image_tree.class_names({"10", "9", "x"}) == ("10", "9", "x")
+    assert image_tree.class_names({"010", "9", "09", "0"}) == ("0", "09", "9", "010")
 
 
 def test_classes_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -914,11 +910,11 @@ def test_a_png_cannot_claim_to_be_huge() -> None:
     content[16:24] = (9000).to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     with pytest.raises(DataError, match="9000 x 9000 pixels"):
-        folders.decode(bytes(content), "x.png")
+        image_tree.decode(bytes(content), "x.png")
     content[16:24] = (2**20).to_bytes(4, "big") * 2  # what Pillow itself refuses
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     with pytest.raises(DataError, match=r"\(x\.png\)"):
-        folders.decode(bytes(content), "x.png")
+        image_tree.decode(bytes(content), "x.png")
 
 
 # --- taking over a copy: what must be refused
@@ -937,7 +933,7 @@ def test_an_altered_pixel_is_refused(mini_mnist: Mini, tmp_path: Path) -> None:
     changed[0, 9, 9] ^= 1
     mini_mnist.train[3] = (changed, label)
     source = write_all(tmp_path / "source", mini_mnist.files())
-    expected = known.KNOWN["mnist"].fingerprint
+    expected = mnists.Mnist.known.fingerprint
     assert_refused(
         source, tmp_path / "root", f"expected {expected}, found {mini_mnist.fingerprint()}"
     )
@@ -1023,7 +1019,7 @@ def test_a_link_in_a_zip(mini_mnist: Mini, tmp_path: Path) -> None:
 
 
 def test_a_zip_bomb(mini_mnist: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "FILE_LIMIT", 2**20)
+    monkeypatch.setattr(image_tree, "FILE_LIMIT", 2**20)
     files = mini_mnist.files()
     files["train/0/0000.png"] += bytes(2**24)
     source = write_zip(tmp_path / "source.zip", files, zipfile.ZIP_DEFLATED)
@@ -1071,7 +1067,7 @@ def test_a_folder_that_cannot_be_written(
 ) -> None:
     source = write_all(tmp_path / "source", mini_mnist.files())
     decoded = []
-    monkeypatch.setattr(folders, "decode", lambda *a: decoded.append(a))
+    monkeypatch.setattr(image_tree, "decode", lambda *a: decoded.append(a))
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(DataError, match="read-only"):
         import_copy("mnist", source, tmp_path / "root")
@@ -1116,7 +1112,7 @@ def test_a_foreign_pickle_is_never_run(mini_cifar10: Mini, tmp_path: Path) -> No
         def __reduce__(self) -> tuple[object, ...]:
             return (os.mkdir, (str(tmp_path / "harm"),))
 
-    for name in known.FILES["cifar10"]:
+    for name in cifar10s.FILES:
         files = batches(mini_cifar10)
         files[name] = pickle.dumps(Hostile(), protocol=2)
         folder = write_all(tmp_path / "cifar-10-batches-py", files)
@@ -1251,7 +1247,7 @@ def test_the_list_fits_a_terminal_and_knows_the_folder(
     for words in (["data", "list"], ["data", "list", "--json"]):  # without data/: nothing yet
         assert main(words) == 0
         said = capsys.readouterr().out
-        fingerprint = known.KNOWN["digits"].fingerprint
+        fingerprint = digits.Digits.known.fingerprint
         assert (fingerprint if "--json" in words else fingerprint[:12]) in said
         assert (fingerprint in said) == ("--json" in words)
     assert main(["data", "list", "--root", "nowhere"]) == 3
@@ -1267,7 +1263,7 @@ def test_inventory_survives_what_is_no_data_set(tmp_path: Path) -> None:
 
 def test_unknown_names(tmp_path: Path) -> None:
     for use in (load, fetch, verify):
-        with pytest.raises(ConfigError, match=r"unknown data set 'imagenet'.*mnist, cifar10"):
+        with pytest.raises(ConfigError, match=r"unknown dataset 'imagenet': choose one of cifar10"):
             use("imagenet", tmp_path)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnrepro.batchnorm import BatchNorm1d, batch_statistics, fold, population_statistics
 from bnrepro.cli import main
-from bnrepro.detached import DetachedNorm
+from bnrepro.nn.batchnorm import BatchNorm1d, batch_statistics, fold, population_statistics
+from bnrepro.nn.stop_gradient import StopGradientNorm
 from bnrepro.store import StoredRun
 
 
@@ -18,8 +18,8 @@ def values(seed: int, n: int = 20, units: int = 4) -> Tensor:
     return 3 * torch.randn(n, units, generator=generator, dtype=torch.float64) + 5
 
 
-def detached(scaling: bool, momentum: float | None = 0.1) -> DetachedNorm:
-    return DetachedNorm(4, eps=1e-2, momentum=momentum, scaling=scaling).double()
+def detached(scaling: bool, momentum: float | None = 0.1) -> StopGradientNorm:
+    return StopGradientNorm(4, eps=1e-2, momentum=momentum, scaling=scaling).double()
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
@@ -92,7 +92,7 @@ def test_a_frozen_network_normalizes_by_it_as_by_batch_normalization() -> None:
 
 
 def test_the_layer_cannot_be_folded() -> None:
-    with pytest.raises(ValueError, match="DetachedNorm"):
+    with pytest.raises(ValueError, match="StopGradientNorm"):
         fold(nn.Linear(3, 4).double(), detached(False))
 
 

@@ -12,9 +12,9 @@ import pytest
 from conftest import TINY, Command
 from rich.console import Console
 
-from bnrepro.display import Display, transfer
 from bnrepro.store import StoredRun
 from bnrepro.terminal import View
+from bnrepro.training.progress import RunProgress, transfer_progress
 
 TITLE = "mnist inception norm=detached seed=12"
 
@@ -23,7 +23,7 @@ def lines(width: int) -> list[str]:
     """The last bar of a run on a terminal of that width."""
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=width, color_system=None)
-    with Display(TITLE, 50_000, console) as display:
+    with RunProgress(TITLE, 50_000, console) as display:
         display._began = time.monotonic() - 100, 0
         display.update(12_300, {"train_loss": 0.0461, "test_accuracy": 0.9767})
     return shown.getvalue().rpartition("\x1b[2K")[2].splitlines()
@@ -61,7 +61,10 @@ def broken() -> io.TextIOWrapper:
 def test_a_progress_bar_that_cannot_be_written_stops_with_one_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with broken() as pipe, Display(TITLE, 100, Console(file=pipe, force_terminal=True)) as display:
+    with (
+        broken() as pipe,
+        RunProgress(TITLE, 100, Console(file=pipe, force_terminal=True)) as display,
+    ):
         for step in range(100):
             display.update(step, {"train_loss": 1.0})
             display.say("a line")
@@ -99,8 +102,8 @@ def test_a_closed_reader_does_not_fail_a_command(tmp_path: Path) -> None:
 
 
 def test_reading_a_data_set_of_no_files_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with transfer():
+    with transfer_progress():
         pass
-    with transfer() as progress:
+    with transfer_progress() as progress:
         progress("digits", 1, 2)
     assert capsys.readouterr().out == ""

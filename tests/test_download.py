@@ -15,12 +15,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from datasets import load
 
-from bnrepro import mirrors
 from bnrepro.cli import main
-from bnrepro.data import archives, atomic, download, fetch, known, load
+from bnrepro.config import mirrors
+from bnrepro.config.hydra import quoted
+from bnrepro.data import archives, disk, download, fetch
+from bnrepro.data import cifar10 as cifar10s
+from bnrepro.data import mnist as mnists
 from bnrepro.errors import ConfigError, DataError
-from bnrepro.launch import quoted
 
 
 class Server(ThreadingHTTPServer):
@@ -82,9 +85,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def mnist(server: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """Four files of three random images to serve in the place of MNIST's, by name unpacked."""
     files = {}
-    for name in known.MNIST_SHA256:
+    for name in mnists.SHA256:
         files[name] = os.urandom(16 + 3 * 784) if "images" in name else bytes(8) + b"\x00\x01\x02"
-        monkeypatch.setitem(known.MNIST_SHA256, name, hashlib.sha256(files[name]).hexdigest())
+        monkeypatch.setitem(mnists.SHA256, name, hashlib.sha256(files[name]).hexdigest())
         server.files[f"{name}.gz"] = gzip.compress(files[name])
     return files
 
@@ -94,7 +97,7 @@ def cifar10(server: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]
     """Seven files to serve in the place of CIFAR-10's, in one archive."""
     from torchvision.datasets import CIFAR10
 
-    files = {name: os.urandom(2000) for name in known.FILES["cifar10"]}
+    files = {name: os.urandom(2000) for name in cifar10s.FILES}
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
     monkeypatch.setattr(CIFAR10, "train_list", [[n, md5[n]] for n, _ in CIFAR10.train_list])
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
@@ -123,7 +126,7 @@ def serve_archive(
 ) -> None:
     archive = tar_gz(members)
     server.files["cifar-10-python.tar.gz"] = archive
-    monkeypatch.setattr(known, "CIFAR10_ARCHIVE_SHA256", hashlib.sha256(archive).hexdigest())
+    monkeypatch.setattr(cifar10s, "ARCHIVE_SHA256", hashlib.sha256(archive).hexdigest())
 
 
 def below(folder: Path) -> dict[str, bytes]:
@@ -201,8 +204,8 @@ def test_a_packed_file_with_the_right_checksum_is_not_downloaded(
 def test_an_existing_archive_is_unpacked(
     server: Server, cifar10: dict[str, bytes], tmp_path: Path
 ) -> None:
-    there = tmp_path / known.CIFAR10_ARCHIVE
-    there.write_bytes(server.files[known.CIFAR10_ARCHIVE])
+    there = tmp_path / cifar10s.ARCHIVE
+    there.write_bytes(server.files[cifar10s.ARCHIVE])
     fetch("cifar10", tmp_path, mirror=server.url)
     assert server.asked == []
     for name, content in cifar10.items():
@@ -243,7 +246,7 @@ def test_a_wrong_file_under_the_right_name_is_refused(
     name = "train-images-idx3-ubyte"
     other = b"something else"
     server.files[f"{name}.gz"] = gzip.compress(other)
-    expected, found = known.MNIST_SHA256[name], hashlib.sha256(other).hexdigest()
+    expected, found = mnists.SHA256[name], hashlib.sha256(other).hexdigest()
     assert_fails(tmp_path, server, f"SHA-256 expected {expected}, found {found}.*{name}")
 
 
@@ -422,8 +425,8 @@ def test_redirects_pass_through_our_handler(
 
 
 def test_published_addresses_are_https() -> None:
-    assert known.MNIST_URL.startswith("https://")
-    assert known.CIFAR10_URL.startswith("https://")
+    assert mnists.URL.startswith("https://")
+    assert cifar10s.URL.startswith("https://")
 
 
 MIRRORS = {
@@ -474,9 +477,8 @@ def test_load_downloads_what_is_missing(
         load("mnist", tmp_path, mirror=server.url)
     assert len(server.asked) == 4
     found = str(failure.value).split("found ")[1][:64]
-    monkeypatch.setitem(
-        known.KNOWN, "mnist", dataclasses.replace(known.KNOWN["mnist"], fingerprint=found)
-    )
+    right = dataclasses.replace(mnists.Mnist.known, fingerprint=found)
+    monkeypatch.setattr(mnists.Mnist, "known", right)
     data = load("mnist", tmp_path, mirror=server.url, validation=1)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [2, 1, 3]
     assert len(server.asked) == 4  # the second time it was there
@@ -524,10 +526,10 @@ def test_whichever_call_fails_the_old_file_or_the_new_one_is_there(
         raise OSError(5, "Input/output error")
 
     path = tmp_path / "file"
-    atomic.write_bytes(path, b"old")
+    disk.write_bytes(path, b"old")
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(DataError, match="Input/output error"):
-        atomic.write_bytes(path, b"new")
+        disk.write_bytes(path, b"new")
     assert below(tmp_path) in ({"file": b"old"}, {"file": b"new"})
 
 
@@ -543,7 +545,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(
             return real(*args)  # type: ignore[operator]
 
         monkeypatch.setattr(os, name, noted)
-    atomic.write_bytes(tmp_path / "file", b"content")
+    disk.write_bytes(tmp_path / "file", b"content")
     assert order == ["fsync", "replace", "fsync"]
 
 

@@ -18,12 +18,14 @@ import slurm
 from alike import assert_same_run, rows
 from conftest import TINY, Command, wait_for
 
-from bnrepro import engines, launch, members
 from bnrepro.cli import main
-from bnrepro.engines import Engine
+from bnrepro.config import hydra
+from bnrepro.config.compose import compose
 from bnrepro.errors import LauncherError
-from bnrepro.signals import StopSignals
 from bnrepro.store import StoredRun
+from bnrepro.sweeps import launchers, worker
+from bnrepro.sweeps.launchers import LauncherChoice
+from bnrepro.training.signals import StopSignals
 
 PROBED = (*TINY, "probe.every=100")
 GRID = (*PROBED, "train.steps=300", "train.eval_every=100", "seed=range(0,3)", "norm=batch,none",
@@ -56,10 +58,10 @@ def test_submitit_local_gives_the_same_sweep(tmp_path: Path, command: Command) -
 
 @pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray"])
 def test_every_launcher_has_our_defaults(launcher: str) -> None:
-    _, plugin = launch.LAUNCHERS[launcher]
+    _, plugin = hydra.LAUNCHERS[launcher]
     if importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
-        pytest.skip(launch._not_installed(launcher))
-    chosen = launch.compose([f"hydra/launcher={launcher}", "threads=3"]).composed.hydra.launcher
+        pytest.skip(hydra._not_installed(launcher))
+    chosen = compose([f"hydra/launcher={launcher}", "threads=3"]).composed.hydra.launcher
     assert chosen._target_.startswith(f"hydra_plugins.{plugin}.")
     assert (chosen.ray.remote.num_cpus if launcher == "ray" else chosen.cpus_per_task) == 3
 
@@ -131,7 +133,7 @@ def test_a_grid_is_the_same_with_ray(
     tmp_path: Path, command: Command, expected: list[dict[str, str]]
 ) -> None:
     if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
-        pytest.skip(launch._not_installed("ray"))
+        pytest.skip(hydra._not_installed("ray"))
     assert swept(command, tmp_path / "sweep", *GRID, "hydra/launcher=ray") == expected
 
 
@@ -194,7 +196,7 @@ def test_a_requeued_slurm_job_ends_like_an_undisturbed_one(tmp_path: Path, end: 
 @pytest.mark.reliability
 def test_a_killed_fork_server_is_restarted_and_ignores_terminal_signals() -> None:
     def end_of_one() -> int | None:
-        process = members._start(partial(time.sleep, 0), "one")
+        process = worker._start(partial(time.sleep, 0), "one")
         process.join(60)
         return process.exitcode
 
@@ -215,11 +217,11 @@ def test_members_of_a_lost_worker_are_run_again(
 
     def launch(engine: Any, sweep: Path, digest: str, pending: list[Sequence[int]]) -> None:
         given.append(pending)
-        with engines._telling(engine, sweep):
+        with launchers._one_line_errors(engine, sweep):
             raise BrokenProcessPool("a worker was killed")
 
-    monkeypatch.setattr(engines, "_launch", launch)
-    monkeypatch.setattr(engines, "_not_done", lambda sweep, digest, pending: pending[1:])
+    monkeypatch.setattr(launchers, "_launch", launch)
+    monkeypatch.setattr(launchers, "_not_done", lambda sweep, digest, pending: pending[1:])
     with pytest.raises(LauncherError, match="a worker was killed"):
-        engines.run(Engine("joblib"), tmp_path, "", [[0], [1], [2]], StopSignals())
+        launchers.run(LauncherChoice("joblib"), tmp_path, "", [[0], [1], [2]], StopSignals())
     assert given == [[[0], [1], [2]], [[1], [2]], [[2]]]

@@ -20,64 +20,30 @@ import bnrepro
 PACKAGE = Path(bnrepro.__file__).parent
 
 FLOORS = {
-    "": 0,  # bnrepro/__init__.py: the version, and nothing else
-    "errors": -2,  # everyone's
-    "reading": -1,  # small files that may hold anything
-    "meaning": -1,  # of sources
-    "atomic": 0,
-    "lock": 0,  # one writer for a folder
-    "mirrors": 0,
+    "": 0,  # bnrepro/__init__.py: the names of the library, each loaded when it is used
+    "errors": 0,
     "terminal": 0,  # text on its way there
-    "batchnorm": 0,  # torch alone: `detached` is a layer of its kind
-    "figures": 1,  # arrays in, a figure out: knows nothing of a run
-    "display": 1,
-    "signals": 1,
-    "detached": 1,
-    "data": 1,
-    "config": 1,
-    "configfiles": 1,  # what a file of configuration may hold
-    "store": 1,
-    "stats": 1,
-    "paper": 1,  # its curves as numbers
-    "exhibits": 1,  # tables and figures as data
-    "arms": 1,  # overrides that several claims share
-    "evidence": 2,
-    "claim": 3,
-    "fair": 4,
+    "reading": 1,  # small files that may hold anything
+    "plots": 1,  # arrays in, a figure out: knows nothing of a run
+    "config": 2,
+    "store": 3,  # where the wings meet
+    "data": 4,
+    "nn": 4,
+    "training": 5,
+    "sweeps": 6,
+    "bench": 7,
+    "evidence": 4,
     "claims": 5,
-    "dashboard": 2,
-    "launch": 2,
-    "sweepfolder": 2,
-    "reproduction": 2,  # a folder of claims put to the test, on disk
-    "monitor": 3,
-    "grid": 3,  # hands over to Hydra as `launch` does
-    "models": 2,
-    "optimizers": 2,
-    "environment": 2,
-    "tracking": 2,
-    "probes": 3,  # measures what `models` builds: it asks there for the nonlinearities
-    "jacobian": 3,
-    "studies": 3,
-    "train": 3,
-    "stack": 3,  # what a step of many networks computes
-    "experiment": 4,
-    "together": 5,  # several at once
     "report": 6,
-    "preloaded": 3,  # of a fork server
-    "members": 6,
-    "bench": 6,
-    "engines": 7,
-    "sweep": 8,
-    "reproduce": 8,
+    "reproduce": 8,  # puts the wings together: makes the runs that claims need, and judges them
     "cli": 9,
     "__main__": 10,  # `python -m bnrepro`
 }
-"""The floor of every module or sub-package directly below `bnrepro`."""
+"""The floor of every room, and of every module directly below `bnrepro`."""
 
-MAKES = {"batchnorm", "data", "detached", "models", "probes", "jacobian", "studies",
-         "tracking", "train", "stack", "experiment", "together", "bench"}  # fmt: skip
-READS = {"report", "claims", "claim", "fair", "evidence", "arms", "stats", "exhibits", "paper"}
-LIGHT = {"store", "lock", "config", "reading", *READS}
+MAKES = {"data", "nn", "training", "sweeps", "bench"}
+READS = {"evidence", "claims", "report"}
+LIGHT = {"store", "reading", *READS}
 """Loaded without torch and without Hydra."""
 
 
@@ -171,10 +137,10 @@ def test_every_module_has_a_floor() -> None:
 
 def test_the_walk_sees_the_imports_that_are_there() -> None:
     seen = {(i.by, i.of, i.at_top) for i in IMPORTS}
-    assert ("bnrepro.experiment", "bnrepro.models", True) in seen
-    assert ("bnrepro.cli", "bnrepro.launch", False) in seen
-    assert ("bnrepro.data.copies", "bnrepro.data.folders", True) in seen
-    assert not any(i.by == "bnrepro.cli" and i.of == "bnrepro.claim" for i in IMPORTS)
+    assert ("bnrepro.nn.mlp", "bnrepro.nn.norms", True) in seen
+    assert ("bnrepro.cli", "bnrepro.training.launch", False) in seen
+    assert ("bnrepro.data.manage", "bnrepro.data.image_tree", True) in seen
+    assert not any(i.by == "bnrepro.cli" and i.of == "bnrepro.evidence.claim" for i in IMPORTS)
 
 
 def test_imports_go_to_floors_below() -> None:
@@ -184,13 +150,13 @@ def test_imports_go_to_floors_below() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("bnrepro.store", "from bnrepro.report import fig1"),
-        ("bnrepro.store", "def later():\n    import bnrepro.experiment"),
-        ("bnrepro.models", "from bnrepro import data, optimizers"),
-        ("bnrepro.models", "from . import optimizers"),
-        ("bnrepro.models", "class A:\n    def f(self):\n        from .train import train"),
-        ("bnrepro.atomic", "import bnrepro.lock"),
-        ("bnrepro.data.raw", "from ..experiment import load"),
+        ("bnrepro.store.run", "from bnrepro.report import fig1"),
+        ("bnrepro.store.run", "def later():\n    import bnrepro.training.run"),
+        ("bnrepro.nn.build", "from bnrepro import data, training"),
+        ("bnrepro.nn.build", "from .. import data"),
+        ("bnrepro.nn.build", "class A:\n    def f(self):\n        from ..training.run import run"),
+        ("bnrepro.reading", "import bnrepro.store.lock"),
+        ("bnrepro.data.arrays", "from ..training.run import load"),
     ],
 )
 def test_an_import_upwards_or_sideways_is_found(module: str, source: str) -> None:
@@ -198,9 +164,9 @@ def test_an_import_upwards_or_sideways_is_found(module: str, source: str) -> Non
 
 
 def test_imports_under_type_checking_are_exempt_and_those_in_its_else_are_not() -> None:
-    guarded = "if TYPE_CHECKING:\n    from bnrepro import cli\nelse:\n    from bnrepro import train"
+    guarded = "if TYPE_CHECKING:\n    from bnrepro import cli\nelse:\n    from bnrepro import nn"
     for source in (guarded, guarded.replace("if TYPE", "if typing.TYPE")):
-        assert [i.of for i in imports("bnrepro.store", source, set(MODULES))] == ["bnrepro.train"]
+        assert [i.of for i in imports("bnrepro.store.run", source, set(MODULES))] == ["bnrepro.nn"]
 
 
 def test_no_import_is_circular() -> None:
@@ -263,10 +229,10 @@ def test_the_command_line_loads_little_but_typer() -> None:
     assert outside == {"bnrepro", "typer"}
 
 
-def test_hydra_is_called_from_four_places_only() -> None:
-    # One run, the files it is composed of, what a sweep goes over, and the launchers of a sweep.
-    places = {"bnrepro.launch", "bnrepro.configfiles", "bnrepro.grid", "bnrepro.engines"}
-    assert {i.by for i in IMPORTS if i.of.partition(".")[0] == "hydra"} == places
+def test_what_is_internal_to_hydra_and_inductor_is_behind_one_door_each() -> None:
+    doors = {"hydra": "bnrepro.config.hydra", "torch._inductor": "bnrepro.training.environment"}
+    for of, door in doors.items():
+        assert {i.by for i in IMPORTS if f"{i.of}.".startswith(f"{of}.")} == {door}
 
 
 def test_no_configuration_names_code() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import golden
 import pytest
 
-from bnrepro import optimizers
 from bnrepro.config import RESULTS_NUMBER
+from bnrepro.training import optim
 
 STORED: dict[str, Any] = json.loads(golden.FILE.read_text())
 
@@ -28,7 +28,7 @@ def test_the_stored_numbers_are_those_of_the_results_number() -> None:
 
 
 def test_a_wrong_sign_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = optimizers.Sgd.step
-    monkeypatch.setattr(optimizers.Sgd, "step", lambda self, lr: step(self, -lr))
+    step = optim.Sgd.step
+    monkeypatch.setattr(optim.Sgd, "step", lambda self, lr: step(self, -lr))
     found = golden.computed(tmp_path, golden.KINDS["batch"])
     assert "train_loss" in golden.unlike(found, STORED["kinds"]["batch"])

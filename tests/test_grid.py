@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from conftest import TINY
 
-from bnrepro import launch
 from bnrepro.cli import main
+from bnrepro import config as c
+from bnrepro.config.compose import compose
 from bnrepro.errors import ConfigError
-from bnrepro.grid import Grid, grid
+from bnrepro.sweeps.grid import Grid, grid
 
 
 def names(asked: Grid) -> list[str]:
@@ -49,8 +50,8 @@ def test_members_are_composed_as_if_each_was_typed() -> None:
     assert len(found) == 32
     assert len({member.name for member in found}) == 32
     for member in found[::5]:
-        typed = launch.compose(["dataset=digits", *member.overrides]).config
-        assert member.config == launch.to_dict(typed)
+        typed = compose(["dataset=digits", *member.overrides]).config
+        assert member.config == c.to_dict(typed)
 
 
 def test_the_last_override_of_a_key_wins_in_every_member() -> None:
@@ -79,7 +80,7 @@ def test_members_are_counted_before_they_are_listed(
     def listed(override: Any) -> list[str]:
         raise AssertionError("listed before counted")
 
-    monkeypatch.setattr("bnrepro.grid._values", listed)
+    monkeypatch.setattr("bnrepro.sweeps.grid._values", listed)
     with pytest.raises(ConfigError, match=told):
         grid(words)
 
@@ -109,7 +110,7 @@ def test_tags_make_no_member(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(grid(["tags=[a],[b]", "seed=1"]).members()) == 1
-    monkeypatch.setattr("bnrepro.engines.run", lambda *arguments: None)
+    monkeypatch.setattr("bnrepro.sweeps.launchers.run", lambda *arguments: None)
     main(["sweep", *TINY, "tags=[a],[b]", "seed=0,0,0", f"sweep.dir={tmp_path}"])
     assert "6 members asked for, 1 different" in capsys.readouterr().out
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from bnrepro import cli, launch
+from bnrepro import cli
 from bnrepro.bench import BENCHMARKS
 from bnrepro.claims import ids
 from bnrepro.cli import main
-from bnrepro.grid import grid
+from bnrepro.config import OPTIONS, choices
+from bnrepro.config.compose import compose
+from bnrepro.sweeps.grid import grid
 
 COMMANDS = ("train", "sweep", "claims", "reproduce", "runs", "tensorboard", "report", "bench",
             "data list", "data fetch", "data import", "data verify")  # fmt: skip
@@ -53,7 +55,7 @@ def test_examples_work() -> None:
             settings = [word for word in words if "=" in word]
             names = [word for word in words if "=" not in word]
             if command == "train":
-                launch.compose(settings)
+                compose(settings)
             elif command == "sweep":
                 assert len(grid(settings)) > 1
             elif command == "bench":
@@ -66,8 +68,8 @@ def test_examples_work() -> None:
 def test_the_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("train", "sweep"):
         listed = shown(command, capsys).replace("\n", " ")
-        for group in (*launch.OPTIONS, "experiment"):
-            assert all(option in listed for option in launch.options(group))
+        for group in (*OPTIONS, "experiment"):
+            assert all(option in listed for option in choices()[group])
     assert set(cli.BENCHMARKS) == {*BENCHMARKS, "growth"}
 
 

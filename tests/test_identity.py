@@ -10,14 +10,17 @@ import torch
 from alike import untimed
 from PIL import Image
 
-from bnrepro import environment, experiment, launch
+from bnrepro import data
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
+from bnrepro.config.compose import compose
 from bnrepro.errors import DataError
-from bnrepro.evidence import is_result, unlike
-from bnrepro.grid import grid
+from bnrepro.evidence.runs import is_result, unlike
 from bnrepro.store import StoredRun
-from bnrepro.sweepfolder import finished, read
+from bnrepro.store.sweep import finished, read
+from bnrepro.sweeps.grid import grid
+from bnrepro.training import environment
+from bnrepro.training import run as experiment
 
 FEW_STEPS = ("train.steps=4", "train.eval_every=2", "train.batch_size=4", "model.hidden=[5]",
         "probe.every=0", "tensorboard=false")  # fmt: skip
@@ -68,8 +71,8 @@ def test_data_in_another_place_is_the_same_sweep_member(tmp_path: Path) -> None:
     line = [*FOLDER, f"dataset.root={','.join(map(str, roots))}", "seed=0,1"]
     read_in: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        whole = launch.fingerprint
-        patch.setattr("bnrepro.grid.fingerprint", lambda r, size: read_in.append(r) or whole(r))
+        whole = data.fingerprint
+        patch.setattr(data, "fingerprint", lambda d: read_in.append(d.root) or whole(d))
         members = grid(line).members()
     assert [m.values["dataset.root"] for m in members] == [str(r) for r in roots[:2] for _ in "01"]
     assert len({member.name for member in members}) == 4
@@ -106,8 +109,8 @@ def test_a_member_is_identified_by_its_configuration(tmp_path: Path) -> None:
 
 def test_a_member_refuses_data_that_changed_since_the_sweep_began(tmp_path: Path) -> None:
     root = images(tmp_path / "data", 1)
-    config = launch.compose([*FOLDER, f"dataset.root={root}"]).config
-    config.dataset.fingerprint = launch.fingerprint(str(root))  # type: ignore[attr-defined]
+    config = compose([*FOLDER, f"dataset.root={root}"]).config
+    config.dataset.fingerprint = data.fingerprint(config.dataset)  # type: ignore[attr-defined]
     assert experiment.load(config).name == "folder"
     images(root, 2)
     with pytest.raises(DataError, match="other data than asked for"):

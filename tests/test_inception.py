@@ -12,16 +12,18 @@ from conftest import wait_for_step
 from torch import nn
 
 from bnrepro import config as c
-from bnrepro import environment, launch, models
-from bnrepro.arms import fig2
-from bnrepro.batchnorm import BatchNorm1d, BatchNorm2d
 from bnrepro.cli import main
+from bnrepro.config.compose import compose
 from bnrepro.errors import ConfigError
-from bnrepro.models import Inception, nonlinearities, pooling
-from bnrepro.models.inception import MODULES, Convolution
-from bnrepro.models.layers import LocalResponseNorm
-from bnrepro.optimizers import schedule
+from bnrepro.evidence import fig2_arms
+from bnrepro.nn import build, pooling
+from bnrepro.nn.batchnorm import BatchNorm1d, BatchNorm2d
+from bnrepro.nn.blocks import LocalResponseNorm
+from bnrepro.nn.build import nonlinearities
+from bnrepro.nn.inception import MODULES, Convolution, Inception
 from bnrepro.store import StoredRun
+from bnrepro.training import environment
+from bnrepro.training.optim import schedule
 
 FAST = ("experiment=cifar10-inception", "dataset=digits", "dataset.limit=300", "train.steps=12",
         "train.eval_every=6", "train.log_every=1", "train.checkpoint_every=5", "probe.size=60",
@@ -29,11 +31,11 @@ FAST = ("experiment=cifar10-inception", "dataset=digits", "dataset.limit=300", "
 
 
 def configured(*overrides: str) -> c.Config:
-    return launch.compose(["experiment=cifar10-inception", *overrides]).config
+    return compose(["experiment=cifar10-inception", *overrides]).config
 
 
 def network(*overrides: str, shape: tuple[int, ...] = (3, 32, 32)) -> Inception:
-    model = models.build(configured(*overrides), shape, 10)
+    model = build.build(configured(*overrides), shape, 10)
     assert isinstance(model, Inception)
     return model
 
@@ -247,7 +249,7 @@ def test_compiling_is_the_default_when_it_is_faster(monkeypatch: pytest.MonkeyPa
     assert compiled("norm=torch") is True
     assert compiled("norm=none") is False
     assert compiled("norm=batch", "train.compile=false") is False
-    mlp = launch.compose(["train.compile=null"]).config
+    mlp = compose(["train.compile=null"]).config
     assert environment.compiling(mlp, device).train.compile is False
     monkeypatch.setattr(environment, "can_compile", lambda device: False)
     assert compiled("norm=batch") is False
@@ -284,8 +286,8 @@ def test_max_pooling_agrees_with_torchs_eager_and_compiled(
 
 def test_the_experiment_has_the_learning_rate_of_the_claims() -> None:
     config = configured("norm=none")
-    assert config.optimizer.lr == fig2.RATE
-    settings = dict(words.split("=") for words in fig2.CHANGES.values())
+    assert config.optimizer.lr == fig2_arms.RATE
+    settings = dict(words.split("=") for words in fig2_arms.CHANGES.values())
     known = c.flat(c.to_dict(config))
     assert all(str(known[name]) != value for name, value in settings.items())
     assert len(settings) == 7

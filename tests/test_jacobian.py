@@ -11,9 +11,9 @@ from torch.func import jacrev, vmap
 
 from bnrepro import config as c
 from bnrepro.cli import main
-from bnrepro.jacobian import layer_jacobians, singular_values
-from bnrepro.models import build
+from bnrepro.nn.build import build
 from bnrepro.store import StoredRun
+from bnrepro.training.jacobian import layer_jacobians, singular_values
 
 EPS = 1e-2
 NORMS = {

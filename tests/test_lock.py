@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnrepro import atomic, lock
 from bnrepro.errors import CheckpointError, RunInUseError, StorageError
-from bnrepro.store import RunWriter, StoredRun
+from bnrepro.store import RunWriter, StoredRun, atomic, lock
 
 
 def ago(seconds: float) -> str:
@@ -81,7 +80,7 @@ def test_a_process_that_the_system_hides_is_told_by_its_heartbeat(
 
 
 def claim(folder: Path, **options: Any) -> RunWriter:
-    run = RunWriter.claim(folder, {"seed": 1}, [], **options)
+    run = RunWriter.acquire(folder, {"seed": 1}, [], **options)
     assert run is not None
     return run
 
@@ -97,7 +96,7 @@ def begun(folder: Path) -> RunWriter:
     run = claim(folder)
     run.record(1, {"a": 1})
     run.probe(1, {"a": np.zeros(1)})
-    length = run.flushed()
+    length = run.flush()
     run.checkpoint(1, json.dumps([length, run.metrics_sha256]).encode())
     return run
 
@@ -111,13 +110,13 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 
 WRITES: dict[str, Callable[[RunWriter], object]] = {
     "record": lambda run: run.record(2, {}),
-    "alive": lambda run: run.alive(),
+    "heartbeat": lambda run: run.heartbeat(),
     "probe": lambda run: run.probe(2, {}),
-    "flushed": lambda run: run.flushed(),
+    "flushed": lambda run: run.flush(),
     "checkpoint": lambda run: run.checkpoint(2, b"2"),
     "manifest": lambda run: run.manifest({}),
     "predictions": lambda run: run.predictions({}),
-    "rewind": lambda run: run.rewind(0, 0, 0.0),
+    "rewind": lambda run: run.truncate_to(0, 0, 0.0),
     "finish": lambda run: run.finish("done", 2, {}),
 }
 
@@ -131,7 +130,7 @@ def test_a_process_that_lost_its_folder_notices_and_leaves_it(
     loser = begun(tmp_path)
     winner = take_over(tmp_path, monkeypatch)
     if end == "interrupted":
-        winner.abandon("interrupted")
+        winner.close_unfinished("interrupted")
     elif end == "done":
         winner.finish("done", 1, {})
     before = snapshot(tmp_path)
@@ -139,10 +138,10 @@ def test_a_process_that_lost_its_folder_notices_and_leaves_it(
         WRITES[write](loser)
     assert caught.value.exit_code == 4
     assert not loser.owned()
-    loser.abandon("failed", "lost")
+    loser.close_unfinished("failed", "lost")
     assert snapshot(tmp_path) == before
     if end == "begins":
-        winner.abandon("interrupted")
+        winner.close_unfinished("interrupted")
 
 
 def test_a_process_stopped_amid_a_write_leaves_the_new_owners_file(
@@ -162,8 +161,8 @@ def test_a_process_stopped_amid_a_write_leaves_the_new_owners_file(
             loser.manifest({"by": "loser"})
     assert not (tmp_path / "manifest.json").exists()
     assert not [*tmp_path.glob("*.part")]
-    winners[0].abandon("interrupted")
-    loser.abandon("failed")
+    winners[0].close_unfinished("interrupted")
+    loser.close_unfinished("failed")
 
 
 def test_a_line_written_too_late_is_in_no_file_of_the_new_owner(
@@ -172,14 +171,14 @@ def test_a_line_written_too_late_is_in_no_file_of_the_new_owner(
     loser = begun(tmp_path)
     winner = take_over(tmp_path, monkeypatch)
     length, digest = json.loads(StoredRun(tmp_path).checkpoint(1))
-    winner.rewind(1, length, 0.0, digest)
+    winner.truncate_to(1, length, 0.0, digest)
     winner.record(2, {})
     assert loser._metrics is not None
     loser._metrics.write(b'{"step": 2}\n')  # stopped between looking and writing
     winner.record(3, {})
     assert [row["step"] for row in StoredRun(tmp_path).metrics()] == [1, 2, 3]
-    winner.abandon("interrupted")
-    loser.abandon("failed")
+    winner.close_unfinished("interrupted")
+    loser.close_unfinished("failed")
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -194,10 +193,10 @@ def test_a_folder_that_was_moved_is_not_written_to_and_neither_is_one_in_its_pla
         next((folder / ".lock").iterdir()).write_text("{}")
     before = snapshot(tmp_path)
     for write in WRITES.values():
-        if write is not WRITES["alive"]:  # none is due
+        if write is not WRITES["heartbeat"]:  # none is due
             with pytest.raises((StorageError, RunInUseError), match=r"moved|taken over"):
                 write(run)
-    run.abandon("failed", "moved")
+    run.close_unfinished("failed", "moved")
     assert snapshot(tmp_path) == before
 
 
@@ -235,7 +234,7 @@ def test_a_file_system_without_hard_links_is_named(
 
 def test_only_files_that_belong_to_the_run_are_deleted(tmp_path: Path) -> None:
     folder, other = tmp_path / "run", tmp_path / "other"
-    begun(folder).abandon("interrupted")
+    begun(folder).close_unfinished("interrupted")
     other.mkdir()
     part = "0123abcd.part"
     (other / f"000000007.npz.{part}").write_text("theirs")
@@ -254,7 +253,7 @@ def test_only_files_that_belong_to_the_run_are_deleted(tmp_path: Path) -> None:
     (folder / "link").symlink_to(other)
     for overwrite in (False, True):
         run = claim(folder, overwrite=overwrite)
-        run.abandon("interrupted")
+        run.close_unfinished("interrupted")
         found = snapshot(folder)
         assert {*theirs, "link"} <= set(found)
         assert not {*ours} & set(found)
@@ -265,7 +264,7 @@ def test_only_files_that_belong_to_the_run_are_deleted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["probes", "checkpoints", ".lock", ".hydra"])
 def test_nothing_is_written_or_deleted_through_a_link(tmp_path: Path, name: str) -> None:
     folder, other = tmp_path / "run", tmp_path / "other"
-    begun(folder).abandon("interrupted")
+    begun(folder).close_unfinished("interrupted")
     other.mkdir()
     for file in ("000000077.npz", "000000077.pt", "000000077.json", "config.yaml"):
         (other / file).write_text("theirs")
@@ -276,13 +275,15 @@ def test_nothing_is_written_or_deleted_through_a_link(tmp_path: Path, name: str)
     with pytest.raises(StorageError, match="move it away"):
         claim(folder)
     if name != ".lock":
-        claim(folder, overwrite=True).abandon("interrupted")  # the link is the run's to replace
+        claim(folder, overwrite=True).close_unfinished(
+            "interrupted"
+        )  # the link is the run's to replace
     assert snapshot(other) == before
 
 
 @pytest.mark.parametrize("name", ["train.log", ".hydra/config.yaml"])
 def test_a_log_or_record_that_is_a_link_or_a_pipe_is_refused(tmp_path: Path, name: str) -> None:
-    begun(tmp_path).abandon("interrupted")
+    begun(tmp_path).close_unfinished("interrupted")
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     for make in (os.mkfifo, lambda path: path.symlink_to("/dev/null")):
@@ -328,8 +329,8 @@ def test_metrics_removed_or_replaced_are_noticed_at_the_next_checkpoint(
     damage(tmp_path / "metrics.jsonl")
     run.record(2, {})
     with pytest.raises(StorageError, match="changed, removed or replaced"):
-        run.flushed()
-    run.abandon("failed")
+        run.flush()
+    run.close_unfinished("failed")
 
 
 @pytest.mark.parametrize("damage", [lost, copied, longer, changed, emptied])
@@ -340,7 +341,7 @@ def test_edited_metrics_make_a_run_unreadable(
     damage(tmp_path / "metrics.jsonl")
     with pytest.raises(StorageError, match="changed, removed or replaced"):
         run.finish("done", 1, {})
-    run.abandon("failed")
+    run.close_unfinished("failed")
     assert StoredRun(tmp_path).summary() is None
 
 
@@ -348,15 +349,15 @@ def test_edited_metrics_make_a_run_unreadable(
 def test_a_checkpoint_is_not_resumed_with_other_metrics(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    begun(tmp_path).abandon("interrupted")
+    begun(tmp_path).close_unfinished("interrupted")
     damage(tmp_path / "metrics.jsonl")
     before = snapshot(tmp_path)
     run = claim(tmp_path)
     length, digest = json.loads(StoredRun(tmp_path).checkpoint(1))
     with pytest.raises(CheckpointError, match=r"lines (are missing|were changed) before step 1"):
-        run.rewind(1, length, 0.0, digest)
+        run.truncate_to(1, length, 0.0, digest)
     assert snapshot(tmp_path).get("metrics.jsonl") == before.get("metrics.jsonl")
-    run.abandon("failed")
+    run.close_unfinished("failed")
 
 
 def test_the_name_of_a_temporary_file_is_known(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bnrepro.meaning import digest
+from bnrepro.training.meaning import digest
 
 SOURCE = """
 import torch

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from bnrepro import config as c
-from bnrepro.batchnorm import BatchNorm1d
-from bnrepro.detached import DetachedNorm
-from bnrepro.models import biased, build, nonlinearities, weighted
+from bnrepro.nn.batchnorm import BatchNorm1d
+from bnrepro.nn.build import biased, build, nonlinearities, weighted
+from bnrepro.nn.stop_gradient import StopGradientNorm
 
 PRE, POST = c.Placement.pre, c.Placement.post
 KINDS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -114,7 +114,7 @@ def test_the_norm_is_ours_or_torchs_with_the_configured_numbers(kind: type[c.Bat
 def test_the_norm_outside_the_gradient_has_the_configured_numbers(scaling: bool) -> None:
     model = network(detached(scaling))
     for layer, width in ((model.norm1, 7), (model.norm2, 5)):
-        assert type(layer) is DetachedNorm
+        assert type(layer) is StopGradientNorm
         assert (layer.num_features, layer.eps, layer.momentum) == (width, 1e-3, 0.25)
         assert layer.scaling is scaling
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bnrepro.monitor import Monitor
-from bnrepro.sweepfolder import Member
+from bnrepro.store.sweep import Member
+from bnrepro.sweeps.progress import SweepProgress
 
 
 def member(name: str, overwrite: bool = False) -> Member:
@@ -21,10 +21,10 @@ def put(folder: Path, name: str, step: int, **status: Any) -> None:
     (folder / name / "metrics.jsonl").write_text(f'{{"step": 0}}\n{{"step": {step}}}\n')
 
 
-def watched(folder: Path, found: list[Member]) -> tuple[Monitor, io.StringIO]:
+def watched(folder: Path, found: list[Member]) -> tuple[SweepProgress, io.StringIO]:
     text = io.StringIO()
     console = Console(file=text, width=200)
-    return Monitor("reproduce", folder, found, range(len(found)), console), text
+    return SweepProgress("reproduce", folder, found, range(len(found)), console), text
 
 
 def test_a_rerun_counts_when_it_finishes_again(tmp_path: Path) -> None:

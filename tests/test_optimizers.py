@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from bnrepro.optimizers import Sgd
+from bnrepro import config as c
+from bnrepro.training.optim import Sgd
+
+
+def sgd_of(parameters: list[torch.Tensor], momentum: float, weight_decay: float) -> Sgd:
+    return Sgd(c.Sgd("sgd", 1.0, weight_decay, momentum), parameters)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -12,7 +17,7 @@ def test_the_steps_are_torchs(momentum: float, weight_decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     ours = [torch.randn(shape, generator=generator, requires_grad=True) for shape in ((3, 4), (5,))]
     theirs = [p.detach().clone().requires_grad_() for p in ours]
-    sgd = Sgd(ours, momentum, weight_decay)
+    sgd = sgd_of(ours, momentum, weight_decay)
     reference = torch.optim.SGD(theirs, lr=1.0, momentum=momentum, weight_decay=weight_decay)
     for step in range(20):
         for p, q in zip(ours, theirs, strict=True):
@@ -27,7 +32,7 @@ def test_the_steps_are_torchs(momentum: float, weight_decay: float) -> None:
 
 def test_a_parameter_without_a_gradient_does_not_change() -> None:
     parameters = [torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)]
-    sgd = Sgd(parameters, 0.9, 0.1)
+    sgd = sgd_of(parameters, 0.9, 0.1)
     parameters[1].grad = torch.ones(2)
     sgd.step(0.5)
     assert torch.equal(parameters[0], torch.ones(2))
@@ -43,11 +48,11 @@ def test_a_restored_optimizer_takes_the_same_steps() -> None:
             sgd.step(0.1)
 
     whole = torch.ones(3, requires_grad=True)
-    stepped(Sgd([whole], 0.9, 0), whole, 6)
+    stepped(sgd_of([whole], 0.9, 0), whole, 6)
     half = torch.ones(3, requires_grad=True)
-    first = Sgd([half], 0.9, 0)
+    first = sgd_of([half], 0.9, 0)
     stepped(first, half, 3)
-    second = Sgd([half], 0.9, 0)
+    second = sgd_of([half], 0.9, 0)
     second.load_state_dict(first.state_dict())
     stepped(second, half, 3)
     assert torch.equal(whole, half)

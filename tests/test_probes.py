@@ -11,9 +11,9 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
 from bnrepro import config as c
-from bnrepro.batchnorm import BatchNorm1d
-from bnrepro.models import build
-from bnrepro.probes import BINS, SAMPLES, SLOPE, SLOPES, Probe, by_unit, moved, percentiles
+from bnrepro.nn.batchnorm import BatchNorm1d
+from bnrepro.nn.build import build
+from bnrepro.training.probes import BINS, SAMPLES, SLOPE, SLOPES, Probe, by_unit, moved, percentiles
 
 numerics = settings(deadline=None, max_examples=60, derandomize=True)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnrepro import config, launch, paper
+from bnrepro import config
 from bnrepro.cli import main
+from bnrepro.config.compose import compose
 from bnrepro.errors import StorageError
-from bnrepro.paper import fig2
+from bnrepro.evidence import paper
+from bnrepro.evidence.paper import fig2
 from bnrepro.report import fig1
 from bnrepro.store import RunWriter
 
@@ -22,8 +24,8 @@ def write_run(
     """A run of MNIST whose test accuracy every 500 steps is given, with two probes."""
     last = 500 * (len(curve) - 1)
     own = [f"train.steps={last}", f"probe.every={last if probed else 0}"]
-    values = config.to_dict(launch.compose([*own, *overrides]).config)
-    writer = RunWriter.claim(folder, values, [])
+    values = config.to_dict(compose([*own, *overrides]).config)
+    writer = RunWriter.acquire(folder, values, [])
     assert writer is not None
     for index, accuracy in enumerate(curve):
         writer.record(500 * index, {"test_accuracy": float(accuracy)})

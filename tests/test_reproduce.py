@@ -16,14 +16,14 @@ import pytest
 from alike import assert_same_run
 from conftest import TINY, Command
 
-from bnrepro import claims, cli, environment, reproduction
+from bnrepro import claims, cli, data
 from bnrepro import reproduce as reproducing
-from bnrepro.claim import Claim, Criterion, Finding, Scale
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
-from bnrepro.data.known import KNOWN
-from bnrepro.evidence import Evidence
-from bnrepro.store import StoredRun
+from bnrepro.evidence.claim import Claim, Criterion, Finding, Scale
+from bnrepro.evidence.runs import Evidence
+from bnrepro.store import StoredRun, reproduction
+from bnrepro.training import environment
 
 
 def tiny(**arms: tuple[str, ...]) -> Claim:
@@ -91,7 +91,7 @@ def test_runs_are_shared_skipped_and_kept(
     assert "REPRODUCED" in said
     assert made(out) == both
     with pytest.MonkeyPatch.context() as patch:  # where all is there nothing is started
-        patch.setattr("bnrepro.members.supervise", None)
+        patch.setattr("bnrepro.sweeps.worker.supervise", None)
         assert main(line) == 0
     assert main([*line, "--seeds", "3", "one"]) == 0
     assert len(made(out)) == 8
@@ -172,7 +172,7 @@ def test_the_manifest_decides_whether_a_run_is_reused(tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
         return reproducing.made_alike(run)
 
-    mnist = {"name": "mnist", "fingerprint": KNOWN["mnist"].fingerprint}
+    mnist = {"name": "mnist", "fingerprint": data.known("mnist").fingerprint}
     assert alike(results=now, dataset=mnist)
     assert alike(results=now)  # no training: no data
     assert alike(results=now, dataset=mnist, resumes=[{"results": now}])

@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT
 
 from bnrepro import claims
-from bnrepro.claim import Judged, Verdict
-from bnrepro.report.words import effect, interval, signed
-from bnrepro.stats import Summary
+from bnrepro.evidence.claim import Judged, Verdict
+from bnrepro.evidence.stats import Summary
+from bnrepro.report.format import effect, interval, signed
 
 RESULTS = ROOT / "docs" / "results"
 FOUND: dict[str, Any] = json.loads((RESULTS / "results.json").read_text(encoding="utf-8"))

@@ -26,12 +26,14 @@ import torch
 from alike import assert_same_run
 from conftest import EVENTFUL, wait_for_step
 
-from bnrepro import environment, experiment, launch
 from bnrepro.cli import main
-from bnrepro.display import Display
+from bnrepro.config.compose import compose
 from bnrepro.errors import CheckpointError
-from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter, StoredRun
+from bnrepro.training import environment
+from bnrepro.training import run as experiment
+from bnrepro.training.progress import RunProgress
+from bnrepro.training.signals import StopSignals
 
 
 def start(folder: Path, *overrides: str) -> forked.Command:
@@ -220,16 +222,16 @@ def test_a_checkpoint_with_a_right_digest_and_wrong_content_is_code_5(
         *({"metrics_bytes": length} for length in ("x", -1, 2.5, 2**70)),
         *({"seconds": seconds} for seconds in ("x", math.nan, -1.0, None)),
         *({"losses": losses} for losses in (None, 5, [1], [torch.zeros(3)])),
-        {"format": 2}, {"metrics_bytes": 10}, {"metrics_sha256": 5}, {"metrics_sha256": "0" * 64},
+        {"metrics_bytes": 10}, {"metrics_sha256": 5}, {"metrics_sha256": "0" * 64},
         {"model": "x"}, {"model": {}}, {"optimizer": []}, {"probe": 5}, {"rng": torch.zeros(3)},
     ]  # fmt: skip
     contents = [b"", b"x" * 100, pickle.dumps({}), saved([]), saved({}), compressed(saved(state))]
     path.with_name("000000010.pt").unlink()
-    config = launch.compose([*EVENTFUL, *short, f"run.dir={run.folder}"]).config
-    writer = RunWriter.claim(run.folder, run.config(), [])
+    config = compose([*EVENTFUL, *short, f"run.dir={run.folder}"]).config
+    writer = RunWriter.acquire(run.folder, run.config(), [])
     assert writer is not None
     dataset = experiment.load(config)
-    with Display("", 20) as display, StopSignals() as stop:
+    with RunProgress("", 20) as display, StopSignals() as stop:
         network = experiment.network(config, dataset)
         training = experiment.Training(config, writer, display, dataset, network, stop)
         for content in [*contents, *(saved(state | one) for one in wrong)]:
@@ -240,7 +242,7 @@ def test_a_checkpoint_with_a_right_digest_and_wrong_content_is_code_5(
                 training.begin()
             assert caught.value.exit_code == 5
             assert len(str(caught.value).splitlines()) == 1
-        writer.abandon("interrupted")
+        writer.close_unfinished("interrupted")
     capsys.readouterr()
     assert again(run.folder, *short) == 5
     assert len(capsys.readouterr().err.splitlines()) == 1

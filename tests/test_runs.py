@@ -13,10 +13,12 @@ import torch
 import yaml
 from alike import untimed
 from conftest import ROOT, TINY, Command, hear_signals, wait_for_step
+from datasets import load
 from torch import nn
 
-from bnrepro import data, launch, models
 from bnrepro.cli import main
+from bnrepro.config.compose import compose
+from bnrepro.nn import build
 from bnrepro.store import StoredRun
 
 SHORT = ("dataset=digits", "train.steps=60", "train.log_every=5", "train.eval_every=20",
@@ -109,10 +111,10 @@ def test_rerunning_a_finished_run_says_so_and_changes_nothing(
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_the_network_is_scored_on_what_it_was_trained_on(tmp_path: Path, norm: str) -> None:
     run = train(tmp_path / "run", f"norm={norm}", "dataset.limit=500", "model.dropout=0.5")
-    summary, config = run.summary(), launch.compose([*SHORT, f"norm={norm}"]).config
+    summary, config = run.summary(), compose([*SHORT, f"norm={norm}"]).config
     assert summary is not None
-    digits = data.load("digits", "unused", limit=500)
-    model = models.build(config, digits.image_shape, 10)
+    digits = load("digits", "unused", limit=500)
+    model = build.build(config, digits.image_shape, 10)
     model.load_state_dict(last_weights(run))
     model.eval()  # by the moving averages: a checkpoint is older than those of Algorithm 2
     with torch.no_grad():

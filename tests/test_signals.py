@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bnrepro.errors import Interrupted
-from bnrepro.signals import STOPPING, StopSignals
+from bnrepro.training.signals import STOPPING, StopSignals
 
 
 @pytest.fixture(autouse=True)

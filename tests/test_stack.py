@@ -14,12 +14,15 @@ from alike import assert_same_run, rows, state
 from conftest import wait_for
 
 from bnrepro import config as c
-from bnrepro import experiment, launch, members, optimizers
 from bnrepro.cli import main
+from bnrepro.config.compose import compose
 from bnrepro.data import Dataset
-from bnrepro.stack import Stack
 from bnrepro.store import StoredRun
-from bnrepro.sweepfolder import Member
+from bnrepro.store.sweep import Member
+from bnrepro.sweeps import stacks
+from bnrepro.training import optim
+from bnrepro.training import run as experiment
+from bnrepro.training.stacked_step import Stack
 
 BASE = ["dataset=digits", "model.hidden=[20,15]", "train.steps=200", "train.log_every=10",
         "train.eval_every=100", "train.checkpoint_every=40", "probe.every=50", "probe.size=50",
@@ -48,7 +51,7 @@ def losses(run: StoredRun) -> np.ndarray:
 def test_a_stack_computes_what_each_network_would_alone(digits: Dataset, words: list[str]) -> None:
     differ = zip((0.05, 0.1, 0.3), (0.0, 0.9, 0.5), (0.01, 0.0, 1e-3), strict=True)
     configs = [
-        launch.compose(
+        compose(
             [*BASE, *words, f"seed={seed}", f"optimizer.lr={lr}",
              f"optimizer.momentum={momentum}", f"optimizer.weight_decay={decay}"]
         ).config
@@ -86,19 +89,17 @@ def test_a_stack_computes_what_each_network_would_alone(digits: Dataset, words: 
                 torch.testing.assert_close(value, theirs_[name], rtol=1e-4, atol=1e-5)
 
 
-def fresh(
-    config: c.Config, digits: Dataset
-) -> tuple[torch.nn.Module, optimizers.Sgd, torch.Generator]:
+def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, optim.Sgd, torch.Generator]:
     """A network as `train` builds it, and a generator as that leaves torch's."""
     model = experiment.network(config, digits)
-    optimizer = optimizers.build(config.optimizer, model.parameters())
-    assert isinstance(optimizer, optimizers.Sgd)
+    optimizer = optim.build(config.optimizer, model.parameters())
+    assert isinstance(optimizer, optim.Sgd)
     generator = torch.Generator()
     generator.set_state(torch.get_rng_state())
     return model, optimizer, generator
 
 
-def enumerated(optimizer: optimizers.Sgd) -> dict[int, torch.Tensor]:
+def enumerated(optimizer: optim.Sgd) -> dict[int, torch.Tensor]:
     return dict(enumerate(optimizer.velocities))
 
 
@@ -148,7 +149,7 @@ def test_a_stacked_sweep_is_the_same_sweep(
 
 def test_members_are_grouped_into_stacks() -> None:
     def member(name: str, *words: str) -> Member:
-        return Member(name, (), {}, launch.to_dict(launch.compose([*BASE, *words]).config))
+        return Member(name, (), {}, c.to_dict(compose([*BASE, *words]).config))
 
     words = [["seed=0"], ["seed=1", "optimizer.lr=3"], ["norm=none"], ["seed=2", "tags=[a]"],
              ["norm=none", "init.scale=2"], ["optimizer=adam"], ["optimizer=adam", "seed=1"],
@@ -156,10 +157,10 @@ def test_members_are_grouped_into_stacks() -> None:
              ["seed=5", "model.hidden=[3]"]]  # fmt: skip
     found = [member(str(number), *each) for number, each in enumerate(words)]
     every = range(len(found))
-    assert members.stacks(found, every, 9) == [[0, 1, 3], [2, 4], [5], [6], [7, 8], [9]]
-    assert members.stacks(found, every, 2)[:2] == [[0, 1], [2, 4]]
-    assert members.stacks(found, [4, 3, 2], 2) == [[2, 4], [3]]
-    assert members.stacks(found, [3, 1, 0], 1) == [[3], [1], [0]]
+    assert stacks.group(found, every, 9) == [[0, 1, 3], [2, 4], [5], [6], [7, 8], [9]]
+    assert stacks.group(found, every, 2)[:2] == [[0, 1], [2, 4]]
+    assert stacks.group(found, [4, 3, 2], 2) == [[2, 4], [3]]
+    assert stacks.group(found, [3, 1, 0], 1) == [[3], [1], [0]]
 
 
 LONG = ["seed=range(0,3)", "train.steps=3000", "model.dropout=0.1", "optimizer.momentum=0.5"]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnrepro.evidence import log_ratio, median_range
-from bnrepro.stats import lower_median, summary
+from bnrepro.evidence.runs import log_ratio, median_range
+from bnrepro.evidence.stats import lower_median, summary
 
 EFFECTS = st.lists(
     st.floats(allow_nan=False, min_value=-1e6, max_value=1e6) | st.sampled_from([-np.inf, np.inf]),

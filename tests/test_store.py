@@ -24,15 +24,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnrepro import atomic, lock, store
+from bnrepro import store
 from bnrepro.errors import CheckpointError, ConfigError, Interrupted, RunInUseError, StorageError
-from bnrepro.store import RunWriter, StoredRun, find_runs, new_folder
+from bnrepro.store import RunWriter, StoredRun, atomic, find_runs, lock, new_folder, writer
 
 CONFIG: dict[str, Any] = {"seed": 3, "norm": {"name": "batch", "eps": 1e-5}, "tags": ["ä"]}
 
 
 def claim(folder: Path, **options: Any) -> RunWriter:
-    run = RunWriter.claim(folder, CONFIG, [], **options)
+    run = RunWriter.acquire(folder, CONFIG, [], **options)
     assert run is not None
     return run
 
@@ -41,7 +41,7 @@ def claim(folder: Path, **options: Any) -> RunWriter:
 def run(tmp_path: Path):
     writer = claim(tmp_path / "run")
     yield writer
-    writer.abandon("interrupted")
+    writer.close_unfinished("interrupted")
 
 
 def finished(folder: Path, state: str = "done") -> StoredRun:
@@ -68,7 +68,7 @@ def rewrite_status(folder: Path, **changes: Any) -> None:
 
 def left_running(folder: Path, **changes: Any) -> StoredRun:
     """A run that says it is running, with something else in its status."""
-    claim(folder).abandon("interrupted")
+    claim(folder).close_unfinished("interrupted")
     rewrite_status(folder, state="running", **changes)
     return StoredRun(folder)
 
@@ -90,25 +90,25 @@ def test_a_new_folder_with_its_parents(tmp_path: Path) -> None:
     assert abs(datetime.fromisoformat(status["heartbeat"]) - datetime.now(UTC)) < timedelta(
         seconds=30
     )
-    run.abandon("interrupted")
+    run.close_unfinished("interrupted")
 
 
 def test_a_waiting_run_has_a_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = claim(tmp_path)
     run.record(7, {"train_loss": 1.0})
     rewrite_status(tmp_path, heartbeat=None)
-    run.alive()  # none is due yet
+    run.heartbeat()  # none is due yet
     assert StoredRun(tmp_path).status()["heartbeat"] is None
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", -1.0)
-    run.alive()
+    run.heartbeat()
     status = StoredRun(tmp_path).status()
     assert status["heartbeat"] is not None
     assert (status["state"], status["step"]) == ("running", 7)
-    run.abandon("interrupted")
+    run.close_unfinished("interrupted")
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
-    claim(tmp_path).abandon("interrupted")
+    claim(tmp_path).close_unfinished("interrupted")
     assert StoredRun(tmp_path).exists()
 
 
@@ -116,7 +116,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path, state: str) -> None:
     finished(tmp_path, state)
     before = snapshot(tmp_path)
-    assert RunWriter.claim(tmp_path, CONFIG, []) is None
+    assert RunWriter.acquire(tmp_path, CONFIG, []) is None
     assert snapshot(tmp_path) == before
 
 
@@ -125,10 +125,10 @@ def test_another_configuration_is_refused_and_told_apart(tmp_path: Path, state: 
     if state == "done":
         finished(tmp_path)
     else:
-        claim(tmp_path).abandon(state)
+        claim(tmp_path).close_unfinished(state)
     before = snapshot(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        RunWriter.claim(tmp_path, CONFIG, ["seed: 3 -> 4", "init.scale: 0.1 -> 0.2"])
+        RunWriter.acquire(tmp_path, CONFIG, ["seed: 3 -> 4", "init.scale: 0.1 -> 0.2"])
     message = str(caught.value)
     assert "seed: 3 -> 4; init.scale: 0.1 -> 0.2" in message
     assert str(tmp_path) in message
@@ -140,7 +140,7 @@ def test_another_configuration_is_refused_and_told_apart(tmp_path: Path, state: 
 def test_a_run_in_this_process_is_in_use(run: RunWriter, overwrite: bool) -> None:
     before = snapshot(run.folder)
     with pytest.raises(RunInUseError) as caught:
-        RunWriter.claim(run.folder, CONFIG, [], overwrite=overwrite)
+        RunWriter.acquire(run.folder, CONFIG, [], overwrite=overwrite)
     assert f"process {os.getpid()} on {socket.gethostname()}" in str(caught.value)
     assert str(run.folder) in str(caught.value)
     assert caught.value.exit_code == 4
@@ -150,7 +150,7 @@ def test_a_run_in_this_process_is_in_use(run: RunWriter, overwrite: bool) -> Non
 def test_a_run_in_another_process_is_in_use_until_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bnrepro.store import RunWriter\n"
-        "run = RunWriter.claim(Path(sys.argv[1]), {}, []); run.record(7, {})\n"
+        "run = RunWriter.acquire(Path(sys.argv[1]), {}, []); run.record(7, {})\n"
         "run._write_status(7)\n"
         "print('taken', flush=True); sys.stdin.read()"
     )
@@ -165,7 +165,7 @@ def test_a_run_in_another_process_is_in_use_until_that_is_killed(tmp_path: Path)
         process.kill()
     status = StoredRun(tmp_path).status()
     assert (status["state"], status["step"]) == ("stale", 7)
-    claim(tmp_path).abandon("interrupted")
+    claim(tmp_path).close_unfinished("interrupted")
 
 
 def dead_pid() -> int:
@@ -196,13 +196,13 @@ def ago(seconds: float) -> str:
 def test_a_run_whose_process_is_gone_is_stale_and_can_be_taken(
     tmp_path: Path, changes: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "WATCHED_SECONDS", 0.1)
+    monkeypatch.setattr(writer, "WATCHED_SECONDS", 0.1)
     stored = left_running(tmp_path, **changes())
     assert stored.status()["state"] == "stale"
     run = claim(tmp_path)
     assert stored.status()["state"] == "running"
     assert stored.status()["pid"] == os.getpid()
-    run.abandon("interrupted")
+    run.close_unfinished("interrupted")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_folder_that_is_no_run_is_refused_and_untouched(
     (tmp_path / "checkpoints").mkdir()
     before = snapshot(tmp_path)
     with pytest.raises(ConfigError, match="not empty and not a run") as caught:
-        RunWriter.claim(tmp_path, CONFIG, [], overwrite=overwrite)
+        RunWriter.acquire(tmp_path, CONFIG, [], overwrite=overwrite)
     assert str(tmp_path) in str(caught.value)
     assert snapshot(tmp_path) == before
 
@@ -305,7 +305,7 @@ def test_overwriting_deletes_only_files_of_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     finished(folder)
     theirs = crowded(folder)
-    run = RunWriter.claim(folder, CONFIG, ["seed: 1 -> 3"], overwrite=True)
+    run = RunWriter.acquire(folder, CONFIG, ["seed: 1 -> 3"], overwrite=True)
     assert run is not None
     found = snapshot(folder)
     assert {name: found.pop(name) for name in theirs} == theirs
@@ -315,7 +315,7 @@ def test_overwriting_deletes_only_files_of_the_run(tmp_path: Path) -> None:
     assert found["metrics.jsonl"] == b""
     assert not (folder / "checkpoints").is_symlink()
     assert (tmp_path / "elsewhere" / "precious.pt").read_bytes() == b"!"
-    run.abandon("interrupted")
+    run.close_unfinished("interrupted")
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted"])
@@ -323,12 +323,12 @@ def test_an_unfinished_run_resumes_from_a_checkpoint(tmp_path: Path, state: str)
     run = claim(tmp_path)
     run.record(4, {"train_loss": 1.0})
     run.probe(4, {"x": np.zeros(3)})
-    length = run.flushed()
+    length = run.flush()
     run.checkpoint(4, b"x")
     run.record(6, {"train_loss": 0.5})
     run.probe(6, {"x": np.ones(3)})
     run.checkpoint(6, b"y")
-    run.abandon(state, error="boom")
+    run.close_unfinished(state, error="boom")
     stored = StoredRun(tmp_path)
     status = stored.status()
     assert (status["state"], status["step"], status["error"]) == (state, 6, "boom")
@@ -336,17 +336,17 @@ def test_an_unfinished_run_resumes_from_a_checkpoint(tmp_path: Path, state: str)
     again = claim(tmp_path)
     assert again.resuming
     assert "error" not in stored.status()
-    again.rewind(4, length, 100.0)
+    again.truncate_to(4, length, 100.0)
     assert [row["step"] for row in stored.metrics()] == [4]
     assert stored.probe_steps() == stored.checkpoint_steps() == [4]
     assert 100 <= again.seconds < 160
     again.record(5, {"train_loss": 0.7})
     assert [row["step"] for row in stored.metrics()] == [4, 5]
     with pytest.raises(CheckpointError, match="lines are missing before step 9"):
-        again.rewind(9, 10_000, 0.0)
-    again.rewind(0, 0, 0.0)
+        again.truncate_to(9, 10_000, 0.0)
+    again.truncate_to(0, 0, 0.0)
     assert stored.metrics() == stored.probe_steps() == stored.checkpoint_steps() == []
-    again.abandon("interrupted")
+    again.close_unfinished("interrupted")
 
 
 RACE = """
@@ -357,7 +357,7 @@ from bnrepro.store import RunWriter
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    run = RunWriter.claim(Path(sys.argv[1]), {"seed": 1}, [])
+    run = RunWriter.acquire(Path(sys.argv[1]), {"seed": 1}, [])
 except RunInUseError as error:
     assert "in use by process" in str(error)
     print("lost")
@@ -371,7 +371,7 @@ else:
 def test_one_of_many_racing_for_a_folder_wins(tmp_path: Path, left: str) -> None:
     folder = tmp_path / "run"
     if left == "a released lock":
-        claim(folder).abandon("interrupted")
+        claim(folder).close_unfinished("interrupted")
     elif left == "a dead owner":
         with racer(folder) as dead:
             assert raced([dead]) == ["won\n"]
@@ -453,7 +453,7 @@ def test_what_was_recorded_is_read_again(tmp_path_factory: Any, rows: list[dict]
         run.record(step, row)
     expected = [{"step": step, **without_what_json_lacks(row)} for step, row in enumerate(rows)]
     assert StoredRun(run.folder).metrics() == expected
-    run.abandon("interrupted")
+    run.close_unfinished("interrupted")
 
 
 def test_a_line_is_on_disk_as_soon_as_it_was_recorded(run: RunWriter) -> None:
@@ -610,7 +610,7 @@ def test_a_signal_while_a_folder_is_taken_leaves_an_interrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, begun: bool
 ) -> None:
     if begun:
-        claim(tmp_path).abandon("failed")
+        claim(tmp_path).close_unfinished("failed")
         rewrite_status(tmp_path, step=7)
     write, signals = atomic.write, [Interrupted(signal.SIGTERM)]
 
@@ -621,10 +621,10 @@ def test_a_signal_while_a_folder_is_taken_leaves_an_interrupted_run(
 
     monkeypatch.setattr(atomic, "write", interrupted)
     with contextlib.suppress(Interrupted):
-        claim(tmp_path).abandon("interrupted")
+        claim(tmp_path).close_unfinished("interrupted")
     status = StoredRun(tmp_path).status()
     assert (status["state"], status["step"]) == ("interrupted", 7 if begun else 0)
-    claim(tmp_path).abandon("interrupted")  # it is free
+    claim(tmp_path).close_unfinished("interrupted")  # it is free
 
 
 def test_a_crash_before_the_summary_leaves_no_result(
@@ -642,8 +642,8 @@ def test_a_crash_before_the_summary_leaves_no_result(
         finished(tmp_path)
     assert StoredRun(tmp_path).summary() is None
     monkeypatch.undo()
-    shutil.rmtree(tmp_path / store.LOCKS)  # this process holds it still: a crashed one is gone
-    claim(tmp_path).abandon("interrupted")  # not taken for finished
+    shutil.rmtree(tmp_path / lock.LOCKS)  # this process holds it still: a crashed one is gone
+    claim(tmp_path).close_unfinished("interrupted")  # not taken for finished
 
 
 def test_a_crash_within_a_checkpoint_leaves_the_earlier_ones(
@@ -675,7 +675,7 @@ def test_a_full_disk_stops_the_metrics_and_the_run_says_so(tmp_path: Path) -> No
     run._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
     with pytest.raises(StorageError, match="No space left on device"):
         run.record(2, {"x": 2})
-    run.abandon("failed", error="disk full")
+    run.close_unfinished("failed", error="disk full")
     status = StoredRun(tmp_path).status()
     assert (status["state"], status["step"], status["error"]) == ("failed", 1, "disk full")
 
@@ -815,7 +815,7 @@ def test_runs_are_found_in_the_order_of_their_paths(tmp_path: Path) -> None:
     names = ["b", "a/2", "a/10", "a-b", "c/d/e", "A"]
     for name in names:
         finished(tmp_path / name)
-    claim(tmp_path / "B").abandon("failed")
+    claim(tmp_path / "B").close_unfinished("failed")
     (tmp_path / "b" / "checkpoints" / "status.json").write_text("{}")  # no run within a run
     (tmp_path / "empty").mkdir()
     expected = sorted(tmp_path / name for name in [*names, "B"])

@@ -11,27 +11,28 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
-from bnrepro import launch, models
 from bnrepro.cli import main
+from bnrepro.config.compose import compose
 from bnrepro.data import Dataset, permutation, unseen_batches
 from bnrepro.errors import ConfigError
+from bnrepro.nn import build
 from bnrepro.store import StoredRun
-from bnrepro.studies import STUDIES, measure
-from bnrepro.studies.evaluation import batches, logits
-from bnrepro.studies.identity_transform import EPS
-from bnrepro.studies.scale_invariance import SCALES, STEPS
+from bnrepro.training.studies import STUDIES, measure
+from bnrepro.training.studies.evaluation import batches, logits
+from bnrepro.training.studies.identity_transform import EPS
+from bnrepro.training.studies.scale_invariance import SCALES, STEPS
 
 SHORT = ["dataset=digits", "train.steps=120", "train.eval_every=60", "train.batch_size=50",
          "probe.every=0", "model.hidden=[12,9]", "init=xavier", "optimizer.lr=0.3"]  # fmt: skip
 
 
 def configured(*overrides: str) -> c.Config:
-    return launch.compose([*SHORT, *overrides]).config
+    return compose([*SHORT, *overrides]).config
 
 
 def trained(config: c.Config, digits: Dataset, steps: int = 150) -> nn.Module:
     """A network some way into its training, in the mode it was left in."""
-    model = models.build(config, digits.image_shape, 10)
+    model = build.build(config, digits.image_shape, 10)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.optimizer.lr)
     for step in range(steps):
         rows = permutation(7, step, len(digits.train))[:50]
@@ -389,7 +390,7 @@ def test_studies_change_nothing_and_repeat(digits: Dataset, norm: str, asked: li
 )
 def test_a_study_that_the_network_does_not_suit_is_refused(overrides: list[str], told: str) -> None:
     with pytest.raises(ConfigError) as error:
-        launch.compose(overrides)
+        compose(overrides)
     assert told in str(error.value)
 
 

@@ -18,12 +18,13 @@ from alike import rows
 from conftest import TINY, Command, wait_for
 from rich.console import Console
 
-from bnrepro import members, sweepfolder
-from bnrepro import sweep as sweeps
 from bnrepro.cli import main
 from bnrepro.errors import StorageError
-from bnrepro.grid import Grid, grid
 from bnrepro.store import StoredRun
+from bnrepro.store import sweep as sweepfolder
+from bnrepro.sweeps import sweep as sweeps
+from bnrepro.sweeps import worker as members
+from bnrepro.sweeps.grid import Grid, grid
 
 FAULTY = Path(__file__).with_name("faulty")
 
@@ -76,7 +77,7 @@ def test_a_grid_is_the_same_with_either_launcher_and_a_finished_one_runs_nothing
 def test_a_variable_of_the_environment_that_changes_makes_other_members(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bnrepro.engines.run", lambda *arguments: None)
+    monkeypatch.setattr("bnrepro.sweeps.launchers.run", lambda *arguments: None)
 
     def members_with(seed: int, rate: float) -> list[tuple[int, float]]:
         monkeypatch.setenv("SEED", str(seed))
@@ -96,7 +97,7 @@ def test_a_variable_of_the_environment_that_changes_makes_other_members(
 def test_members_are_composed_once_while_nothing_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bnrepro.engines.run", lambda *arguments: None)
+    monkeypatch.setattr("bnrepro.sweeps.launchers.run", lambda *arguments: None)
     composed = []
     compose = Grid.members
     monkeypatch.setattr(Grid, "members", lambda *a: composed.append(1) or compose(*a))

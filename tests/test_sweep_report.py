@@ -9,11 +9,11 @@ import pytest
 from alike import rows
 from conftest import TINY
 
-from bnrepro import sweep as sweeps
-from bnrepro import sweepfolder
 from bnrepro.cli import main
 from bnrepro.report import sweep as report
-from bnrepro.sweepfolder import COLUMNS, Results
+from bnrepro.store import sweep as sweepfolder
+from bnrepro.store.sweep import COLUMNS, Results
+from bnrepro.sweeps import sweep as sweeps
 
 
 def results(folder: Path, axes: dict[str, list[Any]], state: str = "done") -> Results:

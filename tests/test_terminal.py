@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bnrepro import atomic, cli, store
+from bnrepro import cli, store
 from bnrepro.cli import main
+from bnrepro.store import atomic
 from bnrepro.terminal import printable
 
 EVIL = "a\x1b[31m\x07\x9b2J\x7f\r\u202e\u2066\u2028\udcff"

@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from bnrepro.cli import main
 from bnrepro.store import StoredRun
-from bnrepro.tracking import HYPERPARAMETERS, TAGS, Tracker
+from bnrepro.training.tensorboard import HYPERPARAMETERS, TAGS, TensorBoardLogger
 
 LAYERS = ("sigmoid1", "sigmoid2")
 
@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_written_ends_no_run(
     def opened(path: str, *mode: object, **options: object) -> io.FileIO:
         return Full(path, "ab")
 
-    monkeypatch.setattr("bnrepro.tracking.open", opened, raising=False)
+    monkeypatch.setattr("bnrepro.training.tensorboard.open", opened, raising=False)
     assert main(["train", *SHOWN, f"run.dir={tmp_path}"]) == 0
     out, errors = capfd.readouterr()
     assert out.count("TensorBoard gets nothing more, training continues") == 1
@@ -148,7 +148,7 @@ def test_a_failing_view_does_not_fail_the_run(
         assert part != "bands" or (tmp_path / "summary.json").exists()  # kept before any picture
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(Tracker, part, fail)
+    monkeypatch.setattr(TensorBoardLogger, part, fail)
     assert main(["train", *SHOWN, f"run.dir={tmp_path}"]) == 0
     assert "training continues: no such thing" in " ".join(capsys.readouterr().out.split())
     assert StoredRun(tmp_path).summary() is not None

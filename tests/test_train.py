@@ -9,20 +9,22 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
-from bnrepro import launch, models, optimizers
+from bnrepro.config.compose import compose
 from bnrepro.data import Dataset, permutation
-from bnrepro.train import DivergedError, Position, evaluate, train
+from bnrepro.nn import build
+from bnrepro.training import optim
+from bnrepro.training.loop import DivergedError, LoopState, evaluate, train
 
 SHORT = ["dataset=digits", "train.steps=50", "train.log_every=1", "train.eval_every=25",
          "train.checkpoint_every=20", "probe.every=10", "model.hidden=[20,20]"]  # fmt: skip
 
 
 def configured(*overrides: str) -> c.Config:
-    return launch.compose([*SHORT, *overrides]).config
+    return compose([*SHORT, *overrides]).config
 
 
 class Notes:
-    """A listener that writes down what it hears."""
+    """Callbacks that write down what they hear."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[int, dict[str, float]]] = []
@@ -36,8 +38,8 @@ class Notes:
     def probe(self, step: int) -> None:
         self.probed.append(step)
 
-    def checkpoint(self, position: Position) -> None:
-        self.kept.append(position.step)
+    def checkpoint(self, state: LoopState) -> None:
+        self.kept.append(state.step)
 
     def compiling(self) -> None:
         assert self.compile_seconds == 0
@@ -53,16 +55,16 @@ class Notes:
         return [values["train_loss"] for _, values in self.lines if "train_loss" in values]
 
 
-def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, optimizers.Optimizer]:
+def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, optim.Optimizer]:
     torch.manual_seed(config.seed)
-    model = models.build(config, digits.image_shape, 10)
-    return model, optimizers.build(config.optimizer, model.parameters())
+    model = build.build(config, digits.image_shape, 10)
+    return model, optim.build(config.optimizer, model.parameters())
 
 
 def run(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, Notes]:
     model, optimizer = fresh(config, digits)
     notes = Notes()
-    train(model, optimizer, optimizers.schedule(config), digits, config, notes, Position())
+    train(model, optimizer, optim.schedule(config), digits, config, notes, LoopState())
     return model, notes
 
 
@@ -72,7 +74,7 @@ def test_training_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) 
     config = configured(f"norm={norm}", optimizer, "model.dropout=0.1", "schedule=linear")
     model, notes = run(config, digits)
     plain, steps = fresh(config, digits)
-    rate = optimizers.schedule(config)
+    rate = optim.schedule(config)
     losses = []
     plain.train()
     while len(losses) < 50:
@@ -122,8 +124,8 @@ def test_every_image_is_seen_once_an_epoch(digits: Dataset) -> None:
     config = configured("train.steps=44", "probe.every=0", "train.eval_every=1000")
     model, optimizer = fresh(config, digits)
     model.register_forward_pre_hook(lambda m, x: seen.append(x[0]) if m.training else None)
-    rate = optimizers.schedule(config)
-    train(model, optimizer, rate, digits, config, Notes(), Position())
+    rate = optim.schedule(config)
+    train(model, optimizer, rate, digits, config, Notes(), LoopState())
     assert [len(batch) for batch in seen] == [*[60] * 21, 37] * 2
 
     def images(batches: list[torch.Tensor]) -> Counter[bytes]:
@@ -141,7 +143,7 @@ def test_training_from_the_middle_is_the_same(digits: Dataset, norm: str) -> Non
     half = configured(f"norm={norm}", "model.dropout=0.3", "optimizer=adam", "train.log_every=7",
                       "train.steps=31")  # fmt: skip
     model, optimizer = fresh(config, digits)
-    position = Position()
+    state = LoopState()
 
     class StopError(Exception):
         pass
@@ -151,18 +153,18 @@ def test_training_from_the_middle_is_the_same(digits: Dataset, norm: str) -> Non
             if step == 30:
                 raise StopError
 
-    rate = optimizers.schedule(config)
+    rate = optim.schedule(config)
     with pytest.raises(StopError):
-        train(model, optimizer, rate, digits, half, Stopping(), position)
-    assert position.step == 30
-    assert len(position.losses) == 2  # since the line at 28
+        train(model, optimizer, rate, digits, half, Stopping(), state)
+    assert state.step == 30
+    assert len(state.losses) == 2  # since the line at 28
     states = copy.deepcopy((model.state_dict(), optimizer.state_dict(), torch.get_rng_state()))
     again, fresh_optimizer = fresh(config, digits)
     again.load_state_dict(states[0])
     fresh_optimizer.load_state_dict(states[1])
     torch.set_rng_state(states[2])
     rest = Notes()
-    train(again, fresh_optimizer, rate, digits, config, rest, position)
+    train(again, fresh_optimizer, rate, digits, config, rest, state)
     assert rest.lines == [line for line in notes.lines if line[0] > 30]
     for ours, theirs in zip(again.state_dict().values(), whole.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
@@ -182,7 +184,7 @@ def test_the_first_non_finite_loss_ends_training(digits: Dataset, bad: int) -> N
     model.register_forward_hook(poison)
     notes = Notes()
     with pytest.raises(DivergedError) as error:
-        train(model, optimizer, optimizers.schedule(config), digits, config, notes, Position())
+        train(model, optimizer, optim.schedule(config), digits, config, notes, LoopState())
     assert error.value.step == bad
     assert all(step < bad for step, _ in notes.lines)
     assert all(step < bad for step in [*notes.probed, *notes.kept])
@@ -192,13 +194,13 @@ def test_weights_ruined_by_the_last_update_are_found(digits: Dataset) -> None:
     config = configured("train.steps=1", "norm=none")
     model, _ = fresh(config, digits)
 
-    class Ruining(optimizers.Sgd):
+    class Ruining(optim.Sgd):
         def step(self, lr: float) -> None:
             next(iter(model.parameters())).data.fill_(float("nan"))
 
     optimizer = Ruining(model.parameters(), 0, 0)
     with pytest.raises(DivergedError) as error:
-        train(model, optimizer, optimizers.schedule(config), digits, config, Notes(), Position())
+        train(model, optimizer, optim.schedule(config), digits, config, Notes(), LoopState())
     assert error.value.step == 1
 
 
@@ -224,7 +226,7 @@ def test_evaluation_sees_every_image_and_changes_nothing(digits: Dataset) -> Non
 def test_evaluation_covers_the_whole_split_whatever_the_chunks(
     digits: Dataset, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bnrepro.train.EVALUATION_BATCH", chunk)
+    monkeypatch.setattr("bnrepro.training.loop.EVALUATION_BATCH", chunk)
     model, _ = run(configured("train.steps=5"), digits)
     found = evaluate(model, digits)
     model.eval()
@@ -259,7 +261,7 @@ def test_divergence_has_the_same_step_whatever_the_logging(
     model, optimizer = fresh(config, digits)
     notes = Notes()
     with pytest.raises(DivergedError, match=f"at step {expected}$") as error:
-        train(model, optimizer, optimizers.schedule(config), digits, config, notes, Position())
+        train(model, optimizer, optim.schedule(config), digits, config, notes, LoopState())
     assert error.value.step == expected
     lines = {0, *range(logged, expected, logged), *range(evaluated, expected, evaluated)}
     assert [step for step, _ in notes.lines] == sorted(lines)
@@ -268,10 +270,10 @@ def test_divergence_has_the_same_step_whatever_the_logging(
 def test_schedules_begin_at_the_learning_rate_and_end_at_their_floor() -> None:
     for name in ("linear", "exponential"):
         config = configured(f"schedule={name}", "schedule.final=0.1", "optimizer.lr=0.5")
-        rate = optimizers.schedule(config)
+        rate = optim.schedule(config)
         assert rate(0) == 0.5
         assert rate(49) == pytest.approx(0.05)
         assert all(rate(step) > rate(step + 1) for step in range(49))
-    assert optimizers.schedule(configured())(49) == 0.07
-    linear = optimizers.schedule(configured("schedule=linear", "schedule.final=0.5"))
+    assert optim.schedule(configured())(49) == 0.07
+    linear = optim.schedule(configured("schedule=linear", "schedule.final=0.5"))
     assert linear(7) - linear(8) == pytest.approx(linear(30) - linear(31))

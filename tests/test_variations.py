@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnrepro.data import Variations, batches, permutation, variations
+from bnrepro.data import Augmentation, augmentation, batches, permutation
 
 N = 400
 
 
 def drawn(
     seed: int = 3, epoch: int = 5, n: int = N, flip: bool = False, shift: int = 0, by: float = 0.0
-) -> Variations:
-    found = variations(seed, epoch, n, flip=flip, shift=shift, distortion=by)
+) -> Augmentation:
+    found = augmentation(seed, epoch, n, flip=flip, shift=shift, distortion=by)
     assert found is not None
     return found
 
@@ -25,7 +25,7 @@ ALL = torch.arange(N)
 
 
 def test_without_augmentation_nothing_is_drawn() -> None:
-    assert variations(0, 0, N, flip=False, shift=0, distortion=0.0) is None
+    assert augmentation(0, 0, N, flip=False, shift=0, distortion=0.0) is None
 
 
 def test_half_of_the_images_are_flipped_and_nothing_else() -> None:
@@ -41,11 +41,11 @@ def test_half_of_the_images_are_flipped_and_nothing_else() -> None:
 def test_a_shift_is_padding_and_cropping(flip: bool) -> None:
     before, varied = images(), drawn(shift=2, flip=flip)
     after = varied.apply(before, ALL)
-    assert {tuple(move.tolist()) for move in varied.moved} == {
+    assert {tuple(move.tolist()) for move in varied.shifted} == {
         (down, right) for down in range(-2, 3) for right in range(-2, 3)
     }
     for row in range(0, N, 7):
-        down, right = varied.moved[row].tolist()
+        down, right = varied.shifted[row].tolist()
         image = before[row].flip(2) if varied.flipped[row] else before[row]
         padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
         expected = padded[:, 2 - down : 2 - down + 5, 2 - right : 2 - right + 6]

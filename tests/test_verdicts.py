@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from planting import Planted, arms_of, learning, plant_of, write
 
-from bnrepro import claims, reproduction
-from bnrepro.claim import (
+from bnrepro import claims
+from bnrepro.cli import main
+from bnrepro.config import RESULTS_NUMBER
+from bnrepro.evidence.claim import (  # fmt: skip
     Check,
     Claim,
     Comparison,
@@ -26,13 +28,13 @@ from bnrepro.claim import (
     Scale,
     Variation,
     Verdict,
-)  # fmt: skip
-from bnrepro.cli import main
-from bnrepro.config import RESULTS_NUMBER
-from bnrepro.evidence import seeds
-from bnrepro.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
-from bnrepro.report import draw, verdicts, words
-from bnrepro.reproduction import AskedArm, Reproduction
+)
+from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
+from bnrepro.evidence.runs import seeds
+from bnrepro.report import draw, verdicts
+from bnrepro.report import format as words
+from bnrepro.store import reproduction
+from bnrepro.store.reproduction import AskedArm, Reproduction
 
 HOSTILE = "</td><script>alert(1)</script> & \"'| a_b *c* [x](http://evil.example) `d`"
 

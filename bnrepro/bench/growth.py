@@ -19,7 +19,7 @@ import torch
 from bnrepro import config as c
 from bnrepro.bench.loop import Bare, prepared
 from bnrepro.errors import ConfigError
-from bnrepro.figures import PALETTE
+from bnrepro.plots import PALETTE
 
 SIZES: dict[str, tuple[int, ...]] = {
     "batch size": (15, 60, 240, 960),
@@ -126,7 +126,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def draw(points: list[Point], path: Path) -> None:
     """Steps per second over each axis, and the most there could be."""
-    from bnrepro.figures import empty
+    from bnrepro.plots import empty
 
     figure = empty((10, 3.4), layout="constrained")
     axes = figure.subplots(1, len(SIZES), sharey=True)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bnrepro import batchnorm, environment
 from bnrepro import config as c
 from bnrepro.bench.comparison import Comparison, Job, compare
+from bnrepro.nn import batchnorm
+from bnrepro.training import environment
 
 ELEMENTS_A_ROUND = 2**25  # a round is long enough to be timed and short enough to take turns
 
@@ -51,7 +52,7 @@ LARGE = (
 
 def layer(config: c.Config, rounds: int) -> Iterator[Comparison]:
     """Eager against eager, and compiled against compiled where there is a compiler."""
-    device = environment.choose(config.device)
+    device = environment.resolve_device(config.device)
     environment.make_deterministic(config.seed, config.threads)
     for case in (SMALL, *LARGE):
         yield _compared(case, device, rounds, "eager")

@@ -18,14 +18,15 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from bnrepro import config as c
-from bnrepro import environment, models, optimizers
 from bnrepro.bench.comparison import Comparison, compare
 from bnrepro.data import Dataset, permutation
-from bnrepro.display import Display
 from bnrepro.errors import ConfigError
-from bnrepro.experiment import Training, load
-from bnrepro.signals import StopSignals
+from bnrepro.nn import build
 from bnrepro.store import RunWriter
+from bnrepro.training import environment, optim
+from bnrepro.training.progress import RunProgress
+from bnrepro.training.run import Training, load
+from bnrepro.training.signals import StopSignals
 
 RUN = "a run with everything on"
 MORE_CHECKPOINTS = 25
@@ -56,7 +57,7 @@ def step(config: c.Config, rounds: int) -> Iterator[Comparison]:
         raise ConfigError(f"bad value {config.norm.name} (norm): this benchmark needs norm=batch")
     fields = {name: getattr(config.norm, name) for name in vars(config.norm) if name != "name"}
     with_torch = replace(config, norm=c.TorchNorm(name="torch", **fields))
-    can_compile = environment.can_compile(environment.choose(config.device))
+    can_compile = environment.can_compile(environment.resolve_device(config.device))
     with prepared(config) as dataset:
         for compiled in (False, True) if can_compile else (False,):
             how = "compiled" if compiled else "eager"
@@ -100,7 +101,7 @@ def checkpoints(config: c.Config, rounds: int) -> Iterator[Comparison]:
 @contextmanager
 def prepared(config: c.Config) -> Iterator[Dataset]:
     """The data set of a configuration, where and as a run would have it."""
-    device = environment.choose(config.device)
+    device = environment.resolve_device(config.device)
     environment.make_deterministic(config.seed, config.threads)
     yield load(config).to(device)
 
@@ -108,12 +109,12 @@ def prepared(config: c.Config) -> Iterator[Dataset]:
 def run(config: c.Config, dataset: Dataset) -> None:
     """A run as `bnrepro train` makes it, but for reading the data and starting Python."""
     with tempfile.TemporaryDirectory() as folder:
-        writer = RunWriter.claim(Path(folder) / "run", c.to_dict(config), [])
+        writer = RunWriter.acquire(Path(folder) / "run", c.to_dict(config), [])
         assert writer is not None
-        model = models.build(config, dataset.image_shape, len(dataset.classes))
+        model = build.build(config, dataset.image_shape, len(dataset.classes))
         model.to(dataset.train.images.device)
         quiet = Console(quiet=True)
-        with Display("bench", config.train.steps, quiet) as display:
+        with RunProgress("bench", config.train.steps, quiet) as display:
             training = Training(config, writer, display, dataset, model, StopSignals())
             training.train()
             training.close()
@@ -183,7 +184,7 @@ class Bare:
 
     def __init__(self, config: c.Config, dataset: Dataset, compiled: bool = False) -> None:
         self._config, self._dataset = config, dataset
-        self._model = models.build(config, dataset.image_shape, len(dataset.classes))
+        self._model = build.build(config, dataset.image_shape, len(dataset.classes))
         self._model.to(dataset.train.images.device)
         if compiled:
             self._model.compile()
@@ -192,7 +193,7 @@ class Bare:
         """Train for `train.steps` steps, from where the last call ended."""
         config, model = self._config, self._model
         images, labels = self._dataset.train.images, self._dataset.train.labels
-        optimizer = optimizers.build(config.optimizer, model.parameters())
+        optimizer = optim.build(config.optimizer, model.parameters())
         done, epoch = 0, 0
         model.train()
         while done < config.train.steps:

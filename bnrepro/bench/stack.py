@@ -12,12 +12,12 @@ import torch
 from rich.console import Console
 
 from bnrepro import config as c
-from bnrepro import together
 from bnrepro.bench.comparison import Comparison, compare
 from bnrepro.bench.loop import prepared, run
 from bnrepro.data import Dataset
-from bnrepro.signals import StopSignals
 from bnrepro.store import RunWriter
+from bnrepro.training import stacked
+from bnrepro.training.signals import StopSignals
 
 MEMBERS = 16
 STEPS = 2000
@@ -35,7 +35,7 @@ def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
     cores = os.cpu_count() or 1
     with prepared(config) as dataset:
 
-        def stacked() -> None:
+        def all_at_once() -> None:
             torch.set_num_threads(cores)
             _together(configs, dataset)
 
@@ -46,7 +46,7 @@ def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
 
         yield compare(
             "stack",
-            (f"{MEMBERS} runs together, threads={cores}", stacked),
+            (f"{MEMBERS} runs together, threads={cores}", all_at_once),
             (f"one after another, threads={config.threads}", one_by_one),
             MEMBERS * steps,
             rounds,
@@ -60,7 +60,7 @@ def _together(configs: list[c.Config], dataset: Dataset) -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         for config in configs:
-            writer = RunWriter.claim(Path(folder) / str(config.seed), c.to_dict(config), [])
+            writer = RunWriter.acquire(Path(folder) / str(config.seed), c.to_dict(config), [])
             assert writer is not None
-            runs.append(together.Run(config, writer, Console(quiet=True), failed))
-        together.train(runs, dataset, {}, StopSignals())
+            runs.append(stacked.StackedRun(config, writer, Console(quiet=True), failed))
+        stacked.train(runs, dataset, {}, StopSignals())

@@ -14,8 +14,9 @@ from bnrepro.bench.comparison import Comparison, Job, compare
 
 FIRST_STEP = """
 import os, sys
-from bnrepro import cli, optimizers
-optimizers.Sgd.step = lambda self, lr: os._exit(0)
+from bnrepro import cli
+from bnrepro.training import optim
+optim.Sgd.step = lambda self, lr: os._exit(0)
 cli.main(sys.argv[1:])
 """
 """`bnrepro train`, ended in the middle of its first step."""

@@ -9,9 +9,9 @@ import importlib
 import pkgutil
 import re
 
-from bnrepro.claim import Claim
 from bnrepro.config import unknown
 from bnrepro.errors import ConfigError
+from bnrepro.evidence.claim import Claim
 
 
 def ids() -> list[str]:

@@ -11,18 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnrepro.arms import at_rate
-from bnrepro.arms.fig2 import (
-    BN_BASELINE,
-    BN_X5,
-    CHANGES,
-    INCEPTION,
-    LEARNING_RATE,
-    NETWORKS,
-    arm,
-    changed,
-)  # fmt: skip
-from bnrepro.claim import (
+from bnrepro.claims.less_dropout import gap
+from bnrepro.evidence.arms import at_rate
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     SMOKE,
@@ -34,12 +25,21 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.claims.less_dropout import gap
-from bnrepro.evidence import VALIDATION, Evidence, log_ratio
-from bnrepro.exhibits import Bars, Cell, Curves, Figure, Table, over_seeds
-from bnrepro.fair import at_best_rates
-from bnrepro.stats import lower_median
+)
+from bnrepro.evidence.exhibits import Bars, Cell, Curves, Figure, Table, over_seeds
+from bnrepro.evidence.fig2_arms import (  # fmt: skip
+    BN_BASELINE,
+    BN_X5,
+    CHANGES,
+    INCEPTION,
+    LEARNING_RATE,
+    NETWORKS,
+    arm,
+    changed,
+)
+from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
+from bnrepro.evidence.stats import lower_median
+from bnrepro.evidence.tuning import at_best_rates
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bnrepro.arms import (
+from bnrepro.evidence.arms import (  # fmt: skip
     BATCH,
     MIDDLE,
     NAMES,
@@ -16,8 +16,8 @@ from bnrepro.arms import (
     SMALL_RATES,
     at_rate,
     at_size,
-)  # fmt: skip
-from bnrepro.claim import (
+)
+from bnrepro.evidence.claim import (  # fmt: skip
     SCALES,
     Check,
     Claim,
@@ -26,9 +26,9 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import TEST, VALIDATION, Evidence
-from bnrepro.exhibits import Curves, Figure, Table, over_seeds
+)
+from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
+from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

@@ -7,8 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bnrepro.arms.fig2 import BN_BASELINE, BN_X5, BN_X30, NETWORKS, arm
-from bnrepro.claim import (
+from bnrepro.evidence.claim import (  # fmt: skip
     SCALES,
     SMOKE,
     Check,
@@ -19,9 +18,10 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import CHANCE, TEST, VALIDATION, Evidence
-from bnrepro.exhibits import Curves, Figure, HeatMap, Table, over_seeds
+)
+from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
+from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, NETWORKS, arm
+from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnrepro import paper
-from bnrepro.arms import BATCH, FIG1, GRID, NAMES, NONE, NORMS, RATES, at_rate, norms, over_rates
-from bnrepro.claim import (
+from bnrepro.evidence import paper
+from bnrepro.evidence.arms import (
+    BATCH,
+    FIG1,
+    GRID,
+    NAMES,
+    NONE,
+    NORMS,
+    RATES,
+    at_rate,
+    norms,
+    over_rates,
+)
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     SMOKE,
@@ -18,10 +29,10 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import TEST, VALIDATION, Evidence, log_ratio
-from bnrepro.exhibits import Curves, Figure, Line, over_seeds
-from bnrepro.fair import at_best_rates
+)
+from bnrepro.evidence.exhibits import Curves, Figure, Line, over_seeds
+from bnrepro.evidence.runs import TEST, VALIDATION, Evidence, log_ratio
+from bnrepro.evidence.tuning import at_best_rates
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

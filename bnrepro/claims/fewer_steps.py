@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.arms import fig2
-from bnrepro.arms.fig2 import BN_BASELINE, BN_X5, BN_X30, INCEPTION, LEARNING_RATE
-from bnrepro.claim import (
+from bnrepro.evidence import fig2_arms
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     SMOKE,
@@ -21,10 +20,11 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import VALIDATION, Evidence, log_ratio, median_range
-from bnrepro.exhibits import Bars, Cell, Curves, Figure, Line, Table, over_seeds
-from bnrepro.paper import fig2 as paper
+)
+from bnrepro.evidence.exhibits import Bars, Cell, Curves, Figure, Line, Table, over_seeds
+from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, INCEPTION, LEARNING_RATE
+from bnrepro.evidence.paper import fig2 as paper
+from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio, median_range
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 
@@ -69,12 +69,14 @@ def accuracy(network: str) -> str:
 
 
 def _scale(scale: str) -> Scale:
-    words = {inception(t): (*fig2.NETWORKS[INCEPTION], fig2.rate(t)) for t in TIMES[scale]}
-    words |= {network: fig2.NETWORKS[network] for network in NORMALIZED}
+    words = {
+        inception(t): (*fig2_arms.NETWORKS[INCEPTION], fig2_arms.rate(t)) for t in TIMES[scale]
+    }
+    words |= {network: fig2_arms.NETWORKS[network] for network in NORMALIZED}
     if scale == PAPER:
-        changes = (words for name, words in fig2.CHANGES.items() if name not in OF_THE_RATE)
-        words[CHANGED] = (*fig2.NETWORKS[INCEPTION], *changes)
-    return Scale(SEEDS[scale], {arm: fig2.arm(scale, *own) for arm, own in words.items()})
+        changes = (words for name, words in fig2_arms.CHANGES.items() if name not in OF_THE_RATE)
+        words[CHANGED] = (*fig2_arms.NETWORKS[INCEPTION], *changes)
+    return Scale(SEEDS[scale], {arm: fig2_arms.arm(scale, *own) for arm, own in words.items()})
 
 
 def baseline(evidence: Evidence) -> float:
@@ -330,7 +332,7 @@ def _rates_figure(evidence: Evidence) -> Figure:
         median = float(np.median(evidence.final(network, VALIDATION)))
         lines.append(Line(network, [times], [median], points=True))
     panel = Curves(
-        "each learning rate", f"learning rate, times {fig2.RATE:g}",
+        "each learning rate", f"learning rate, times {fig2_arms.RATE:g}",
         "validation accuracy at the last step", lines, log_x=True, limits=(0.0, 1.0),
     )  # fmt: skip
     caption = (
@@ -425,10 +427,10 @@ CLAIM = Claim(
     left_open="How Inception's learning rate was chosen, and its initial weights. Here all is "
     "scaled down: CIFAR-10, the paper's ten modules with about 106,000 parameters, 6,000 steps "
     "(4.3 epochs, where the paper has hundreds), a decay to a fiftieth of the rate by then. "
-    f"Initial weights after He; ×1 is {fig2.RATE:g}, Inception's own best on validation images, "
-    "and Inception is judged at its best of a grid around that. Steps to an accuracy are read "
-    "off validation curves, linear between evaluations 300 steps apart. With fewer steps than it "
-    "takes for Inception's curve to be flat, the factor would be another.",
+    f"Initial weights after He; ×1 is {fig2_arms.RATE:g}, Inception's own best on validation "
+    "images, and Inception is judged at its best of a grid around that. Steps to an accuracy are "
+    "read off validation curves, linear between evaluations 300 steps apart. With fewer steps than "
+    "it takes for Inception's curve to be flat, the factor would be another.",
     criteria=_criteria(),
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,

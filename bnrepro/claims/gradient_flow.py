@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnrepro import arms as shared
-from bnrepro.arms import BATCH, NAMES, NORMS, norms
-from bnrepro.claim import (
+from bnrepro.claims.saturating_nonlinearities import DEPTHS, SEEDS, best, deep, hidden
+from bnrepro.evidence import arms as shared
+from bnrepro.evidence.arms import BATCH, NAMES, NORMS, norms
+from bnrepro.evidence.claim import (  # fmt: skip
     SCALES,
     SMOKE,
     Check,
@@ -20,10 +21,9 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.claims.saturating_nonlinearities import DEPTHS, SEEDS, best, deep, hidden
-from bnrepro.evidence import Evidence
-from bnrepro.exhibits import Curves, Figure, Line, Table, over_seeds
+)
+from bnrepro.evidence.exhibits import Curves, Figure, Line, Table, over_seeds
+from bnrepro.evidence.runs import Evidence
 
 ONE_STEP = (
     "train.steps=1", "train.eval_every=1", "probe.every=1", "probe.size=100", "tensorboard=false",

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnrepro.arms import GRID, NAMES, NONE, NORMS, RATES, at_rate, norms, over_rates
-from bnrepro.claim import (
+from bnrepro.evidence.arms import GRID, NAMES, NONE, NORMS, RATES, at_rate, norms, over_rates
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     Check,
@@ -18,10 +18,10 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import VALIDATION, Evidence, log_ratio
-from bnrepro.exhibits import Table
-from bnrepro.fair import accuracy_over_rates, at_best_rates, best_rate
+)
+from bnrepro.evidence.exhibits import Table
+from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
+from bnrepro.evidence.tuning import accuracy_over_rates, at_best_rates, best_rate
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

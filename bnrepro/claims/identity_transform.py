@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.arms import GRID, NONE
-from bnrepro.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
-from bnrepro.evidence import Evidence, digits
-from bnrepro.exhibits import Bars, Curves, Figure, Line, Table
+from bnrepro.evidence.arms import GRID, NONE
+from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.exhibits import Bars, Curves, Figure, Line, Table
+from bnrepro.evidence.runs import Evidence, digits
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.arms import NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
-from bnrepro.claim import (
+from bnrepro.evidence.arms import NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
+from bnrepro.evidence.claim import (  # fmt: skip
     SCALES,
     Check,
     Claim,
@@ -16,10 +16,10 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import CHANCE, TEST, VALIDATION, Evidence
-from bnrepro.exhibits import Curves, Figure, HeatMap, Table, over_seeds
-from bnrepro.fair import best_rate
+)
+from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
+from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
+from bnrepro.evidence.tuning import best_rate
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnrepro.arms import BATCH, NAMES, NONE, NORMS, at_rate, over_rates
-from bnrepro.claim import (
+from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, at_rate, over_rates
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     SMOKE,
@@ -18,11 +18,11 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import VALIDATION, Evidence, log_ratio
-from bnrepro.exhibits import Cell, Curves, Figure, Table, over_seeds
-from bnrepro.fair import best_rate
-from bnrepro.stats import lower_median
+)
+from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
+from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
+from bnrepro.evidence.stats import lower_median
+from bnrepro.evidence.tuning import best_rate
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

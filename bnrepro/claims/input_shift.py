@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnrepro.arms.fig2 import BN_BASELINE, BN_X5, INCEPTION, NETWORKS, arm
-from bnrepro.claim import (
+from bnrepro.evidence.claim import (  # fmt: skip
     SCALES,
     Check,
     Claim,
@@ -14,10 +13,11 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import CHANCE, Evidence
-from bnrepro.exhibits import Bars, Cell, Figure, Table
-from bnrepro.stats import lower_median
+)
+from bnrepro.evidence.exhibits import Bars, Cell, Figure, Table
+from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, INCEPTION, NETWORKS, arm
+from bnrepro.evidence.runs import CHANCE, Evidence
+from bnrepro.evidence.stats import lower_median
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bnrepro.arms import BATCH, NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
-from bnrepro.claim import (
+from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     Check,
@@ -18,10 +18,10 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import Evidence
-from bnrepro.exhibits import Curves, Figure, Table, over_seeds
-from bnrepro.fair import at_best_rates
+)
+from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
+from bnrepro.evidence.runs import Evidence
+from bnrepro.evidence.tuning import at_best_rates
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

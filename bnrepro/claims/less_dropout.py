@@ -6,8 +6,18 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.arms import BATCH, MIDDLE, NAMES, NONE, NORMS, SIZE, SMALL, SMALL_RATES, at_rate
-from bnrepro.claim import (
+from bnrepro.evidence.arms import (
+    BATCH,
+    MIDDLE,
+    NAMES,
+    NONE,
+    NORMS,
+    SIZE,
+    SMALL,
+    SMALL_RATES,
+    at_rate,
+)
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     Check,
@@ -17,9 +27,9 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import TEST, VALIDATION, Evidence
-from bnrepro.exhibits import Curves, Figure, HeatMap, Table, over_seeds
+)
+from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
+from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 STEPS = {"smoke": 200, "short": 1200, "paper": 2500}

@@ -6,16 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.arms.fig2 import (
-    BN_BASELINE,
-    BN_X5,
-    CHANGES,
-    INCEPTION,
-    NETWORKS,
-    arm,
-    changed,
-)  # fmt: skip
-from bnrepro.claim import (
+from bnrepro.claims.less_dropout import TOLD_APART, gap, needed
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     SMOKE,
@@ -27,10 +19,18 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.claims.less_dropout import TOLD_APART, gap, needed
-from bnrepro.evidence import TEST, VALIDATION, Evidence, log_ratio
-from bnrepro.exhibits import Curves, Figure, Table, over_seeds
+)
+from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
+from bnrepro.evidence.fig2_arms import (  # fmt: skip
+    BN_BASELINE,
+    BN_X5,
+    CHANGES,
+    INCEPTION,
+    NETWORKS,
+    arm,
+    changed,
+)
+from bnrepro.evidence.runs import TEST, VALIDATION, Evidence, log_ratio
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.arms import at_rate, over_rates
-from bnrepro.claim import (
+from bnrepro.claims.stable_distributions import PROBED, PROBED_RATES, drifts, tracks
+from bnrepro.evidence.arms import at_rate, over_rates
+from bnrepro.evidence.claim import (  # fmt: skip
     SCALES,
     Check,
     Claim,
@@ -21,12 +22,11 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.claims.stable_distributions import PROBED, PROBED_RATES, drifts, tracks
-from bnrepro.evidence import VALIDATION, Evidence
-from bnrepro.exhibits import Cell, Curves, Figure, Table, over_seeds
-from bnrepro.fair import best_rate
-from bnrepro.stats import lower_median
+)
+from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
+from bnrepro.evidence.runs import VALIDATION, Evidence
+from bnrepro.evidence.stats import lower_median
+from bnrepro.evidence.tuning import best_rate
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

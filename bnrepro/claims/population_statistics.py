@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.arms import BATCH, GRID, MIDDLE, SIZES, at_size
-from bnrepro.claim import (
+from bnrepro.evidence.arms import BATCH, GRID, MIDDLE, SIZES, at_size
+from bnrepro.evidence.claim import (  # fmt: skip
     SCALES,
     SMOKE,
     Check,
@@ -18,9 +18,9 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import CHANCE, Evidence, log_ratio
-from bnrepro.exhibits import Curves, Figure, HeatMap, Table, over_seeds
+)
+from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
+from bnrepro.evidence.runs import CHANCE, Evidence, log_ratio
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

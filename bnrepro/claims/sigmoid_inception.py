@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from bnrepro.arms.fig2 import BN_X5, CHANGES, NETWORKS, arm, rate
-from bnrepro.claim import (
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     SMOKE,
@@ -19,9 +18,10 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import CHANCE, TEST, VALIDATION, Evidence
-from bnrepro.exhibits import Curves, Figure, Table, over_seeds
+)
+from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
+from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, rate
+from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 

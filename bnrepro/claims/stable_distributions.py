@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bnrepro import paper
-from bnrepro.arms import BATCH, FIG1, GRID, NAMES, NONE, NORMS, at_rate, norms, over_rates
-from bnrepro.claim import (
+from bnrepro.evidence import paper
+from bnrepro.evidence.arms import BATCH, FIG1, GRID, NAMES, NONE, NORMS, at_rate, norms, over_rates
+from bnrepro.evidence.claim import (  # fmt: skip
     PAPER,
     SCALES,
     SMOKE,
@@ -24,12 +24,12 @@ from bnrepro.claim import (
     Later,
     Scale,
     Variation,
-)  # fmt: skip
-from bnrepro.evidence import Evidence, log_ratio
-from bnrepro.exhibits import Cell, Curves, Exhibit, Figure, Line, Table, over_seeds
-from bnrepro.fair import at_best_rates
-from bnrepro.figures import typical_unit
-from bnrepro.stats import lower_median
+)
+from bnrepro.evidence.exhibits import Cell, Curves, Exhibit, Figure, Line, Table, over_seeds
+from bnrepro.evidence.runs import Evidence, log_ratio
+from bnrepro.evidence.stats import lower_median
+from bnrepro.evidence.tuning import at_best_rates
+from bnrepro.plots import typical_unit
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 

@@ -4,26 +4,23 @@ Importing this package is cheap: torchvision and scikit-learn are imported only 
 functions that need them.
 """
 
-from bnrepro.data.copies import Entry, fetch, import_copy, inventory, verify
+from bnrepro.data.arrays import Images, Known, Raw
+from bnrepro.data.augment import Augmentation, augmentation
 from bnrepro.data.dataset import Dataset, Split, batches, load, permutation, unseen_batches
-from bnrepro.data.inputs import INPUTS
-from bnrepro.data.known import NAMES
-from bnrepro.data.variations import Variations, variations
+from bnrepro.data.manage import (
+    Inventory,
+    fetch,
+    fingerprint,
+    import_copy,
+    inventory,
+    known,
+    published,
+    verify,
+)
+from bnrepro.data.source import Source
 
 __all__ = [
-    "INPUTS",
-    "NAMES",
-    "Dataset",
-    "Entry",
-    "Split",
-    "Variations",
-    "batches",
-    "fetch",
-    "import_copy",
-    "inventory",
-    "load",
-    "permutation",
-    "unseen_batches",
-    "variations",
-    "verify",
-]
+    "Augmentation", "Dataset", "Images", "Inventory", "Known", "Raw", "Source", "Split",
+    "augmentation", "batches", "fetch", "fingerprint", "import_copy", "inventory", "known", "load",
+    "permutation", "published", "unseen_batches", "verify",
+]  # fmt: skip

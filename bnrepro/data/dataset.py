@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnrepro.data import copies
-from bnrepro.data.inputs import require_inputs, rescaling
-from bnrepro.data.known import KNOWN, require_name
-from bnrepro.data.raw import Progress
+from bnrepro import config as c
+from bnrepro.data import manage
+from bnrepro.data.arrays import Progress
+from bnrepro.data.scaling import moments, rescaling
+from bnrepro.data.source import Source, make_source
 from bnrepro.errors import ConfigError
 
 
@@ -80,48 +80,29 @@ class Dataset:
         )
 
 
-def load(
-    name: str,
-    root: Path | str,
-    *,
-    binary: bool = True,
-    inputs: str = "default",
-    validation: int | None = None,
-    limit: int | None = None,
-    size: int | None = None,
-    mirror: str | None = None,
-    progress: Progress | None = None,
-) -> Dataset:
-    """Read a data set from below `root`, downloading it only when no copy is there.
+def load(settings: c.Dataset, progress: Progress | None = None) -> Dataset:
+    """Read a data set, downloading it only when no copy is there.
 
-    name: one of `NAMES`
-    binary: MNIST only: pixels above 127 become 1, all others 0 (the paper's input is binary);
-        otherwise grey values from 0 to 1
-    inputs: one of `INPUTS`: another scaling than the data set's own (binary pixels are 0 and 255
-        before it)
-    validation: how many of the training images to hold out, 0 for none; by default 5,000
-        (mnist, cifar10), 200 (digits), a tenth (folder)
-    limit: how many of the others to train on, from the first; by default all
-    size: folder only: the height and width to bring every image to, in pixels: the middle square
-        of each, resampled; by default all must be of one size
-    mirror: a URL that replaces the published one if there is something to download
+    What is read is checked against SHA-256 digests where they are known, put into the canonical
+    order, and split: the first `validation` training images are the validation split, the rest, or
+    of it the first `limit`, is trained on, and the test split is the whole test set. But for a
+    limit no image is dropped: where the same picture is in the data set twice, both stay, and they
+    may fall into different splits. (MNIST and digits have none; made binary, eight of MNIST's test
+    images equal one of its training images.)
 
-    What is read is checked against SHA-256 digests, put into the canonical order, and split:
-    the first `validation` training images are the validation split, the rest, or of it the first
-    `limit`, is trained on, and the test split is the whole test set. But for a limit no image is
-    dropped: where the same picture is in the data set twice, both stay, and they may fall into
-    different splits. (MNIST and digits have none; made binary, eight of MNIST's test images equal
-    one of its training images.)
+    Args:
+        settings: which data set, and how it is split and scaled.
+        progress: called while something takes long.
 
-    Raises ConfigError for a name, a `validation` or a `limit` that cannot be, and DataError when
-    the data is missing and not to be had, damaged, or not the data set it should be.
+    Raises:
+        ConfigError: a `validation` or a `limit` cannot be.
+        DataError: the data is missing and not to be had, damaged, or not what it should be.
     """
-    require_name(name)
-    require_inputs(inputs)
-    raw = copies.read(name, Path(root), mirror=mirror, size=size, progress=progress)
-    known = KNOWN.get(name)
+    source = make_source(settings, progress)
+    raw = manage.read(source)
+    validation, limit = settings.validation, settings.limit
     if validation is None:
-        validation = known.validation if known else len(raw.train) // 10
+        validation = len(raw.train) // 10
         if not validation:
             raise ConfigError(
                 f"a tenth of {len(raw.train)} training images leaves none to hold out "
@@ -140,14 +121,14 @@ def load(
         )
     trained = slice(validation, None if limit is None else validation + limit)
     # Only the images trained on may set a scale: the others are there to be predicted.
-    scale = _scaling(name, binary, inputs, raw.train.pixels[trained])
+    scale = _scaling(source, raw.train.pixels[trained])
     train, test = (
         Split(scale(torch.from_numpy(images.pixels)), torch.from_numpy(images.labels))
         for images in (raw.train, raw.test)
     )
-    # Each is a stretch of an order by content hash: as good as a random draw, see `raw`.
+    # Each is a stretch of an order by content hash: as good as a random draw, see `arrays`.
     return Dataset(
-        name=name,
+        name=settings.name,
         classes=raw.classes,
         train=Split(train.images[trained], train.labels[trained]),
         validation=Split(train.images[:validation], train.labels[:validation]),
@@ -158,45 +139,21 @@ def load(
     )
 
 
-def _scaling(
-    name: str, binary: bool, inputs: str, trained: NDArray[np.uint8]
-) -> Callable[[Tensor], Tensor]:
+def _scaling(source: Source, train: NDArray[np.uint8]) -> Callable[[Tensor], Tensor]:
     """How pixels, uint8 (N, C, H, W), become float32 of the same shape.
 
-    trained: the pixels of the training split, from which a scale is taken
+    Args:
+        source: of the pixels.
+        train: the pixels that are trained on, from which a scale is taken.
     """
-    if inputs != "default":
-        two = name == "mnist" and binary
-        seen = np.where(trained > 127, np.uint8(255), np.uint8(0)) if two else trained
-        (mean,), (std,) = _moments(seen.reshape(len(seen), 1, -1))
-        scale = rescaling(inputs, mean, std, trained.shape[1:])
-        return (lambda pixels: scale((pixels > 127) * 255)) if two else scale
-    if name == "mnist" and binary:
-        return lambda pixels: torch.gt(
-            pixels, 127, out=torch.empty_like(pixels, dtype=torch.float32)
-        )
-    if name == "cifar10":
-        mean, std = (torch.from_numpy(m).float().view(-1, 1, 1) for m in _moments(trained))
-        return lambda pixels: pixels.float().sub_(mean).div_(std)
-    top = 16.0 if name == "digits" else 255.0
-    return lambda pixels: pixels.float().div_(top)
-
-
-def _moments(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation, both (C,), of each channel of pixels (N, C, H, W).
-
-    From the counts of the 256 values, whose sums are exact integers: nothing is lost in the
-    difference below, and the result is the same with any number of threads.
-    """
-    counts = np.zeros((pixels.shape[1], 256), np.int64)
-    for start in range(0, len(pixels), 500):  # counting widens: few enough to stay in the cache
-        for channel, count in enumerate(counts):
-            few = pixels[start : start + 500, channel]
-            count += np.bincount(few.ravel(), minlength=256)
-    values = np.arange(256)
-    n = counts.sum(axis=1)
-    mean = (counts @ values) / n
-    return mean, np.sqrt((counts @ values**2) / n - mean**2)
+    inputs = source.settings.inputs
+    if inputs is c.Inputs.default:
+        return source.scaling(train)
+    if source.binary:
+        train = np.where(train > 127, np.uint8(255), np.uint8(0))
+    (mean,), (std,) = moments(train.reshape(len(train), 1, -1))
+    scale = rescaling(inputs, mean, std, train.shape[1:])
+    return (lambda pixels: scale((pixels > 127) * 255)) if source.binary else scale
 
 
 def permutation(seed: int, epoch: int, n: int) -> Tensor:

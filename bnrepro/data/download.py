@@ -1,4 +1,4 @@
-"""Download a data set's published files, check them, and put them where torchvision would.
+"""Download files within limits of size and time.
 
 What arrives is held in memory until its digest is right (170 MB at most, less than the data
 set it becomes) and only then written, so that a download that is cut or altered leaves nothing
@@ -8,74 +8,20 @@ on the disk, and trying again simply starts over.
 import hashlib
 import http.client
 import queue
-import tarfile
 import threading
 import urllib.error
 import urllib.request
-import zlib
-from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from bnrepro import mirrors
-from bnrepro.data import archives, atomic, known, sources
-from bnrepro.data.raw import Progress
+from bnrepro.config import mirrors
+from bnrepro.data.arrays import Progress
 from bnrepro.errors import ConfigError, DataError
 
 DOWNLOAD_LIMIT = 256 * 2**20  # bytes of one download; the largest has 170 MB
 TIMEOUT = 30.0  # seconds without a byte from the server
 CHUNK = 2**18  # bytes between two reports of progress
 PATIENCE = 60.0  # seconds for a chunk, or for all before the first: 4 kB a second at least
-
-
-def mnist(root: Path, mirror: str | None = None, progress: Progress | None = None) -> None:
-    """Download those of MNIST's four files that are missing or damaged, to `root/MNIST/raw`.
-
-    A URL given as `mirror` takes the place of the published folder. DataError if they are not
-    to be had, not what they should be, or cannot be written.
-    """
-    folder = root / known.FOLDERS["mnist"]
-    for name, expected in known.MNIST_SHA256.items():
-        if sources.has_mnist(folder, name):
-            continue
-        atomic.require_writable(folder)
-        url = _url(known.MNIST_URL if mirror is None else mirror, f"{name}.gz")
-        packed = get(url, "mnist", progress)
-        try:
-            content = archives.gunzip(packed)
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            raise _failed("mnist", url, error) from error
-        _require_sha256(content, expected, "mnist", url)
-        atomic.write_bytes(folder / name, content)
-
-
-def cifar10(root: Path, mirror: str | None = None, progress: Progress | None = None) -> None:
-    """Download CIFAR-10 to `root/cifar-10-batches-py`, unless an undamaged copy is there.
-
-    The published archive, where it lies below `root`, is unpacked in place of another download.
-
-    A URL given as `mirror` takes the place of the published folder. DataError if it is not to
-    be had, not what it should be, or cannot be written.
-    """
-    folder = root / known.FOLDERS["cifar10"]
-    expected = sources.cifar10_md5()
-    if all(sources.digest(folder / name, sources.md5) == expected[name] for name in expected):
-        return
-    atomic.require_writable(folder)
-    there = root / known.CIFAR10_ARCHIVE  # where torchvision leaves it
-    url = str(there)
-    if sources.digest(there, hashlib.sha256) == known.CIFAR10_ARCHIVE_SHA256:
-        archive = there.read_bytes()
-    else:
-        url = _url(known.CIFAR10_URL if mirror is None else mirror, known.CIFAR10_ARCHIVE)
-        archive = get(url, "cifar10", progress)
-        _require_sha256(archive, known.CIFAR10_ARCHIVE_SHA256, "cifar10", url)
-    try:
-        files = archives.known_members(archive, known.FOLDERS["cifar10"], known.FILES["cifar10"])
-    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError) as error:
-        raise _failed("cifar10", url, error) from error
-    for name, content in files.items():
-        atomic.write_bytes(folder / name, content)
 
 
 def get(url: str, name: str, progress: Progress | None = None) -> bytes:
@@ -101,14 +47,14 @@ def get(url: str, name: str, progress: Progress | None = None) -> bytes:
             raise ValueError(f"cut off after {len(content):,} of {total:,} bytes")
     except queue.Empty:
         slow = f"less than {CHUNK:,} bytes in {PATIENCE:.0f} seconds"
-        raise _failed(name, url, f"too slow: {slow}") from None
+        raise failed(name, url, f"too slow: {slow}") from None
     except urllib.error.HTTPError as error:  # a status such as 404
         error.close()
-        raise _failed(name, url, error) from error
+        raise failed(name, url, error) from error
     except urllib.error.URLError as error:
-        raise _failed(name, url, error.reason) from error
+        raise failed(name, url, error.reason) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _failed(name, url, error) from error
+        raise failed(name, url, error) from error
     finally:
         given_up.set()
     return bytes(content)
@@ -165,18 +111,25 @@ class NoDowngrade(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _url(base: str, name: str) -> str:
+def url(base: str, name: str) -> str:
+    """The address of a file below a base.
+
+    Raises:
+        ConfigError: the base, a mirror's, is no address to download from.
+    """
     if wrong := mirrors.objection(base):
         raise ConfigError(f"{wrong} ({mirrors.shown(base)}): give the mirror as {mirrors.FORM}")
     return f"{base.rstrip('/')}/{name}"
 
 
-def _require_sha256(content: bytes, expected: str, name: str, url: str) -> None:
+def require_sha256(content: bytes, expected: str, name: str, url: str) -> None:
+    """DataError, naming the data set, unless what came has the expected digest."""
     if (found := hashlib.sha256(content).hexdigest()) != expected:
-        raise _failed(name, url, f"SHA-256 expected {expected}, found {found}")
+        raise failed(name, url, f"SHA-256 expected {expected}, found {found}")
 
 
-def _failed(name: str, url: str, reason: object) -> DataError:
+def failed(name: str, url: str, reason: object) -> DataError:
+    """A download that cannot be used, and why."""
     # A server chooses the words of its status: no control sequence of its may reach a terminal.
     said = "".join(c if c.isprintable() else "?" for c in " ".join(str(reason).split()))
     return DataError(

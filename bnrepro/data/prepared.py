@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bnrepro.data import atomic
-from bnrepro.data.raw import Images, Raw
+from bnrepro.data import disk
+from bnrepro.data.arrays import Images, Raw
 from bnrepro.errors import DataError
 
 _TYPES = {  # the arrays in the file, and their types; class names are of any length
@@ -27,7 +27,7 @@ def path(name: str, root: Path) -> Path:
 
 def write(file: Path, raw: Raw) -> None:
     """Keep a canonical data set in a prepared file."""
-    atomic.write(
+    disk.write(
         file,
         lambda stream: np.savez(
             stream,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnrepro.arms import BATCH, NAMES, NONE
-from bnrepro.exhibits import Bars, Curves, HeatMap, Panel
-from bnrepro.figures import BLACK, BLUE, GREY, ORANGE, PALETTE, STYLES, empty, heat_map
+from bnrepro.evidence.arms import BATCH, NAMES, NONE
+from bnrepro.evidence.exhibits import Bars, Curves, HeatMap, Panel
+from bnrepro.plots import BLACK, BLUE, GREY, ORANGE, PALETTE, STYLES, empty, heat_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnrepro import atomic, paper
 from bnrepro.config import differences, flat
 from bnrepro.errors import StorageError
-from bnrepro.evidence import unlike
-from bnrepro.figures import BLACK, BLUE, ORANGE, band, empty, png, typical_unit
-from bnrepro.report.words import markdown
-from bnrepro.store import StoredRun, find_runs
+from bnrepro.evidence import paper
+from bnrepro.evidence.runs import unlike
+from bnrepro.plots import BLACK, BLUE, ORANGE, band, empty, png, typical_unit
+from bnrepro.report.format import markdown
+from bnrepro.store import StoredRun, atomic, find_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

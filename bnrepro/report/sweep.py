@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnrepro import atomic
-from bnrepro.evidence import aligned, unlike
-from bnrepro.figures import PALETTE, STYLES, empty, heat_map, png
-from bnrepro.report.words import markdown
-from bnrepro.store import FINISHED, StoredRun
-from bnrepro.sweepfolder import RESULTS, Results, accuracy, at_chance, write
+from bnrepro.evidence.runs import aligned, unlike
+from bnrepro.plots import PALETTE, STYLES, empty, heat_map, png
+from bnrepro.report.format import markdown
+from bnrepro.store import FINISHED, StoredRun, atomic
+from bnrepro.store.sweep import RESULTS, Results, accuracy, at_chance, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

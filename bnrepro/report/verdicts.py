@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro import atomic, claims, reproduction
-from bnrepro.claim import Check, Claim, Judged, Judgement, Verdict, judge
-from bnrepro.evidence import CHANCE, TEST, Evidence, listed, seeds, unlike
-from bnrepro.exhibits import Exhibit, Figure, Table
-from bnrepro.figures import png
+from bnrepro import claims
+from bnrepro.evidence.claim import Check, Claim, Judged, Judgement, Verdict, judge
+from bnrepro.evidence.exhibits import Exhibit, Figure, Table
+from bnrepro.evidence.runs import CHANCE, TEST, Evidence, listed, seeds, unlike
+from bnrepro.evidence.stats import CONFIDENCE
+from bnrepro.plots import png
 from bnrepro.report.draw import draw
-from bnrepro.report.words import effect, interval, markdown, said, signed, spread
-from bnrepro.reproduction import RUNS, AskedArm, Reproduction
-from bnrepro.stats import CONFIDENCE
-from bnrepro.store import StoredRun
+from bnrepro.report.format import effect, interval, markdown, said, signed, spread
+from bnrepro.store import StoredRun, atomic, reproduction
+from bnrepro.store.reproduction import RUNS, AskedArm, Reproduction
 
 MARKDOWN, HTML, RESULTS, FIGURES = "report.md", "report.html", "results.json", "figures"
 

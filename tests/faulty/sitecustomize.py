@@ -43,7 +43,7 @@ class Loader(importlib.abc.Loader):
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "bnrepro.experiment":
+        if name != "bnrepro.training.run":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -1,6 +1,6 @@
 from planting import Config, Planted, learning
 
-from bnrepro.arms.fig2 import RATE
+from bnrepro.evidence.fig2_arms import RATE
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:

@@ -1,0 +1,73 @@
+"""Everything about a run's configuration: its schema, its options, its limits, its identity.
+
+What needs Hydra lies in `compose`, `complete`, `overrides` and `hydra`, and is imported from there.
+"""
+
+from bnrepro.config.check import first_line, unknown_setting
+from bnrepro.config.convert import flat, from_dict, keys, plain, to_dict, to_yaml
+from bnrepro.config.identity import (
+    RESULTS_NUMBER,
+    differences,
+    identifying_settings,
+    other_results,
+    run_id,
+)
+from bnrepro.config.options import (
+    OPTIONS,
+    Entry,
+    brought_by,
+    choices,
+    conf_dir,
+    maker,
+    option,
+    options_of,
+    unknown,
+)
+from bnrepro.config.schema import (
+    FINGERPRINT,
+    MISSING,
+    STUDIES,
+    Activation,
+    Adam,
+    Augment,
+    BatchNorm,
+    Cifar10,
+    Config,
+    ConstantSchedule,
+    Dataset,
+    DecaySchedule,
+    DetachedNorm,
+    Device,
+    Digits,
+    Folder,
+    Inception,
+    Init,
+    Inputs,
+    Mlp,
+    Mnist,
+    Model,
+    NoNorm,
+    Norm,
+    Optimizer,
+    Option,
+    OwnImages,
+    Placement,
+    Probe,
+    RunFolder,
+    Schedule,
+    Sgd,
+    Shuffling,
+    TorchNorm,
+    Train,
+)
+
+__all__ = [
+    "FINGERPRINT", "MISSING", "OPTIONS", "RESULTS_NUMBER", "STUDIES", "Activation", "Adam",
+    "Augment", "BatchNorm", "Cifar10", "Config", "ConstantSchedule", "Dataset", "DecaySchedule",
+    "DetachedNorm", "Device", "Digits", "Entry", "Folder", "Inception", "Init", "Inputs", "Mlp",
+    "Mnist", "Model", "NoNorm", "Norm", "Optimizer", "Option", "OwnImages", "Placement",
+    "Probe", "RunFolder", "Schedule", "Sgd", "Shuffling", "TorchNorm", "Train", "brought_by",
+    "choices", "conf_dir", "differences", "first_line", "flat", "from_dict",
+    "identifying_settings", "keys", "maker", "option", "options_of", "other_results", "plain",
+    "run_id", "to_dict", "to_yaml", "unknown", "unknown_setting",
+]  # fmt: skip

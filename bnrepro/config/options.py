@@ -1,0 +1,208 @@
+"""The table of options: which norms, networks, data sets and so on there are, and who makes each.
+
+An option takes a dataclass of its settings, a function that makes what they describe, a file of
+default values, and a row of this table. An installed package brings options of its own by entry
+points (`bnrepro.norms`, `bnrepro.models`, `bnrepro.datasets`); each is an `Entry`. Since the
+table is closed, no configuration can name code to run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from bnrepro.config import schema as s
+from bnrepro.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One option of a group.
+
+    Args:
+        settings: a dataclass derived from the group's own, such as `Norm`.
+        make: `MODULE:FUNCTION`, imported when it is needed; `docs/extending.md` has the arguments.
+        defaults: the YAML file of default values; by default `conf/GROUP/NAME.yaml`.
+        package: the distribution that brings it, and its version; None for bnrepro's own.
+    """
+
+    settings: type[s.Option]
+    make: str
+    defaults: Path | None = None
+    package: str | None = None
+
+
+OPTIONS: Mapping[str, Mapping[str, Entry]] = {
+    "dataset": {
+        "mnist": Entry(s.Mnist, "bnrepro.data.mnist:Mnist"),
+        "cifar10": Entry(s.Cifar10, "bnrepro.data.cifar10:Cifar10"),
+        "digits": Entry(s.Digits, "bnrepro.data.digits:Digits"),
+        "folder": Entry(s.Folder, "bnrepro.data.folder:Folder"),
+    },
+    "norm": {
+        "batch": Entry(s.BatchNorm, "bnrepro.nn.norms:batch"),
+        "none": Entry(s.NoNorm, "torch.nn:Identity"),
+        "torch": Entry(s.TorchNorm, "bnrepro.nn.norms:torch"),
+        "detached": Entry(s.DetachedNorm, "bnrepro.nn.norms:detached"),
+    },
+    "model": {
+        "mlp": Entry(s.Mlp, "bnrepro.nn.mlp:Mlp"),
+        "inception": Entry(s.Inception, "bnrepro.nn.inception:Inception"),
+    },
+    "init": {
+        "gaussian": Entry(s.Init, "bnrepro.nn.build:gaussian"),
+        "xavier": Entry(s.Init, "bnrepro.nn.build:xavier"),
+        "he": Entry(s.Init, "bnrepro.nn.build:he"),
+    },
+    "optimizer": {
+        "sgd": Entry(s.Sgd, "bnrepro.training.optim:Sgd"),
+        "adam": Entry(s.Adam, "bnrepro.training.optim:Adam"),
+    },
+    "schedule": {
+        "constant": Entry(s.ConstantSchedule, "bnrepro.training.optim:constant"),
+        "linear": Entry(s.DecaySchedule, "bnrepro.training.optim:linear"),
+        "exponential": Entry(s.DecaySchedule, "bnrepro.training.optim:exponential"),
+    },
+}
+"""bnrepro's own options of every group."""
+
+BASES: Mapping[str, type[s.Option]] = {
+    "dataset": s.Dataset,
+    "norm": s.Norm,
+    "model": s.Model,
+    "init": s.Init,
+    "optimizer": s.Optimizer,
+    "schedule": s.Schedule,
+}
+"""What the settings of each group's options derive from."""
+
+GUESTS = {"norm": "bnrepro.norms", "model": "bnrepro.models", "dataset": "bnrepro.datasets"}
+"""The entry points by which installed packages bring options."""
+
+
+def options_of(group: str) -> dict[str, Entry]:
+    """The options of a group that can be chosen, by name, those of installed packages too."""
+    return _options(group)[0]
+
+
+@cache
+def _options(group: str) -> tuple[dict[str, Entry], dict[str, ConfigError]]:
+    """The options that are whole, and of each other one why it cannot be used."""
+    entries, errors = dict(OPTIONS[group]), {}
+    for point in entry_points(group=GUESTS[group]) if group in GUESTS else ():
+        name, package = point.name, point.module
+        if point.dist is not None:
+            package = f"{point.dist.name} {point.dist.version}"
+        try:
+            entry = point.load()
+        except Exception as error:  # a stranger's module may raise anything
+            errors[name] = _broken(group, name, package, f"{type(error).__name__}: {error}")
+            continue
+        if name in entries:
+            owner = entries[name].package or "bnrepro itself"
+            errors[f"{name} ({package})"] = _broken(group, name, package, f"{owner} has one, too")
+        elif not isinstance(entry, Entry):
+            errors[name] = _broken(group, name, package, f"{point.value} is no Entry")
+        else:
+            entries[name] = replace(entry, package=package)
+    for name, entry in list(entries.items()):
+        if lack := _lack(group, name, entry):
+            errors[name] = _broken(group, name, entry.package or "bnrepro", lack)
+            del entries[name]
+    return entries, errors
+
+
+def _broken(group: str, name: str, package: str, why: str) -> ConfigError:
+    return ConfigError(f"{group}={name} cannot be used: {why} ({package}): mend or remove it")
+
+
+def _lack(group: str, name: str, entry: Entry) -> str | None:
+    """What an option has not that every option of its group must have; None if it is whole."""
+    base, settings = BASES[group], entry.settings
+    if not (dataclasses.is_dataclass(settings) and issubclass(settings, base)):
+        return f"its settings are no dataclass derived from {base.__name__}"
+    asked = [*get_type_hints(base), *(["placement"] if group == "norm" else [])]
+    if missing := [what for what in asked if not hasattr(settings, what)]:
+        return f"{settings.__name__} does not say '{missing[0]}'"
+    if not defaults(group, name, entry).is_file():
+        return f"no default values, {defaults(group, name, entry)}"
+    return None
+
+
+def defaults(group: str, name: str, entry: Entry) -> Path:
+    """The YAML file of an option's default values."""
+    return entry.defaults or conf_dir() / group / f"{name}.yaml"
+
+
+def option(group: str, name: str) -> Entry:
+    """One option of a group.
+
+    Raises:
+        ConfigError: there is none of that name, or it is not whole.
+    """
+    entries, errors = _options(group)
+    if name in errors:
+        raise errors[name]
+    if name not in entries:
+        raise ConfigError(unknown(group, name, entries))
+    return entries[name]
+
+
+def maker(settings: s.Option) -> Callable[..., Any]:
+    """What makes the thing that these settings describe.
+
+    Raises:
+        ConfigError: a module that it requires is not installed, or it is not there.
+    """
+    group = next(group for group, base in BASES.items() if isinstance(settings, base))
+    entry = option(group, settings.name)
+    for module in settings.requires:
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(f"no module '{module}' ({group}={settings.name}): install it")
+    module, _, function = entry.make.partition(":")
+    try:
+        make: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        package = entry.package or "bnrepro"
+        raise _broken(group, settings.name, package, f"no {entry.make}: {error}") from error
+    return make
+
+
+def brought_by(config: s.Config) -> dict[str, str]:
+    """The packages that this run's options come from, with their versions, but for bnrepro."""
+    chosen = {group: option(group, getattr(config, group).name).package for group in GUESTS}
+    return {group: package for group, package in chosen.items() if package is not None}
+
+
+def conf_dir() -> Path:
+    """The folder of configurations: inside an installed package, next to it in a checkout."""
+    package = Path(str(files("bnrepro")))
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"no configurations (looked next to {package}): install bnrepro again")
+
+
+def choices() -> dict[str, list[str]]:
+    """The options of every group, and the packaged experiments, without asking Hydra."""
+    experiments = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+    return {group: list(options_of(group)) for group in OPTIONS} | {"experiment": experiments}
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> str:
+    """One line on a name that does not exist: the nearest that does, and all where they are few."""
+    names = sorted(names)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else ""
+    if len(names) <= 12:
+        hint = f"{hint} choose one of {', '.join(names)}".strip()
+    return f"unknown {what} '{name}'" + (f": {hint}" if hint else "")

@@ -1,0 +1,1 @@
+"""What the paper is about: batch normalization, and the networks it stands in."""

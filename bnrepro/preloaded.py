@@ -1,5 +1,0 @@
-"""Imported by a fork server: what all its processes would compute alike is computed once."""
-
-from bnrepro import environment
-
-environment.code_digest()

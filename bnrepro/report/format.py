@@ -1,0 +1,73 @@
+"""Numbers as a report shows them, by their unit, and text in Markdown."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bnrepro.evidence.claim import Judged
+from bnrepro.evidence.runs import median_range
+
+FACTORS = {"doublings": 2.0, "decades": 10.0}
+"""Units of effects that are logarithms of a ratio; the ratio is shown as well."""
+
+
+def said(value: float | str | None, unit: str = "") -> str:
+    """A number as it is shown, by its unit."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if math.isinf(value):
+        return "never" if unit == "steps" and value > 0 else "∞" if value > 0 else "−∞"
+    if unit == "steps":
+        text = f"{value:,.0f}"
+    elif unit == "accuracy":
+        text = f"{value:.4f}"
+    elif isinstance(value, int):
+        text = str(value)
+    else:
+        text = f"{value:.4g}"
+    return text.replace("-", "−")
+
+
+def signed(value: float, unit: str) -> str:
+    """A number with its sign."""
+    unit = "" if math.isinf(value) else unit  # infinitely more, not "never"
+    return f"+{said(value, unit)}" if value > 0 else said(value, unit)
+
+
+def effect(judged: Judged) -> str:
+    """An effect in its unit; a logarithm also as the ratio it stands for."""
+    unit, median = judged.criterion.unit, judged.summary.median
+    ratio = ""
+    if unit in FACTORS and math.isfinite(median):
+        ratio = f" (×{FACTORS[unit] ** median:.3g})"
+    return f"{signed(median, unit)}{f' {unit}' if unit != 'accuracy' else ''}{ratio}"
+
+
+def interval(judged: Judged) -> str:
+    """The interval of an effect."""
+    if judged.summary.interval is None:
+        return "none of one seed"
+    low, high = (signed(end, judged.criterion.unit) for end in judged.summary.interval)
+    return f"{low} to {high}"
+
+
+def spread(values: Sequence[float] | np.ndarray, unit: str) -> str:
+    """Median, least and greatest of the seeds."""
+    if not len(values):
+        return ""
+    middle, low, high = (said(value, unit) for value in median_range(values))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def markdown(value: Any) -> Any:
+    """Text with nothing in it that Markdown would take for its own; markup of a template stays."""
+    from markupsafe import Markup
+
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return re.sub(r"([\\`*_<>\[\]|#~])", r"\\\1", " ".join(value.split()))

@@ -1,0 +1,88 @@
+"""A reproduction on disk: which claims were asked for at which scale, and which runs are theirs.
+
+Its folder holds `reproduce.json`, which is what stands here, the run folders of all claims in
+`runs/`, and the report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bnrepro import reading
+from bnrepro.errors import StorageError, UnreadableError
+from bnrepro.store import atomic
+
+FILE, RUNS = "reproduce.json", "runs"
+SCALES = ("smoke", "short", "paper")
+
+
+@dataclass(frozen=True)
+class AskedArm:
+    """An arm as it was asked for: its overrides, and its runs' folders in the order of seeds."""
+
+    words: tuple[str, ...]
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What was asked for.
+
+    Args:
+        scale: one of a claim's scales.
+        results: of each claim by its id, the results number that its runs were to have.
+        claims: of each by its id, its arms by name.
+        data: the fingerprint of every data set known by name, as the runs were to read it.
+    """
+
+    scale: str
+    results: Mapping[str, int]
+    claims: Mapping[str, Mapping[str, AskedArm]]
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_reproduction(folder: Path) -> bool:
+    """Whether claims were reproduced into this folder."""
+    return (folder / FILE).is_file()
+
+
+def write(folder: Path, asked: Reproduction) -> None:
+    """Write down what was asked for.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    text = json.dumps(asdict(asked), indent=1, ensure_ascii=False) + "\n"
+    atomic.make_folder(folder)
+    atomic.write(folder / FILE, lambda file: file.write(text.encode()))
+
+
+def read(folder: Path) -> Reproduction:
+    """What was asked for.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        found = reading.read_json(folder / FILE)
+        claims = {
+            claim: {
+                arm: AskedArm(tuple(one["words"]), tuple(one["runs"])) for arm, one in arms.items()
+            }
+            for claim, arms in found["claims"].items()
+        }
+        results = {claim: int(found["results"][claim]) for claim in claims}
+        if found["scale"] not in SCALES:
+            raise ValueError(f"unknown scale {found['scale']!r}")
+        for run in (run for arms in claims.values() for arm in arms.values() for run in arm.runs):
+            if Path(run).name != run:  # no way out of the folder
+                raise ValueError(f"no name of a run: {run!r}")
+        return Reproduction(found["scale"], results, claims, dict(found.get("data", {})))
+    except (StorageError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = error.why if isinstance(error, UnreadableError) else str(error)
+        raise StorageError(
+            f"not readable: {why} ({folder / FILE}): rerun 'bnrepro reproduce'"
+        ) from error

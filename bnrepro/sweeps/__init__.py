@@ -1,0 +1,1 @@
+"""Many runs: a grid's members, the processes they run in, and launchers."""

@@ -1,0 +1,136 @@
+"""How far many runs are, for the person who waits: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bnrepro.errors import StorageError
+from bnrepro.store import FINISHED, StoredRun
+from bnrepro.store.sweep import Member
+from bnrepro.training.progress import Bar
+
+SECONDS_BETWEEN_LINES = 15.0  # where there is no terminal to draw a bar on
+POLL_SECONDS = 0.5
+
+
+@contextmanager
+def compose_progress(total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """Show a bar for `count` configurations on a terminal; called with how many are done."""
+    columns = (TextColumn("composing"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    silent = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+class SweepProgress:
+    """Shows how far they are, by looking at their folders: it works for every engine."""
+
+    def __init__(
+        self,
+        title: str,
+        folder: Path,
+        found: Sequence[Member],
+        pending: Sequence[int],
+        console: Console,
+    ) -> None:
+        self._folder, self._console = folder, console
+        self._left = {found[i].name: int(found[i].config["train"]["steps"]) for i in pending}
+        self._total, self._members = sum(self._left.values()), len(found)
+        self._counts: Counter[str] = Counter({"done before": len(found) - len(pending)})
+        self._ended = 0  # steps of members that came to an end
+        self._began, self._spoke = time.monotonic(), time.monotonic()
+        rerun = {found[i].name for i in pending if found[i].config["run"]["overwrite"]}
+        self._at_start = {name: self._step(name) for name in self._left if name not in rerun}
+        self._before = {name: self._status(name) for name in self._left}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        name, elapsed = TextColumn(title), TimeElapsedColumn()
+        counts, rate = (TextColumn(f"{{task.fields[{field}]}}") for field in ("counts", "rate"))
+        self._bar = Bar(
+            name, BarColumn(), counts, rate, elapsed, TimeRemainingColumn(),
+            optional=(name, rate, elapsed), console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task(title, total=max(1, self._total), counts="", rate="")
+
+    def __enter__(self) -> SweepProgress:
+        self._bar.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        self._bar.stop()
+        if not self._console.is_terminal and self._total:
+            self._console.print(self._said(0), soft_wrap=True, highlight=False)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        running, steps = 0, 0
+        for name, length in list(self._left.items()):
+            status = self._status(name)
+            if status == self._before[name]:  # not begun yet, whatever became of it another time
+                continue
+            state = status["state"]
+            if state in FINISHED or (state == "failed" and self._stop.is_set()):
+                self._counts[state] += 1
+                self._ended += length - self._at_start.get(name, 0)
+                del self._left[name]
+            elif state == "running":
+                running += 1
+                steps += max(0, self._step(name) - self._at_start.get(name, 0))
+        done = self._ended + steps
+        counts, rate = self._counted(running), self._rate(done)
+        self._bar.update(self._task, completed=done, counts=counts, rate=rate)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._spoke > SECONDS_BETWEEN_LINES:
+            self._spoke = now
+            self._console.print(self._said(running, done), soft_wrap=True, highlight=False)
+
+    def _status(self, name: str) -> dict[str, Any]:
+        run = StoredRun(self._folder / name)
+        try:
+            return run.status() if run.exists() else {"state": "missing"}
+        except StorageError:
+            return {"state": "failed"}
+
+    def _step(self, name: str) -> int:
+        """The last step of a member, from the end of its metrics."""
+        try:
+            return int(StoredRun(self._folder / name).last_line().get("step", 0))
+        except (OSError, StorageError):
+            return 0
+
+    def _counted(self, running: int) -> str:
+        counts = self._counts
+        ended = counts["done before"] + counts["done"] + counts["diverged"]
+        parts = [f"{ended}/{self._members} done"]
+        parts += [f"{counts['done before']} done before"] if counts["done before"] else []
+        parts += [f"{running} running"] if running else []
+        parts += [f"{counts[s]} {s}" for s in ("diverged", "failed") if counts[s]]
+        return "  ".join(parts)
+
+    def _rate(self, done: int) -> str:
+        seconds = time.monotonic() - self._began
+        return f"{done / seconds:,.0f} steps/s" if done and seconds > 1 else ""
+
+    def _said(self, running: int, done: int = 0) -> str:
+        """All of it as one line."""
+        seconds = time.monotonic() - self._began
+        left = f"{(self._total - done) * seconds / done:,.0f} s left" if done else ""
+        rate = self._rate(done)
+        return "  ".join([self._counted(running), *([rate, left] if rate else [])])

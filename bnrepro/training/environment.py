@@ -1,0 +1,197 @@
+"""What a run runs on: this machine, these versions, this code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import bnrepro
+from bnrepro import config as c
+from bnrepro.errors import ConfigError
+from bnrepro.training import meaning
+
+RUN_MAKING = (
+    "config/schema.py",
+    "data",
+    "nn",
+    *(f"training/{name}.py" for name in ("environment", "jacobian", "loop", "optim", "probes")),
+    *(f"training/{name}.py" for name in ("run", "stacked", "stacked_step")),
+    "training/studies",
+)
+"""Files and folders whose code decides what numbers a run has."""
+
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard", "typer")
+
+
+ARITHMETIC = (
+    "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE",
+    "OPENBLAS_CORETYPE", "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
+"""Environment variables by which libraries choose how to compute: other values, other bits."""
+
+
+def resolve_device(device: c.Device) -> torch.device:
+    """The device a configuration means.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none. The CPU never takes its place silently.
+    """
+    available = torch.cuda.is_available()
+    if device is c.Device.cuda and not available:
+        raise ConfigError("no CUDA device here (device=cuda): use device=cpu or device=auto")
+    return torch.device("cuda" if available and device is not c.Device.cpu else "cpu")
+
+
+def make_deterministic(seed: int, threads: int) -> None:
+    """Make torch compute the same bits again: one seed, a fixed number of threads, no choices."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.set_num_threads(threads)
+    # What `use_deterministic_algorithms(True)` does, without importing torch's compiler (seconds).
+    torch.set_deterministic_debug_mode("error")
+    # Filling fresh memory serves to find bugs in torch's operations, and costs time in each.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(seed)  # only dropout draws from the global generator
+
+
+def resolve_compile(config: c.Config, device: torch.device) -> c.Config:
+    """The configuration with `train.compile` decided on.
+
+    Of convolutions with batch normalization between them a step takes about three quarters of the
+    time compiled, and without it no less; a step of an MLP is too short for a run to win back what
+    compiling takes.
+
+    Raises:
+        ConfigError: it is to be compiled, and there is no C++ compiler for the CPU's code.
+    """
+    wanted = config.train.compile
+    if wanted is None:
+        normalized = config.norm.placement is not None
+        wanted = config.model.worth_compiling and normalized and can_compile(device)
+    elif wanted and not can_compile(device):
+        raise ConfigError(
+            "no C++ compiler here (train.compile=true): install g++ or use train.compile=false"
+        )
+    return replace(config, train=replace(config.train, compile=wanted))
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch can compile for a device: on the CPU that takes a C++ compiler."""
+    if device.type != "cpu":
+        return True
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
+def compile_step(step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The same function of a batch's images and labels, compiled at its first call."""
+    from torch._inductor import config as inductor
+
+    torch.compiler.reset()  # nothing of an earlier run in this process is of use
+    inductor.fallback_random = True  # dropout draws the numbers that it draws uncompiled
+    # A graph for each size of batch. Otherwise an epoch's smaller last batch compiles one for all
+    # sizes, which rounds differently and is used from then on: a resumed run would meet it later.
+    compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(step, dynamic=False)
+    return compiled
+
+
+def facts(device: torch.device) -> dict[str, Any]:
+    """Everything about this machine, these versions and this command that a result depends on."""
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "argv": sys.argv,
+        "bnrepro": bnrepro.__version__,
+        "git": git_revision(),
+        "results": c.RESULTS_NUMBER,
+        "code": code_digest(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "torch_build": _torch_build(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "environment": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+    }
+
+
+def git_revision() -> dict[str, Any] | None:
+    """Commit and dirty flag of the checkout this code runs from; None for an installed package."""
+    root = Path(bnrepro.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def code_digest() -> str:
+    """SHA-256 (hex) of what the sources of `RUN_MAKING` mean, for the record.
+
+    What a run is does not depend on it: that is its configuration, its data and
+    `config.RESULTS_NUMBER`.
+    """
+    package = Path(bnrepro.__file__).parent
+    places = (package / place for place in RUN_MAKING)
+    files = (
+        path for place in places
+        for path in ([place] if place.is_file() else sorted(place.rglob("*.py")))
+    )  # fmt: skip
+    return meaning.digest(path.read_text(encoding="utf-8") for path in files)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _torch_build() -> str:
+    """A digest of what torch was built with and from: one version comes in several builds."""
+    kept = ("Math Kernel Library", "MKL-DNN", "Build settings")  # what a GPU adds is left out
+    lines = torch.__config__.show().splitlines()
+    built = "\n".join(line for line in lines if any(name in line for name in kept))
+    return hashlib.sha256(built.encode()).hexdigest()[:12]
+
+
+def _cpu() -> str:
+    """The processor's name; /proc/cpuinfo knows more than `platform` where it is there."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

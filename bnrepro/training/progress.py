@@ -1,0 +1,173 @@
+"""What a person sees of a run while it trains: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TextIO, cast
+
+from rich.console import Console
+from rich.measure import measure_renderables
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from bnrepro.terminal import view
+
+NARROWEST_BAR, WIDEST_BAR = 10, 40  # cells
+ECHO = 2  # cells in which a terminal shows ^C; on a line of their own they would double the bar
+
+
+class Bar(Progress):
+    """A bar that leaves out columns where the terminal is narrow, rather than cutting them.
+
+    Args:
+        columns: from left to right; a `BarColumn` among them gets the room that is left.
+        optional: those that may be left out, the first of them first.
+        options: of rich's `Progress`.
+    """
+
+    def __init__(
+        self, *columns: ProgressColumn, optional: Sequence[ProgressColumn] = (), **options: Any
+    ) -> None:
+        self._every, self._optional = columns, optional
+        super().__init__(*columns, **options)
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """The table of the columns for which there is room."""
+        found = [task for task in tasks if task.visible]
+        if not found:  # as in `__init__`, before there is a console
+            return super().make_tasks_table(found)
+        shown = list(self._every)
+        for column in self._optional:
+            if self._room(shown, found) >= NARROWEST_BAR:
+                break
+            shown.remove(column)
+        room = self._room(shown, found)
+        for column in shown:
+            if isinstance(column, BarColumn):
+                column.bar_width = max(NARROWEST_BAR, min(WIDEST_BAR, room))
+        self.columns = tuple(shown)
+        return super().make_tasks_table(found)
+
+    def _room(self, columns: Sequence[ProgressColumn], tasks: Sequence[Task]) -> int:
+        """The cells that these columns leave for the bar."""
+        options = self.console.options
+        taken = len(columns) - 1  # a space between two
+        for column in columns:
+            if not isinstance(column, BarColumn):
+                cells = [column(task) for task in tasks]
+                taken += measure_renderables(self.console, options, cells).maximum
+        return self.console.width - ECHO - taken
+
+
+class RunProgress:
+    """Shows how far a run is, its rate, its loss, its accuracy and the time left.
+
+    A `console` that cannot be written goes silent; the run continues.
+    """
+
+    def __init__(self, title: str, total: int, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._console.file = view(cast(TextIO, self._console.file))
+        self._title, self._total = title, total
+        self._accuracy = ""
+        self._began: tuple[float, int] | None = None
+        name, elapsed = TextColumn("{task.description}"), TimeElapsedColumn()
+        rate, loss, accuracy = (
+            TextColumn(f"{{task.fields[{field}]}}") for field in ("rate", "loss", "accuracy")
+        )
+        self._bar = Bar(
+            name,
+            BarColumn(),
+            MofNCompleteColumn(),
+            rate,
+            loss,
+            accuracy,
+            elapsed,
+            TimeRemainingColumn(),
+            optional=(name, loss, elapsed, rate, accuracy),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=total, rate="", loss="", accuracy="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """One line of plain text, above the bar where there is one."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def resume(self, step: int) -> None:
+        """Say that the run resumes from `step`."""
+        self.say(f"{self._title}  resumed from step {step}")
+        self._bar.update(self._task, completed=step)
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        """The run is at `step`, and these are its newest numbers."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, step)
+        seconds, steps = now - self._began[0], step - self._began[1]
+        rate = steps / seconds if seconds > 0 else 0.0
+        if "test_accuracy" in values:
+            self._accuracy = f"test accuracy {values['test_accuracy']:.4f}"
+        loss = f"loss {values['train_loss']:.4f}" if "train_loss" in values else ""
+        if self._console.is_terminal:
+            shown = f"{rate:,.0f} steps/s" if rate else ""
+            self._bar.update(
+                self._task, completed=step, rate=shown, loss=loss, accuracy=self._accuracy
+            )
+        elif "test_accuracy" in values:
+            left = f"{(self._total - step) / rate:.0f} s left" if rate else ""
+            speed = f"{rate:.0f} steps/s" if rate else ""
+            parts = (f"{self._title}  step {step}/{self._total}", loss, self._accuracy, speed, left)
+            self.say("  ".join(part for part in parts if part))
+
+
+@contextmanager
+def transfer_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar for each file or folder being read: called with what, bytes or images done, total."""
+    console = Console()
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        if not tasks:
+            bar.start()  # not before there is something to show: a bar without any is a blank line
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    try:
+        yield progress
+    finally:
+        bar.stop()

@@ -1,0 +1,42 @@
+"""What is measured of the network a run ends with: identities, and the ways to infer.
+
+Each study is a function of (model, dataset, configuration) that returns plain numbers for the run's
+summary. It has a copy of the network, and no randomness but the run's seed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from bnrepro import config as c
+from bnrepro.data import Dataset
+from bnrepro.training.studies.identity_transform import identity_transform
+from bnrepro.training.studies.inference import inference
+from bnrepro.training.studies.input_shift import input_shift
+from bnrepro.training.studies.scale_invariance import scale_invariance
+
+__all__ = ["STUDIES", "measure"]
+
+STUDIES: dict[str, Callable[[nn.Module, Dataset, c.Config], dict[str, Any]]] = {
+    "identity-transform": identity_transform,
+    "scale-invariance": scale_invariance,
+    "inference": inference,
+    "input-shift": input_shift,
+}
+"""The closed table of studies, by the names a configuration asks for them."""
+
+EXACT = ("identity-transform", "scale-invariance", "inference")
+"""Studies of identities: in float64 what is none shows as more than rounding."""
+
+
+def measure(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[str, dict[str, Any]]:
+    """The studies a configuration asks for, by their names; `model` stays as it is."""
+    found = {}
+    for name in config.studies:
+        network = copy.deepcopy(model).eval()
+        found[name] = STUDIES[name](network.double() if name in EXACT else network, dataset, config)
+    return found
