@@ -59,6 +59,14 @@ def _home(folder: Path | None) -> Path | None:
     return None if folder is None else Path(os.path.expanduser(folder))
 
 
+def _add_claims(folder: Path | None) -> Path | None:
+    if (folder := _home(folder)) is not None:
+        from bnrepro import claims
+
+        claims.add_folder(folder)
+    return folder
+
+
 class Shown(StrEnum):
     """What `--cfg` prints."""
 
@@ -209,6 +217,15 @@ StackSize = Annotated[
         metavar="N",
     ),
 ]
+ClaimsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--claims-dir",
+        help="A folder with claims of your own, a Python file each. Its files are run.",
+        metavar="DIR",
+        callback=_add_claims,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[
     str, typer.Argument(help="mnist, cifar10, digits or folder.", autocompletion=_complete_dataset)
@@ -349,7 +366,7 @@ def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed
 
 
 @app.command("claims")
-def list_claims(as_json: Json = False, debug: Debug = False) -> None:
+def list_claims(as_json: Json = False, claims_dir: ClaimsDir = None, debug: Debug = False) -> None:
     """List the paper's claims and what is compared for each."""
     from bnrepro import claims
 
@@ -411,6 +428,7 @@ def reproduce(
         bool,
         typer.Option("--any-results", help="Take runs with another results number as they are."),
     ] = False,
+    claims_dir: ClaimsDir = None,
     debug: Debug = False,
 ) -> None:
     """Put claims to the test and write the report.
@@ -564,6 +582,7 @@ def report(
         Path | None,
         typer.Option(help="Folder to write; by default DIR.", metavar="DIR", callback=_home),
     ] = None,
+    claims_dir: ClaimsDir = None,
     debug: Debug = False,
 ) -> None:
     """Report on claims, a sweep or runs of the first figure.

@@ -19,8 +19,9 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnrepro.nn import batchnorm as ours
-from bnrepro.nn.batchnorm import batch_norm, batch_statistics, fold, population_statistics
+from bnrepro.nn.batchnorm import batch_norm
 from bnrepro.nn.blocks import PointwiseConv2d
+from bnrepro.nn.inference import batch_statistics, fold, population_statistics
 
 SHAPES = [(7, 5), (60, 100), (4, 3, 6), (2, 3, 1), (5, 4, 3, 2), (1, 3, 2, 2), (8, 16, 5, 5)]
 TOLERANCE: dict[torch.dtype, dict[str, float]] = {

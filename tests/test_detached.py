@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bnrepro.cli import main
-from bnrepro.nn.batchnorm import BatchNorm1d, batch_statistics, fold, population_statistics
+from bnrepro.nn.batchnorm import BatchNorm1d
+from bnrepro.nn.inference import batch_statistics, fold, population_statistics
 from bnrepro.nn.stop_gradient import StopGradientNorm
 from bnrepro.store import StoredRun
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conftest import TINY
 
-from bnrepro.cli import main
 from bnrepro import config as c
+from bnrepro.cli import main
 from bnrepro.config.compose import compose
 from bnrepro.errors import ConfigError
 from bnrepro.sweeps.grid import Grid, grid

@@ -242,7 +242,7 @@ def test_compiling_is_the_default_when_it_is_faster(monkeypatch: pytest.MonkeyPa
     device = torch.device("cpu")
 
     def compiled(*overrides: str) -> bool | None:
-        return environment.compiling(configured(*overrides), device).train.compile
+        return environment.resolve_compile(configured(*overrides), device).train.compile
 
     monkeypatch.setattr(environment, "can_compile", lambda device: True)
     assert compiled("norm=batch") is True
@@ -250,7 +250,7 @@ def test_compiling_is_the_default_when_it_is_faster(monkeypatch: pytest.MonkeyPa
     assert compiled("norm=none") is False
     assert compiled("norm=batch", "train.compile=false") is False
     mlp = compose(["train.compile=null"]).config
-    assert environment.compiling(mlp, device).train.compile is False
+    assert environment.resolve_compile(mlp, device).train.compile is False
     monkeypatch.setattr(environment, "can_compile", lambda device: False)
     assert compiled("norm=batch") is False
     with pytest.raises(ConfigError, match="C\\+\\+ compiler"):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bnrepro import config as c
 from bnrepro.nn.batchnorm import BatchNorm1d
 from bnrepro.nn.build import build
-from bnrepro.training.probes import BINS, SAMPLES, SLOPE, SLOPES, Probe, by_unit, moved, percentiles
+from bnrepro.training.probes import BINS, SAMPLES, SLOPE, SLOPES, Probe, by_unit, percentiles, shift
 
 numerics = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -76,7 +76,7 @@ def test_percentiles_are_numpys(values: np.ndarray) -> None:
 @given(pairs())
 def test_movement_is_the_wasserstein_distance_in_units_of_the_spread(values: np.ndarray) -> None:
     old, new = np.sort(values, axis=-1)
-    found = moved(old, new)
+    found = shift(old, new)
     for a, b, got in zip(old.astype(np.float64), new.astype(np.float64), found, strict=True):
         spread = np.sqrt((a.std() ** 2 + b.std() ** 2) / 2)
         if spread > 1e-3 * max(np.abs(a).max(), np.abs(b).max()):  # else float32 has no digits left
@@ -87,26 +87,26 @@ def test_movement_is_the_wasserstein_distance_in_units_of_the_spread(values: np.
 @given(samples())
 def test_equal_distributions_have_moved_by_zero(values: np.ndarray) -> None:
     rows = np.sort(values, axis=1)
-    assert (moved(rows, rows.copy()) == 0).all()
+    assert (shift(rows, rows.copy()) == 0).all()
 
 
 def test_a_shift_by_one_standard_deviation_has_moved_by_one() -> None:
     rows = np.sort(np.random.default_rng(0).normal(size=(2, 1000)), axis=1).astype(np.float32)
     shifted = rows + np.float32(1) * rows.std(1, keepdims=True)
-    np.testing.assert_allclose(moved(rows, shifted), [1, 1], rtol=1e-5)
+    np.testing.assert_allclose(shift(rows, shifted), [1, 1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -3.7, 1e-20, 1e20])
 def test_a_constant_unit_has_moved_by_nothing_or_by_infinity(constant: float) -> None:
     rows = np.full((1, 500), constant, np.float32)
-    assert moved(rows, rows.copy()) == 0
-    assert moved(rows, rows + np.float32(abs(constant) + 1)) == np.inf
+    assert shift(rows, rows.copy()) == 0
+    assert shift(rows, rows + np.float32(abs(constant) + 1)) == np.inf
 
 
 def test_movement_computed_by_hand() -> None:
     old, new = np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 1, 1, 5]], np.float32)
     # Distance (1 + 1 + 1 + 3)/4; variances 1 and 3.
-    np.testing.assert_allclose(moved(old, new), [1.5 / np.sqrt(2)], rtol=1e-6)
+    np.testing.assert_allclose(shift(old, new), [1.5 / np.sqrt(2)], rtol=1e-6)
 
 
 def test_one_row_for_every_unit() -> None:
@@ -222,7 +222,7 @@ def test_odd_and_non_finite_inputs_are_measured_without_complaint(
         assert (np.diff(found["act/edges"]) > 0).all()
     sound = np.isfinite(values).all(0)
     assert np.isfinite(found["act/percentiles"][sound]).all()
-    assert (found["act/moved"][sound] == 0).all()
+    assert (found["act/shift"][sound] == 0).all()
 
 
 # What is measured of a network
@@ -315,7 +315,7 @@ def test_convolutions_are_measured_over_all_places() -> None:
 # A probe's memory
 
 
-def test_moved_compares_with_the_last_probe_and_moved_total_with_the_first() -> None:
+def test_shift_compares_with_the_last_probe_and_shift_total_with_the_first() -> None:
     model = network(norm="none", dropout=0.0)
     x = images()
     probe, inputs, found = Probe(model, x), [], []
@@ -325,15 +325,15 @@ def test_moved_compares_with_the_last_probe_and_moved_total_with_the_first() -> 
         inputs.append(np.sort(h.numpy().T, axis=1))
         found.append(probe.measure())
         step(model, seed)
-    assert (found[0]["sigmoid1/moved"] == 0).all()
+    assert (found[0]["sigmoid1/shift"] == 0).all()
     for index in (1, 2, 3):
-        for what, other in (("moved", index - 1), ("moved_total", 0)):
+        for what, other in (("shift", index - 1), ("shift_total", 0)):
             expected = [
                 wasserstein_distance(a, b) / np.sqrt((a.var() + b.var()) / 2)
                 for a, b in zip(inputs[other], inputs[index], strict=True)
             ]
             np.testing.assert_allclose(found[index][f"sigmoid1/{what}"], expected, rtol=1e-4)
-    assert not np.allclose(found[3]["sigmoid1/moved"], found[3]["sigmoid1/moved_total"])
+    assert not np.allclose(found[3]["sigmoid1/shift"], found[3]["sigmoid1/shift_total"])
 
 
 def test_a_restored_probe_continues_as_if_never_interrupted() -> None:
@@ -350,7 +350,7 @@ def test_a_restored_probe_continues_as_if_never_interrupted() -> None:
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     fresh = Probe(model, images()).measure()
-    assert not np.array_equal(fresh["sigmoid1/moved"], expected["sigmoid1/moved"])
+    assert not np.array_equal(fresh["sigmoid1/shift"], expected["sigmoid1/shift"])
 
 
 def test_kept_arrays_do_not_change_with_later_probes() -> None:

@@ -174,7 +174,7 @@ def test_the_figure_is_a_picture(events: EventAccumulator) -> None:
 
 
 def test_a_layers_mean_and_dead_share_are_shown(run: StoredRun, events: EventAccumulator) -> None:
-    for what in ("mean", "std", "saturated", "moved", "moved_total"):
+    for what in ("mean", "std", "saturated", "shift", "shift_total"):
         points = events.Scalars(f"{what}/sigmoid2")
         expected = [run.probe(step)[f"sigmoid2/{what}"].mean() for step in run.probe_steps()]
         np.testing.assert_allclose([p.value for p in points], expected, rtol=1e-6)

@@ -198,7 +198,7 @@ def test_weights_ruined_by_the_last_update_are_found(digits: Dataset) -> None:
         def step(self, lr: float) -> None:
             next(iter(model.parameters())).data.fill_(float("nan"))
 
-    optimizer = Ruining(model.parameters(), 0, 0)
+    optimizer = Ruining(config.optimizer, model.parameters())
     with pytest.raises(DivergedError) as error:
         train(model, optimizer, optim.schedule(config), digits, config, Notes(), LoopState())
     assert error.value.step == 1

@@ -45,7 +45,7 @@ from bnrepro import reading
 from bnrepro.config import files
 from bnrepro.config.check import first_line, unknown_setting
 from bnrepro.config.convert import keys
-from bnrepro.config.options import GUESTS, OPTIONS, conf_dir, defaults, options_of, unknown
+from bnrepro.config.options import GUESTS, OPTIONS, conf_dir, defaults, options_of, unknown, why_not
 from bnrepro.errors import ConfigError, RunInUseError
 
 T = TypeVar("T")
@@ -291,6 +291,8 @@ def _explain(error: Exception) -> str:
             if option in LAUNCHERS:
                 return _not_installed(option)
             names |= set(LAUNCHERS)
+        if group in OPTIONS and (why := why_not(group, option)):
+            return why
         return unknown(f"option of {group or 'config'}", option, names)
     text = first_line(error)
     if isinstance(error, OverrideParseException) or isinstance(root, GrammarParseError):

@@ -8,7 +8,6 @@ table is closed, no configuration can name code to run.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from bnrepro.config import schema as s
-from bnrepro.errors import ConfigError
+from bnrepro.errors import BnreproError, ConfigError
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,8 @@ def _broken(group: str, name: str, package: str, why: str) -> ConfigError:
 def _lack(group: str, name: str, entry: Entry) -> str | None:
     """What an option has not that every option of its group must have; None if it is whole."""
     base, settings = BASES[group], entry.settings
-    if not (dataclasses.is_dataclass(settings) and issubclass(settings, base)):
-        return f"its settings are no dataclass derived from {base.__name__}"
+    if not issubclass(settings, base) or "__dataclass_fields__" not in vars(settings):
+        return f"{settings.__name__} is no dataclass derived from {base.__name__}"
     asked = [*get_type_hints(base), *(["placement"] if group == "norm" else [])]
     if missing := [what for what in asked if not hasattr(settings, what)]:
         return f"{settings.__name__} does not say '{missing[0]}'"
@@ -141,6 +140,12 @@ def _lack(group: str, name: str, entry: Entry) -> str | None:
 def defaults(group: str, name: str, entry: Entry) -> Path:
     """The YAML file of an option's default values."""
     return entry.defaults or conf_dir() / group / f"{name}.yaml"
+
+
+def why_not(group: str, name: str) -> str | None:
+    """Why an option that somebody brings cannot be used; None if there is no such option."""
+    error = _options(group)[1].get(name)
+    return None if error is None else str(error)
 
 
 def option(group: str, name: str) -> Entry:
@@ -161,7 +166,8 @@ def maker(settings: s.Option) -> Callable[..., Any]:
     """What makes the thing that these settings describe.
 
     Raises:
-        ConfigError: a module that it requires is not installed, or it is not there.
+        ConfigError: a module that it requires is not installed, or it is not there. What a guest's
+            function raises becomes one, too.
     """
     group = next(group for group, base in BASES.items() if isinstance(settings, base))
     entry = option(group, settings.name)
@@ -174,7 +180,22 @@ def maker(settings: s.Option) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         package = entry.package or "bnrepro"
         raise _broken(group, settings.name, package, f"no {entry.make}: {error}") from error
-    return make
+    return make if entry.package is None else _one_line_errors(make, group, settings.name, entry)
+
+
+def _one_line_errors(
+    make: Callable[..., Any], group: str, name: str, entry: Entry
+) -> Callable[..., Any]:
+    def made(*arguments: Any) -> Any:
+        try:
+            return make(*arguments)
+        except BnreproError:
+            raise
+        except Exception as error:  # a stranger's function may raise anything
+            why = f"{type(error).__name__}: {error}"
+            raise _broken(group, name, str(entry.package), why) from error
+
+    return made
 
 
 def brought_by(config: s.Config) -> dict[str, str]:

@@ -110,7 +110,8 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
     arms = asked.claims[name]
     evidence = evidence_of(folder, asked.scale, claim, arms)
     judgement = judge(claim, evidence)
-    path = Path(claims.__path__[0]) / f"{name.replace('-', '_')}.py"
+    source = claims.source(name)
+    path = source.path
     wanted = claim.scales[asked.scale].seeds
     count = f" --seeds {len(evidence.seeds)}" if len(evidence.seeds) != wanted else ""
     runs = list(dict.fromkeys(run for arm in evidence.runs.values() for run in arm))
@@ -120,8 +121,8 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
         claim,
         judgement,
         evidence,
-        f"bnrepro/claims/{path.name}",
-        commit(path),
+        _place(source),
+        commit(path) if path else None,
         f"bnrepro reproduce {name} --scale {asked.scale}{count}",
         began,
         [
@@ -133,12 +134,19 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
     )
 
 
+def _place(source: claims.Source) -> str:
+    """A claim's file in bnrepro, or who else brings it."""
+    if source.brought_by != "bnrepro" or source.path is None:
+        return source.brought_by
+    return f"bnrepro/claims/{source.path.name}"
+
+
 def evidence_of(folder: Path, scale: str, claim: Claim, arms: Mapping[str, AskedArm]) -> Evidence:
     """The runs of a claim; those of an arm that was asked for otherwise than now count as none."""
     plan = claim.scales[scale]
     count = max((len(asked.runs) for asked in arms.values()), default=0)
     runs = {
-        arm: tuple(StoredRun(folder / RUNS / run) for run in arms[arm].runs)
+        arm: tuple(StoredRun.read_once(folder / RUNS / run) for run in arms[arm].runs)
         for arm in plan.arms
         if arm in arms and arms[arm].words == plan.words(arm)
     }

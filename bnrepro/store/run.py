@@ -22,7 +22,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +143,29 @@ def _typed(value: Any, types: Types, path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as it lies on disk. Every method reads afresh.
+    """A run as it lies on disk. Every method reads afresh, unless it is made by `read_once`.
 
     Raises:
         UnreadableError: a file is not what `RunWriter` could have written.
     """
 
     folder: Path
+    _memory: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def read_once(cls, folder: Path) -> StoredRun:
+        """A run that changes no more: what was read of its small files and metrics is kept."""
+        return cls(folder, {})
 
     def _load(self, name: str, types: Types) -> dict[str, Any] | None:
+        if self._memory is None:
+            return self._read(name, types)
+        if name not in self._memory:
+            self._memory[name] = self._read(name, types)
+        loaded: dict[str, Any] | None = self._memory[name]
+        return loaded
+
+    def _read(self, name: str, types: Types) -> dict[str, Any] | None:
         path = self.folder / name
         try:
             read = reading.read_yaml if name == CONFIG else reading.read_json
@@ -295,12 +309,17 @@ class StoredRun:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every whole line of `metrics.jsonl`, in the order of steps."""
-        return list(self.lines())
+        if self._memory is None:
+            return list(self.lines())
+        if METRICS not in self._memory:
+            self._memory[METRICS] = list(self.lines())
+        rows: list[dict[str, Any]] = self._memory[METRICS]
+        return rows
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps and values of one metric, wherever it was recorded."""
         steps, values = array("q"), array("d")
-        for row in self.lines(name):
+        for row in self.lines(name) if self._memory is None else self.metrics():
             if row.get(name) is not None:
                 steps.append(row["step"])
                 values.append(row[name])

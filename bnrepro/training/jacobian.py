@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnrepro.nn.batchnorm import BatchNorm1d, batch_statistics
+from bnrepro.nn.batchnorm import BatchNorm1d
 from bnrepro.nn.build import nonlinearities
+from bnrepro.nn.inference import batch_statistics
 from bnrepro.nn.mlp import Mlp
 from bnrepro.nn.stop_gradient import StopGradientNorm
 

@@ -5,7 +5,7 @@ but without dropout and without moving any running average; it draws no random n
 is the same to the last bit whether it is probed or not.
 
 Of every unit of every layer it keeps the 15th, 50th and 85th percentile (Fig. 1b, c), mean,
-standard deviation, how often it is saturated, and how far its distribution has moved; of every
+standard deviation, how often it is saturated, and how far its distribution has shifted; of every
 layer a histogram; of every weight matrix its norm and that of its gradient in the last step; of
 every bias its norm.
 """
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnrepro.nn.batchnorm import batch_statistics
 from bnrepro.nn.build import biased, nonlinearities, weighted
+from bnrepro.nn.inference import batch_statistics
 
 PERCENTILES = (15, 50, 85)
 """The percentiles of Fig. 1b and c."""
@@ -42,7 +42,7 @@ SLOPES: dict[type[nn.Module], Callable[[np.ndarray], np.ndarray]] = {
 class Probe:
     """Measures a model on a fixed batch of images (n, C, H, W), again and again.
 
-    How far a unit's distribution moved is measured from the last probe and from the first, so a
+    How far a unit's distribution shifted is measured from the last probe and from the first, so a
     probe has a memory: `state` and `restore` carry it over an interruption.
     """
 
@@ -70,7 +70,7 @@ class Probe:
         """All measurements, by `LAYER/WHAT`.
 
         For every nonlinearity with U units: `percentiles` (U, 3), `mean`, `std`, `saturated`,
-        `moved`, `moved_total` (U,), `counts` (B,), `edges` (B + 1,). For every layer with weights:
+        `shift`, `shift_total` (U,), `counts` (B,), `edges` (B + 1,). For every layer with weights:
         `weight_norm` and, after a first step, `gradient_norm`, both (); `bias_norm` () where it has
         a bias.
         """
@@ -118,8 +118,8 @@ class Probe:
             "mean": values.mean(1),
             "std": values.std(1),
             "saturated": (slopes < SLOPE).mean(1, dtype=np.float32),
-            "moved": moved(last, values),
-            "moved_total": moved(first, values),
+            "shift": shift(last, values),
+            "shift_total": shift(first, values),
             "counts": counts,
             "edges": edges,
         }
@@ -145,12 +145,12 @@ def percentiles(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """How far each unit's distribution moved, in units of its spread: (U, n) sorted rows -> (U,).
+def shift(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """How far each unit's distribution shifted, in units of its spread: (U, n) sorted rows -> (U,).
 
     The Wasserstein-1 distance of two samples of one size is the mean distance of their sorted
     values. Its unit is the root mean square of the two standard deviations; a unit that is
-    constant in both has moved by 0 or by infinity.
+    constant in both has shifted by 0 or by infinity.
     """
     old, new = old.astype(np.float64), new.astype(np.float64)  # the square of a small spread
     distance = np.abs(new - old).mean(1)

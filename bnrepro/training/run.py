@@ -18,7 +18,7 @@ from bnrepro import data
 from bnrepro.data import Dataset, Split
 from bnrepro.errors import CheckpointError, ConfigError, DataError, Interrupted, RunInUseError
 from bnrepro.nn import build
-from bnrepro.nn.batchnorm import population_statistics
+from bnrepro.nn.inference import population_statistics
 from bnrepro.store import RunWriter, StoredRun
 from bnrepro.training import environment, optim
 from bnrepro.training.jacobian import singular_values
@@ -31,7 +31,7 @@ from bnrepro.training.tensorboard import TensorBoardLogger
 
 SAME_FACTS = (
     "versions", "torch_build", "cpu", "cpu_capability", "device", "gpu", "threads", "environment",
-    "compiled", "dataset.name", "dataset.fingerprint", "results",
+    "compiled", "dataset.name", "dataset.fingerprint", "results", "packages",
 )  # fmt: skip
 """Facts that must be unchanged for a run to resume to the same bits."""
 
@@ -68,6 +68,8 @@ def run(
         if config.train.compile:
             facts["compiled"] = True
         facts |= dataset.facts()
+        if packages := c.brought_by(config):
+            facts["packages"] = packages
         if writer.resuming:
             facts = history(facts, config, writer, display, restart=restart)
         writer.manifest(facts)

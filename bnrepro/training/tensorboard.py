@@ -142,7 +142,7 @@ class TensorBoardLogger:
                 self._histogram(step, layer, values, arrays[f"{layer}/edges"])
             elif what == "percentiles":
                 self._band(step, layer, values, arrays[f"{layer}/std"])
-            elif what in ("mean", "std", "saturated", "moved", "moved_total"):
+            elif what in ("mean", "std", "saturated", "shift", "shift_total"):
                 self._writer.add_scalar(f"{what}/{layer}", float(values.mean()), step)
                 if what == "saturated":
                     self._writer.add_scalar(f"dead/{layer}", float((values == 1).mean()), step)

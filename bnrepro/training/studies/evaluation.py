@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from bnrepro.nn.batchnorm import batch_statistics
+from bnrepro.nn.inference import batch_statistics
 
 CHUNK = 1000
 """Images at once where a batch is of no consequence."""

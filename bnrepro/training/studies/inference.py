@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
 from bnrepro.data import Dataset, permutation, unseen_batches
-from bnrepro.nn.batchnorm import population_statistics
+from bnrepro.nn.inference import population_statistics
 from bnrepro.training.studies.evaluation import accuracy, batches, logits
 
 BATCH_SIZES = (2, 8, 32, 128, 512)

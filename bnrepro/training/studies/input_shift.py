@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bnrepro import config as c
 from bnrepro.data import Dataset, unseen_batches
-from bnrepro.nn.batchnorm import population_statistics
+from bnrepro.nn.inference import population_statistics
 from bnrepro.training.studies.evaluation import CHUNK, accuracy, logits
 
 DIM = 0.3

@@ -19,8 +19,9 @@ from torch.nn.functional import cross_entropy, linear
 
 from bnrepro import config as c
 from bnrepro.data import Dataset, Split, unseen_batches
-from bnrepro.nn.batchnorm import BatchNorm1d, batch_statistics
+from bnrepro.nn.batchnorm import BatchNorm1d
 from bnrepro.nn.build import weighted
+from bnrepro.nn.inference import batch_statistics
 
 TINY = sys.float_info.min
 """In the place of ε = 0, which batch normalization in training refuses: added to the variance of
