@@ -22,7 +22,7 @@ from bnrepro.terminal import open_streams, printable, views
 
 if TYPE_CHECKING:
     from bnrepro.config import Config
-    from bnrepro.evidence.claim import Judgement
+    from bnrepro.evidence.judge import Judgement
     from bnrepro.store import RunWriter, StoredRun
     from bnrepro.store.sweep import Results
     from bnrepro.training.signals import StopSignals
@@ -568,9 +568,9 @@ def tensorboard(
     debug: Debug = False,
 ) -> None:
     """Open TensorBoard over a run or a folder of runs."""
-    from bnrepro.report import dashboard
+    from bnrepro.report import tensorboard as board
 
-    dashboard.serve(folder, host, port, _say, browser=browser)
+    board.serve(folder, host, port, _say, browser=browser)
 
 
 @app.command()

@@ -19,7 +19,8 @@ from bnrepro import claims, data
 from bnrepro import config as c
 from bnrepro.config import hydra
 from bnrepro.errors import ConfigError
-from bnrepro.evidence.claim import Claim, Judgement
+from bnrepro.evidence.claim import Claim
+from bnrepro.evidence.judge import Judgement
 from bnrepro.evidence.runs import is_result, seeds
 from bnrepro.report import verdicts
 from bnrepro.store import StoredRun, reproduction, sweep

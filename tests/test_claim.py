@@ -14,19 +14,8 @@ from planting import Planted, learning, write
 
 from bnrepro import claims
 from bnrepro.errors import ConfigError, UnreadableError
-from bnrepro.evidence.claim import (  # fmt: skip
-    Check,
-    Claim,
-    Comparison,
-    Criterion,
-    Finding,
-    Scale,
-    Variation,
-    Verdict,
-    against,
-    judge,
-    together,
-)
+from bnrepro.evidence.claim import Check, Claim, Comparison, Criterion, Finding, Scale, Variation
+from bnrepro.evidence.judge import Verdict, against, judge, together
 from bnrepro.evidence.runs import CHANCE, Evidence
 from bnrepro.evidence.stats import summary
 from bnrepro.store import StoredRun

@@ -7,7 +7,8 @@ import pytest
 from planting import evidence, plant_of
 
 from bnrepro import claims
-from bnrepro.evidence.claim import SCALES, SHORT, SMOKE, Claim, Verdict, judge
+from bnrepro.evidence.claim import SCALES, SHORT, SMOKE, Claim
+from bnrepro.evidence.judge import Verdict, judge
 from bnrepro.evidence.runs import Evidence
 from bnrepro.store import StoredRun
 

@@ -18,7 +18,8 @@ ONLY_KEEP_AND_SHOW = {
     *(f"bnrepro.config.{name}" for name in (
         "check", "convert", "identity", "mirrors", "options")),
     *(f"bnrepro.store.{name}" for name in ("atomic", "lock", "run", "writer")),
-    *(f"bnrepro.training.{name}" for name in ("meaning", "progress", "signals", "tensorboard")),
+    *(f"bnrepro.training.{name}" for name in (
+        "progress", "signals", "source_digest", "tensorboard")),
 }  # fmt: skip
 """What a run needs and no number depends on."""
 

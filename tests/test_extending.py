@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -139,6 +140,37 @@ def test_a_claim_in_a_folder_is_found(
     assert main(["claims", "--claims-dir", str(folder)]) == 2
     assert "two claims 'ensemble'" in capsys.readouterr().err
     assert main(["claims", "--claims-dir", str(tmp_path / "nowhere")]) == 2
+
+
+def test_a_norm_within_the_package_is_an_edit_of_three_files(tmp_path: Path) -> None:
+    root = DOCS.parent
+    for folder in ("bnrepro", "conf"):
+        shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pyc*"))
+    package, schema = tmp_path / "bnrepro", tmp_path / "bnrepro" / "config" / "schema.py"
+    source = documented()["bnrepro_extra/rms.py"]
+    settings = source[source.index("@dataclass") : source.index("def make")]
+    (package / "nn" / "rms.py").write_text(source[source.index("def make") : source.index("ENTRY")])
+    (tmp_path / "conf" / "norm" / "rms.yaml").write_text(documented()["bnrepro_extra/rms.yaml"])
+    model = "@dataclass\nclass Model("
+    text = schema.read_text().replace(model, settings + model)
+    row = '    "norm": {\n'
+    text = text.replace(row, f'{row}        "rms": Entry(Rms, "bnrepro.nn.rms:make"),\n')
+    schema.write_text(text)
+    changed = [
+        str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*.*"))
+        if path.is_file() and "outputs" not in path.parts
+        and (not (mine := root / path.relative_to(tmp_path)).is_file()
+             or mine.read_bytes() != path.read_bytes())
+    ]  # fmt: skip
+    assert changed == ["bnrepro/config/schema.py", "bnrepro/nn/rms.py", "conf/norm/rms.yaml"]
+    line = ["train", "norm=rms", "dataset=digits", *TINY, f"run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bnrepro", *line], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert StoredRun(tmp_path / "run").config()["norm"] == {"name": "rms", "eps": 1e-5}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from bnrepro import claims
-from bnrepro.evidence.claim import Judged, Verdict
+from bnrepro.evidence.judge import Judged, Verdict
 from bnrepro.evidence.stats import Summary
 from bnrepro.report.format import effect, interval, signed
 

@@ -18,7 +18,7 @@ from planting import Planted, arms_of, learning, plant_of, write
 from bnrepro import claims
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     Check,
     Claim,
     Comparison,
@@ -27,9 +27,9 @@ from bnrepro.evidence.claim import (  # fmt: skip
     Later,
     Scale,
     Variation,
-    Verdict,
 )
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
+from bnrepro.evidence.judge import Verdict
 from bnrepro.evidence.runs import seeds
 from bnrepro.report import draw, verdicts
 from bnrepro.report import format as words

@@ -13,7 +13,7 @@ import numpy as np
 
 from bnrepro.claims.less_dropout import gap
 from bnrepro.evidence.arms import at_rate
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     SMOKE,

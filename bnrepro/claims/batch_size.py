@@ -17,16 +17,7 @@ from bnrepro.evidence.arms import (  # fmt: skip
     at_rate,
     at_size,
 )
-from bnrepro.evidence.claim import (  # fmt: skip
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    Later,
-    Scale,
-    Variation,
-)
+from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 

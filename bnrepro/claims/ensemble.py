@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     SCALES,
     SMOKE,
     Check,

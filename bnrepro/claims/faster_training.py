@@ -17,7 +17,7 @@ from bnrepro.evidence.arms import (
     norms,
     over_rates,
 )
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     SMOKE,

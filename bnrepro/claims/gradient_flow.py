@@ -11,7 +11,7 @@ import numpy as np
 from bnrepro.claims.saturating_nonlinearities import DEPTHS, SEEDS, best, deep, hidden
 from bnrepro.evidence import arms as shared
 from bnrepro.evidence.arms import BATCH, NAMES, NORMS, norms
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     SCALES,
     SMOKE,
     Check,

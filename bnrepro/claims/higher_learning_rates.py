@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bnrepro.evidence.arms import GRID, NAMES, NONE, NORMS, RATES, at_rate, norms, over_rates
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     Check,

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnrepro.evidence.claim import (  # fmt: skip
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    Later,
-    Scale,
-    Variation,
-)
+from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Bars, Cell, Figure, Table
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, INCEPTION, NETWORKS, arm
 from bnrepro.evidence.runs import CHANCE, Evidence

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     Check,

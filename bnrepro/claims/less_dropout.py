@@ -17,7 +17,7 @@ from bnrepro.evidence.arms import (
     SMALL_RATES,
     at_rate,
 )
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     Check,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from bnrepro.claims.less_dropout import TOLD_APART, gap, needed
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     SMOKE,

@@ -13,16 +13,7 @@ import numpy as np
 
 from bnrepro.claims.stable_distributions import PROBED, PROBED_RATES, drifts, tracks
 from bnrepro.evidence.arms import at_rate, over_rates
-from bnrepro.evidence.claim import (  # fmt: skip
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    Later,
-    Scale,
-    Variation,
-)
+from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import VALIDATION, Evidence
 from bnrepro.evidence.stats import lower_median

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, GRID, MIDDLE, SIZES, at_size
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     SCALES,
     SMOKE,
     Check,

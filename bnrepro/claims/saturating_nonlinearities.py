@@ -7,16 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnrepro.evidence.arms import NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
-from bnrepro.evidence.claim import (  # fmt: skip
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    Later,
-    Scale,
-    Variation,
-)
+from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence, log_ratio
 from bnrepro.evidence.tuning import best_rate

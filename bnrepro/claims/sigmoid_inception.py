@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     SMOKE,

@@ -12,7 +12,7 @@ import numpy as np
 
 from bnrepro.evidence import paper
 from bnrepro.evidence.arms import BATCH, FIG1, GRID, NAMES, NONE, NORMS, at_rate, norms, over_rates
-from bnrepro.evidence.claim import (  # fmt: skip
+from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     SMOKE,

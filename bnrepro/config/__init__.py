@@ -13,8 +13,6 @@ from bnrepro.config.identity import (
     run_id,
 )
 from bnrepro.config.options import (
-    OPTIONS,
-    Entry,
     brought_by,
     choices,
     conf_dir,
@@ -26,6 +24,7 @@ from bnrepro.config.options import (
 from bnrepro.config.schema import (
     FINGERPRINT,
     MISSING,
+    OPTIONS,
     STUDIES,
     Activation,
     Adam,
@@ -39,6 +38,7 @@ from bnrepro.config.schema import (
     DetachedNorm,
     Device,
     Digits,
+    Entry,
     Folder,
     Inception,
     Init,

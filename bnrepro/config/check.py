@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_type_hints
 
 from bnrepro.config.convert import flat, to_dict
-from bnrepro.config.options import OPTIONS, options_of, unknown
-from bnrepro.config.schema import STUDIES, Config, Inception, Placement
+from bnrepro.config.options import options_of, unknown
+from bnrepro.config.schema import OPTIONS, STUDIES, Config, Inception, Placement
 from bnrepro.errors import ConfigError
 
 

@@ -18,9 +18,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from bnrepro.config import hydra
 from bnrepro.config.check import check, first_line, unknown_setting
 from bnrepro.config.convert import flat, keys, to_dict, to_yaml
-from bnrepro.config.options import OPTIONS, option, options_of
+from bnrepro.config.options import option, options_of
 from bnrepro.config.overrides import prepare, refuse_odd_words
-from bnrepro.config.schema import FOLDERS, TEXT, Config
+from bnrepro.config.schema import FOLDERS, OPTIONS, TEXT, Config
 from bnrepro.errors import ConfigError
 from bnrepro.reading import is_unicode
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, get_type_hints
 
-from bnrepro.config.options import OPTIONS, option
-from bnrepro.config.schema import Config
+from bnrepro.config.options import option
+from bnrepro.config.schema import OPTIONS, Config
 
 
 def to_dict(config: Config) -> dict[str, Any]:

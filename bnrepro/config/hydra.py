@@ -45,7 +45,8 @@ from bnrepro import reading
 from bnrepro.config import files
 from bnrepro.config.check import first_line, unknown_setting
 from bnrepro.config.convert import keys
-from bnrepro.config.options import GUESTS, OPTIONS, conf_dir, defaults, options_of, unknown, why_not
+from bnrepro.config.options import GUESTS, conf_dir, defaults, options_of, unknown, why_not
+from bnrepro.config.schema import OPTIONS
 from bnrepro.errors import ConfigError, RunInUseError
 
 T = TypeVar("T")

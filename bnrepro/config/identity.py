@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any
 
 from bnrepro.config.convert import flat, plain
-from bnrepro.config.options import OPTIONS, options_of
-from bnrepro.config.schema import FINGERPRINT, MISSING, Config
+from bnrepro.config.options import options_of
+from bnrepro.config.schema import FINGERPRINT, MISSING, OPTIONS, Config
 
 RESULTS_NUMBER = 1
 """The results number: raised when a change is meant to change the numbers of runs.

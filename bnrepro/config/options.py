@@ -1,9 +1,7 @@
-"""The table of options: which norms, networks, data sets and so on there are, and who makes each.
+"""Which options there are, those of installed packages too, and what makes each.
 
-An option takes a dataclass of its settings, a function that makes what they describe, a file of
-default values, and a row of this table. An installed package brings options of its own by entry
-points (`bnrepro.norms`, `bnrepro.models`, `bnrepro.datasets`); each is an `Entry`. Since the
-table is closed, no configuration can name code to run.
+A package brings options by entry points (`bnrepro.norms`, `bnrepro.models`, `bnrepro.datasets`);
+each is an `Entry`.
 """
 
 from __future__ import annotations
@@ -11,8 +9,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -20,69 +18,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from bnrepro.config import schema as s
+from bnrepro.config.schema import BASES, OPTIONS, Entry
 from bnrepro.errors import BnreproError, ConfigError
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One option of a group.
-
-    Args:
-        settings: a dataclass derived from the group's own, such as `Norm`.
-        make: `MODULE:FUNCTION`, imported when it is needed; `docs/extending.md` has the arguments.
-        defaults: the YAML file of default values; by default `conf/GROUP/NAME.yaml`.
-        package: the distribution that brings it, and its version; None for bnrepro's own.
-    """
-
-    settings: type[s.Option]
-    make: str
-    defaults: Path | None = None
-    package: str | None = None
-
-
-OPTIONS: Mapping[str, Mapping[str, Entry]] = {
-    "dataset": {
-        "mnist": Entry(s.Mnist, "bnrepro.data.mnist:Mnist"),
-        "cifar10": Entry(s.Cifar10, "bnrepro.data.cifar10:Cifar10"),
-        "digits": Entry(s.Digits, "bnrepro.data.digits:Digits"),
-        "folder": Entry(s.Folder, "bnrepro.data.folder:Folder"),
-    },
-    "norm": {
-        "batch": Entry(s.BatchNorm, "bnrepro.nn.norms:batch"),
-        "none": Entry(s.NoNorm, "torch.nn:Identity"),
-        "torch": Entry(s.TorchNorm, "bnrepro.nn.norms:torch"),
-        "detached": Entry(s.DetachedNorm, "bnrepro.nn.norms:detached"),
-    },
-    "model": {
-        "mlp": Entry(s.Mlp, "bnrepro.nn.mlp:Mlp"),
-        "inception": Entry(s.Inception, "bnrepro.nn.inception:Inception"),
-    },
-    "init": {
-        "gaussian": Entry(s.Init, "bnrepro.nn.build:gaussian"),
-        "xavier": Entry(s.Init, "bnrepro.nn.build:xavier"),
-        "he": Entry(s.Init, "bnrepro.nn.build:he"),
-    },
-    "optimizer": {
-        "sgd": Entry(s.Sgd, "bnrepro.training.optim:Sgd"),
-        "adam": Entry(s.Adam, "bnrepro.training.optim:Adam"),
-    },
-    "schedule": {
-        "constant": Entry(s.ConstantSchedule, "bnrepro.training.optim:constant"),
-        "linear": Entry(s.DecaySchedule, "bnrepro.training.optim:linear"),
-        "exponential": Entry(s.DecaySchedule, "bnrepro.training.optim:exponential"),
-    },
-}
-"""bnrepro's own options of every group."""
-
-BASES: Mapping[str, type[s.Option]] = {
-    "dataset": s.Dataset,
-    "norm": s.Norm,
-    "model": s.Model,
-    "init": s.Init,
-    "optimizer": s.Optimizer,
-    "schedule": s.Schedule,
-}
-"""What the settings of each group's options derive from."""
 
 GUESTS = {"norm": "bnrepro.norms", "model": "bnrepro.models", "dataset": "bnrepro.datasets"}
 """The entry points by which installed packages bring options."""

@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from bnrepro.config import hydra
-from bnrepro.config.options import OPTIONS, conf_dir, options_of
-from bnrepro.config.schema import TEXT
+from bnrepro.config.options import conf_dir, options_of
+from bnrepro.config.schema import OPTIONS, TEXT
 from bnrepro.errors import ConfigError
 from bnrepro.reading import is_unicode
 

@@ -4,16 +4,18 @@ Values live in YAML (`conf/`); here stands what they may be. What Hydra composes
 dataclasses in `bnrepro.config.compose`; from there on a configuration is never a `DictConfig`.
 
 Each option of a group has a dataclass of its own, which also says what the rest of the program has
-to know of it: whether a norm needs a batch, for example, and whether a network can be stacked.
+to know of it: whether a norm needs a batch, for example, and whether a network can be stacked. The
+table of all options stands at the end; since it is closed, no configuration can name code to run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from bnrepro.config import mirrors
@@ -459,3 +461,65 @@ class Config:
     predictions: bool = False
     studies: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One option of a group.
+
+    Args:
+        settings: a dataclass derived from the group's own, such as `Norm`.
+        make: `MODULE:FUNCTION`, imported when it is needed; `docs/extending.md` has the arguments.
+        defaults: the YAML file of default values; by default `conf/GROUP/NAME.yaml`.
+        package: the distribution that brings it, and its version; None for bnrepro's own.
+    """
+
+    settings: type[Option]
+    make: str
+    defaults: Path | None = None
+    package: str | None = None
+
+
+OPTIONS: Mapping[str, Mapping[str, Entry]] = {
+    "dataset": {
+        "mnist": Entry(Mnist, "bnrepro.data.mnist:Mnist"),
+        "cifar10": Entry(Cifar10, "bnrepro.data.cifar10:Cifar10"),
+        "digits": Entry(Digits, "bnrepro.data.digits:Digits"),
+        "folder": Entry(Folder, "bnrepro.data.folder:Folder"),
+    },
+    "norm": {
+        "batch": Entry(BatchNorm, "bnrepro.nn.norms:batch"),
+        "none": Entry(NoNorm, "torch.nn:Identity"),
+        "torch": Entry(TorchNorm, "bnrepro.nn.norms:torch"),
+        "detached": Entry(DetachedNorm, "bnrepro.nn.norms:detached"),
+    },
+    "model": {
+        "mlp": Entry(Mlp, "bnrepro.nn.mlp:Mlp"),
+        "inception": Entry(Inception, "bnrepro.nn.inception:Inception"),
+    },
+    "init": {
+        "gaussian": Entry(Init, "bnrepro.nn.build:gaussian"),
+        "xavier": Entry(Init, "bnrepro.nn.build:xavier"),
+        "he": Entry(Init, "bnrepro.nn.build:he"),
+    },
+    "optimizer": {
+        "sgd": Entry(Sgd, "bnrepro.training.optim:Sgd"),
+        "adam": Entry(Adam, "bnrepro.training.optim:Adam"),
+    },
+    "schedule": {
+        "constant": Entry(ConstantSchedule, "bnrepro.training.optim:constant"),
+        "linear": Entry(DecaySchedule, "bnrepro.training.optim:linear"),
+        "exponential": Entry(DecaySchedule, "bnrepro.training.optim:exponential"),
+    },
+}
+"""bnrepro's own options of every group."""
+
+BASES: Mapping[str, type[Option]] = {
+    "dataset": Dataset,
+    "norm": Norm,
+    "model": Model,
+    "init": Init,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+}
+"""What the settings of each group's options derive from."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.claim import Judged
+from bnrepro.evidence.judge import Judged
 from bnrepro.evidence.runs import median_range
 
 FACTORS = {"doublings": 2.0, "decades": 10.0}

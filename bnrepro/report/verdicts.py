@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from bnrepro import claims
-from bnrepro.evidence.claim import Check, Claim, Judged, Judgement, Verdict, judge
+from bnrepro.evidence.claim import Check, Claim
 from bnrepro.evidence.exhibits import Exhibit, Figure, Table
+from bnrepro.evidence.judge import Judged, Judgement, Verdict, judge
 from bnrepro.evidence.runs import CHANCE, TEST, Evidence, listed, seeds, unlike
 from bnrepro.evidence.stats import CONFIDENCE
 from bnrepro.plots import png

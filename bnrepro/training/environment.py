@@ -20,7 +20,7 @@ from torch import Tensor
 import bnrepro
 from bnrepro import config as c
 from bnrepro.errors import ConfigError
-from bnrepro.training import meaning
+from bnrepro.training.source_digest import source_digest
 
 RUN_MAKING = (
     "config/schema.py",
@@ -169,7 +169,7 @@ def code_digest() -> str:
         path for place in places
         for path in ([place] if place.is_file() else sorted(place.rglob("*.py")))
     )  # fmt: skip
-    return meaning.digest(path.read_text(encoding="utf-8") for path in files)
+    return source_digest(path.read_text(encoding="utf-8") for path in files)
 
 
 def _version(name: str) -> str | None:

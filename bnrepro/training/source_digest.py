@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import cast
 
 
-def digest(sources: Iterable[str]) -> str:
+def source_digest(sources: Iterable[str]) -> str:
     """SHA-256 (hex) of what Python sources mean, in whichever order they come.
 
     Raises:
