@@ -140,14 +140,13 @@ EXAMPLES = {
     "reproduce": {
         "bnrepro reproduce": "every claim in minutes, to see how it works",
         "bnrepro reproduce faster-training --scale paper": "one claim, as long as in the paper",
-        "bnrepro reproduce hydra/launcher=submitit_slurm hydra.launcher.partition=gpu":
-            "on a Slurm cluster",
+        "bnrepro reproduce hydra/launcher=submitit_slurm": "on a Slurm cluster",
     },
     "bench": {
         "bnrepro bench layer": "one benchmark",
         "bnrepro bench loop experiment=digits": "of another network",
     },
-}  # fmt: skip
+}
 """What to type, and what it does, at the end of a command's help."""
 
 
@@ -193,8 +192,7 @@ ConfigDir = Annotated[
     ),
 ]
 ShowConfig = Annotated[
-    Shown | None,
-    typer.Option("--cfg", help="Print the composed configuration and run nothing."),
+    Shown | None, typer.Option("--cfg", help="Print the composed configuration and run nothing.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Claims = Annotated[

@@ -53,8 +53,7 @@ class _File(io.FileIO):
             if half:
                 self._put(at, content[:half])
 
-        disk.call(Op("write", self._path, "", at, content),
-                  lambda: self._put(at, content), partly)  # fmt: skip
+        disk.call(Op("write", self._path, "", at, content), lambda: self._put(at, content), partly)
         return len(content)
 
     def _put(self, at: int, content: bytes) -> None:

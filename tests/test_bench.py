@@ -139,6 +139,4 @@ def test_an_unknown_benchmark() -> None:
     done = bench("layr")
     assert done.returncode == 2
     assert "'layer'" in done.stderr
-    assert set(BENCHMARKS) == {
-        "layer", "step", "loop", "stack", "probes", "checkpoints", "startup",
-    }  # fmt: skip
+    assert set(BENCHMARKS) == {"layer", "step", "loop", "stack", "probes", "checkpoints", "startup"}

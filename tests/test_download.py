@@ -120,9 +120,7 @@ def tar_gz(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
 
 
 def serve_archive(
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    members: dict[str, bytes | tarfile.TarInfo],
+    server: Server, monkeypatch: pytest.MonkeyPatch, members: dict[str, bytes | tarfile.TarInfo]
 ) -> None:
     archive = tar_gz(members)
     server.files["cifar-10-python.tar.gz"] = archive
@@ -334,10 +332,7 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
 
 
 def test_other_members_of_the_archive_stay_in_it(
-    server: Server,
-    cifar10: dict[str, bytes],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    server: Server, cifar10: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = {f"cifar-10-batches-py/{name}": content for name, content in cifar10.items()}
     hostile: dict[str, bytes | tarfile.TarInfo] = {

@@ -17,9 +17,10 @@ ONLY_KEEP_AND_SHOW = {
     *(f"bnrepro.{name}" for name in ("config", "errors", "plots", "reading", "store", "terminal")),
     *(f"bnrepro.config.{name}" for name in (
         "check", "convert", "identity", "mirrors", "options")),
-    *(f"bnrepro.store.{name}" for name in ("atomic", "lock", "run", "writer")),
+    *(f"bnrepro.store.{name}" for name in (
+        "atomic", "git", "lock", "run", "source_digest", "writer")),
     *(f"bnrepro.training.{name}" for name in (
-        "progress", "signals", "source_digest", "tensorboard")),
+        "progress", "signals", "tensorboard")),
 }  # fmt: skip
 """What a run needs and no number depends on."""
 

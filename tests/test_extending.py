@@ -8,17 +8,25 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import bnrepro
+from bnrepro import load_run
 from bnrepro.cli import main
 from bnrepro.config import options as options_module
 from bnrepro.store import StoredRun
 
 DOCS = Path(__file__).parents[1] / "docs"
-TINY = ["train.steps=30", "train.eval_every=15", "probe.every=15", "probe.size=50",
-        "tensorboard=false", "device=cpu"]  # fmt: skip
+TINY = [
+    "train.steps=30",
+    "train.eval_every=15",
+    "probe.every=15",
+    "probe.size=50",
+    "tensorboard=false",
+    "device=cpu",
+]
 
 
 def documented() -> dict[str, str]:
@@ -65,8 +73,11 @@ def command(guests: Path, *words: str, code: int = 0) -> str:
     path = os.pathsep.join([str(guests), str(Path(bnrepro.__file__).parents[1])])
     done = subprocess.run(
         [sys.executable, "-m", "bnrepro", *words],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -75,10 +86,11 @@ def test_a_guests_norm_model_and_data_set_are_trained_with(installed: Path, tmp_
     line = ["dataset=stripes", "model=onelayer", "optimizer.lr=0.5", *TINY]
     command(installed, "train", *line, "norm=batch", f"run.dir={tmp_path / 'conv'}")
     run = StoredRun(tmp_path / "conv")
-    assert run.summary()["test_accuracy"] > 0.9  # type: ignore[index]
+    assert load_run(run.folder).summary["test_accuracy"] > 0.9
     assert run.manifest()["packages"] == {
-        "model": "bnrepro-extra 1.0", "dataset": "bnrepro-extra 1.0",
-    }  # fmt: skip
+        "model": "bnrepro-extra 1.0",
+        "dataset": "bnrepro-extra 1.0",
+    }
     assert run.manifest()["classes"] == ["across", "down"]
     assert "finished already" in command(
         installed, "train", *line, "norm=batch", f"run.dir={tmp_path / 'conv'}"
@@ -104,8 +116,13 @@ def test_a_guests_options_are_listed_as_ours_are(installed: Path) -> None:
     assert "bad value rms (norm): it must be batch, none, torch with model=inception" in refused
     code = "from bnrepro.config.complete import complete; print(complete([], 'norm=r'))"
     path = os.pathsep.join([str(installed), str(Path(bnrepro.__file__).parents[1])])
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path},
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == "['norm=rms']"
 
 
@@ -113,8 +130,19 @@ def test_a_guests_claim_is_judged(installed: Path, tmp_path: Path) -> None:
     listed = json.loads(command(installed, "claims", "--json"))
     assert "extra-claim" in [row["claim"] for row in listed]
     out = tmp_path / "out"
-    command(installed, "reproduce", "extra-claim", "--scale", "smoke", "--jobs", "1",
-            "--seeds", "1", "--out", str(out))  # fmt: skip
+    command(
+        installed,
+        "reproduce",
+        "extra-claim",
+        "--scale",
+        "smoke",
+        "--jobs",
+        "1",
+        "--seeds",
+        "1",
+        "--out",
+        str(out),
+    )
     assert "bnrepro-extra 1.0" in (out / "report.md").read_text()
     assert "extra-claim" in json.loads((out / "results.json").read_text())["claims"]
 
@@ -157,18 +185,25 @@ def test_a_norm_within_the_package_is_an_edit_of_three_files(tmp_path: Path) -> 
     text = text.replace(row, f'{row}        "rms": Entry(Rms, "bnrepro.nn.rms:make"),\n')
     schema.write_text(text)
     changed = [
-        str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*.*"))
-        if path.is_file() and "outputs" not in path.parts
-        and (not (mine := root / path.relative_to(tmp_path)).is_file()
-             or mine.read_bytes() != path.read_bytes())
-    ]  # fmt: skip
+        str(path.relative_to(tmp_path))
+        for path in sorted(tmp_path.rglob("*.*"))
+        if path.is_file()
+        and "outputs" not in path.parts
+        and (
+            not (mine := root / path.relative_to(tmp_path)).is_file()
+            or mine.read_bytes() != path.read_bytes()
+        )
+    ]
     assert changed == ["bnrepro/config/schema.py", "bnrepro/nn/rms.py", "conf/norm/rms.yaml"]
     line = ["train", "norm=rms", "dataset=digits", *TINY, f"run.dir={tmp_path / 'run'}"]
     done = subprocess.run(
-        [sys.executable, "-m", "bnrepro", *line], cwd=tmp_path,
+        [sys.executable, "-m", "bnrepro", *line],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert StoredRun(tmp_path / "run").config()["norm"] == {"name": "rms", "eps": 1e-5}
 
@@ -189,9 +224,13 @@ def test_a_norm_within_the_package_is_an_edit_of_three_files(tmp_path: Path) -> 
     ],
 )
 def test_a_norm_that_is_half_there_says_what_is_missing(
-    text: str, instead: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    instead: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     files = documented()
     source = files["bnrepro_extra/rms.py"].replace(text, instead)
     assert source != files["bnrepro_extra/rms.py"]
@@ -224,13 +263,13 @@ def test_the_library_is_used_as_documented(tmp_path: Path, monkeypatch: pytest.M
         assert main(line) == 0
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "library.md").read_text(encoding="utf-8")
-    scope: dict[str, object] = {}
+    scope: dict[str, Any] = {}
     for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         exec(block, scope)
-    assert scope["bands"].shape == (3, 100, 3)  # type: ignore[attr-defined]
-    assert list(scope["steps"]) == [0, 15, 30]  # type: ignore[call-overload]
-    assert len(scope["table"]) == 2  # type: ignore[arg-type]
-    assert scope["run"].metrics.index.tolist()[:1] == [0]  # type: ignore[attr-defined]
+    assert scope["bands"].shape == (3, 100, 3)
+    assert list(scope["steps"]) == [0, 15, 30]
+    assert len(scope["table"]) == 2
+    assert scope["run"].metrics.index.tolist()[:1] == [0]
 
 
 def test_the_library_loads_what_is_used() -> None:

@@ -270,9 +270,7 @@ def test_the_study_of_shifted_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_max_pooling_agrees_with_torchs_eager_and_compiled(
-    layout: torch.memory_format,
-) -> None:
+def test_max_pooling_agrees_with_torchs_eager_and_compiled(layout: torch.memory_format) -> None:
     x = torch.randint(0, 9, (2, 4, 7, 8)).float().to(memory_format=layout).requires_grad_()
     theirs, ours = nn.MaxPool2d(3, 2, padding=1), pooling.MaxPool2d(3, 2, padding=1)
     assert torch.equal(theirs(x), ours(x))

@@ -79,7 +79,7 @@ MUTANTS = (
     ("shift = shift * scale", "shift = shift"),
     ("shift = shift + norm.bias", "shift = shift - norm.bias"),
     ("weight = layer.weight * scale", "weight = layer.weight / scale"),
-)  # fmt: skip
+)
 LAYER = Path("bnrepro", "batchnorm.py")
 
 

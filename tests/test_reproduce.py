@@ -46,11 +46,13 @@ TWO = tiny(bn=("norm=batch", "tags=[other]"), quick=("norm=batch", "optimizer.lr
 
 @pytest.fixture
 def have(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes these the claims there are; what a report shows of a file is another claim's."""
+    """Makes these the claims there are."""
 
     def set_claims(**found: Claim) -> None:
         monkeypatch.setattr(claims, "ids", lambda: sorted(found))
         monkeypatch.setattr(claims, "load", lambda name: found[name])
+        nobody = claims.Source("bnrepro", None, lambda: None)
+        monkeypatch.setattr(claims, "source", lambda name: nobody)
 
     return set_claims
 

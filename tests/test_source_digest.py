@@ -2,7 +2,7 @@
 
 import pytest
 
-from bnrepro.training.source_digest import source_digest as digest
+from bnrepro.store.source_digest import source_digest as digest
 
 SOURCE = """
 import torch

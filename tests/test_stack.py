@@ -107,8 +107,7 @@ def enumerated(optimizer: optim.Sgd) -> dict[int, torch.Tensor]:
 def test_a_stacked_sweep_is_the_same_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["seed=0,1", "norm=batch,none,torch", "optimizer.lr=0.1,1e9",
-             "studies=[input-shift]"]  # fmt: skip
+    words = ["seed=0,1", "norm=batch,none,torch", "optimizer.lr=0.1,1e9", "studies=[input-shift]"]
     words += ["model.activation=relu", "init=he", "init.scale=1", "model.dropout=0.2"]
     apart = sweep(tmp_path / "apart", *words, stack=1)
     together = sweep(tmp_path / "together", *words)

@@ -94,9 +94,7 @@ def test_unseen_batches_are_whole_and_in_no_order_that_training_has() -> None:
 # §3: the identity
 
 
-def test_a_layer_set_to_the_identity_is_off_by_eps_only(
-    digits: Dataset,
-) -> None:
+def test_a_layer_set_to_the_identity_is_off_by_eps_only(digits: Dataset) -> None:
     config = configured("norm=none", "studies=[identity-transform]", "model.dropout=0.3")
     model = trained(config, digits)
     found = measure(model, digits, config)["identity-transform"]
@@ -122,9 +120,7 @@ def test_a_layer_set_to_the_identity_is_off_by_eps_only(
     assert found["inference"]["predictions_changed"] == 0
 
 
-def test_with_batch_statistics_the_layer_is_not_the_identity(
-    digits: Dataset,
-) -> None:
+def test_with_batch_statistics_the_layer_is_not_the_identity(digits: Dataset) -> None:
     config = configured("norm=none", "studies=[identity-transform]")
     model = trained(config, digits)
     found = measure(model, digits, config)["identity-transform"]["training"]

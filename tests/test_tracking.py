@@ -96,9 +96,7 @@ def test_margin_charts_name_value_lower_and_upper(events: EventAccumulator) -> N
     assert {s.value for c in charts.values() for s in c.margin.series} <= tags
 
 
-def test_hyperparameters_are_in_the_same_file_with_the_same_names(
-    events: EventAccumulator,
-) -> None:
+def test_hyperparameters_are_in_the_same_file_with_the_same_names(events: EventAccumulator) -> None:
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     found = HParamsPluginData.FromString(content).session_start_info.hparams
     assert set(found) == set(HYPERPARAMETERS)

@@ -60,9 +60,7 @@ def test_a_shift_wider_than_the_image_leaves_nothing_of_it() -> None:
 def test_distortion_changes_saturation_contrast_and_brightness_by_its_factors() -> None:
     before, varied = images(), drawn(by=0.4)
     after = varied.apply(before, ALL)
-    for values, middle in (
-        (varied.saturation, 1), (varied.contrast, 1), (varied.brightness, 0)
-    ):  # fmt: skip
+    for values, middle in ((varied.saturation, 1), (varied.contrast, 1), (varied.brightness, 0)):
         assert 0.6 < (values - middle).abs().max() / 0.4 <= 1
         assert abs((values - middle).mean()) < 0.06
     grey, grey_after = before.mean(1), after.mean(1)
@@ -91,9 +89,9 @@ def test_augmentation_depends_on_seed_epoch_and_image_number_only() -> None:
     for other in ({"seed": 4}, {"epoch": 6}):
         varied = drawn(flip=True, shift=1, by=0.2, **other)  # type: ignore[arg-type]
         assert not torch.equal(varied.apply(before, ALL), everything)
-        assert abs(torch.corrcoef(torch.stack([
-            varied.contrast, drawn(by=0.2).contrast
-        ]))[0, 1]) < 0.2  # fmt: skip
+        assert (
+            abs(torch.corrcoef(torch.stack([varied.contrast, drawn(by=0.2).contrast]))[0, 1]) < 0.2
+        )
 
 
 def test_the_input_is_not_changed() -> None:

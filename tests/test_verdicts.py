@@ -330,31 +330,6 @@ def test_numbers_in_words(value: float | str | None, unit: str, text: str) -> No
     assert words.said(value, unit) == text
 
 
-def test_the_commit_is_the_last_that_touched_the_file(tmp_path: Path) -> None:
-    import subprocess
-
-    def git(*words: str) -> str:
-        line = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
-        return subprocess.run([*line, *words], capture_output=True, text=True, check=True).stdout
-
-    path = tmp_path / "claim.py"
-    path.write_text("a")
-    assert verdicts.commit(path) is None
-    git("init", "-q")
-    assert verdicts.commit(path) is None
-    git("add", "."), git("commit", "-qm", "one")
-    first = git("rev-parse", "HEAD").strip()
-    (tmp_path / "other.py").write_text("b")
-    git("add", "."), git("commit", "-qm", "two")
-    found = verdicts.commit(path)
-    assert found is not None
-    assert (found.sha, found.modified) == (first, False)
-    path.write_text("c")
-    changed = verdicts.commit(path)
-    assert changed is not None
-    assert (changed.sha, changed.modified) == (first, True)
-
-
 def test_arms_look_the_same_everywhere_and_lines_differ_in_grey() -> None:
     one, two = draw.looks(["without BN", "with BN"]), draw.looks(["with BN", "x", "without BN"])
     assert {name: two[name] for name in one} == one

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def loop(config: c.Config, rounds: int) -> Iterator[Comparison]:
             yield compare(
                 "loop",
                 (RUN, lambda: run(config, dataset)),
-                (label, lambda other=other: other(config, dataset)),  # type: ignore[misc]
+                (label, partial(other, config, dataset)),
                 config.train.steps,
                 rounds,
             )

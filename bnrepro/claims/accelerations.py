@@ -27,7 +27,7 @@ from bnrepro.evidence.claim import (
     Variation,
 )
 from bnrepro.evidence.exhibits import Bars, Cell, Curves, Figure, Table, over_seeds
-from bnrepro.evidence.fig2_arms import (  # fmt: skip
+from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
     BN_X5,
     CHANGES,
@@ -39,7 +39,7 @@ from bnrepro.evidence.fig2_arms import (  # fmt: skip
 )
 from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import at_best_rates
+from bnrepro.evidence.tuning import tuned_comparison
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 
@@ -271,7 +271,7 @@ def _fair(evidence: Evidence) -> Check:
         at_rate(BN_X5, low): evidence.runs[taken(LEARNING_RATE)],
         at_rate(BN_X5, high): evidence.runs[BN_X5],
     }
-    return at_best_rates(replace(evidence, runs=runs), shown, (low, high), effects, drawn=False)
+    return tuned_comparison(replace(evidence, runs=runs), shown, (low, high), effects, drawn=False)
 
 
 def _left_open(evidence: Evidence) -> Check:

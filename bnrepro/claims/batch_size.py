@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from bnrepro.evidence.arms import (  # fmt: skip
+from bnrepro.evidence.arms import (
     BATCH,
     MIDDLE,
     NAMES,
@@ -81,10 +82,11 @@ def effects(evidence: Evidence, arm: Arm, least: int = LEAST) -> dict[str, np.nd
         found: np.ndarray = papers - large
         return found
 
-    return {
-        "gap": growth(BATCH) - growth(NONE),
-        "accuracy": advantage(BATCH) - advantage(NONE),
-    }
+    return {"gap": growth(BATCH) - growth(NONE), "accuracy": advantage(BATCH) - advantage(NONE)}
+
+
+def _at(rate: float, norm: str, size: int) -> str:
+    return at_rate(sized(norm, size), rate)
 
 
 def measure(evidence: Evidence) -> Finding:
@@ -97,7 +99,7 @@ def measure(evidence: Evidence) -> Finding:
     variations = [
         Variation(
             f"learning rate {rate:g} · √(batch size ÷ 32) throughout",
-            effects(evidence, lambda norm, size, rate=rate: at_rate(sized(norm, size), rate)),  # type: ignore[misc]
+            effects(evidence, partial(_at, rate)),
         )
         for rate in SMALL_RATES[evidence.scale]
     ]

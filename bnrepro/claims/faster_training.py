@@ -32,7 +32,7 @@ from bnrepro.evidence.claim import (
 )
 from bnrepro.evidence.exhibits import Curves, Figure, Line, over_seeds
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence, log_ratio
-from bnrepro.evidence.tuning import at_best_rates
+from bnrepro.evidence.tuning import tuned_comparison
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
@@ -76,7 +76,7 @@ def measure(evidence: Evidence) -> Finding:
         effects(evidence, NONE, BATCH),
         _comparisons(evidence) if evidence.scale == PAPER else (),
         (_figure(evidence),),
-        at_best_rates(evidence, NAMES, RATES[evidence.scale], effects),
+        tuned_comparison(evidence, NAMES, RATES[evidence.scale], effects),
         _left_open(evidence),
     )
 

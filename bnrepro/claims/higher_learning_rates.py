@@ -21,7 +21,7 @@ from bnrepro.evidence.claim import (
 )
 from bnrepro.evidence.exhibits import Table
 from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
-from bnrepro.evidence.tuning import accuracy_over_rates, at_best_rates, best_rate
+from bnrepro.evidence.tuning import accuracy_over_rates, best_rate, tuned_comparison
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
@@ -88,7 +88,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         {"largest rate": gain(evidence, NORMS, among), "accuracy": np.mean(differences, axis=0)},
         exhibits=(accuracy_over_rates(evidence, NAMES, among), _largest(evidence, among)),
-        fair=at_best_rates(evidence, NAMES, among, accuracy, drawn=False),
+        fair=tuned_comparison(evidence, NAMES, among, accuracy, drawn=False),
         left_open=_left_open(evidence, among),
     )
 

@@ -94,8 +94,7 @@ def measure(evidence: Evidence) -> Finding:
             "the population's, which make it none at all; and other networks.",
             (
                 Variation(
-                    "γ = √Var beside ε = 10⁻⁵",
-                    {"input": recovered(evidence, NONE, WITHOUT_EPS)},
+                    "γ = √Var beside ε = 10⁻⁵", {"input": recovered(evidence, NONE, WITHOUT_EPS)}
                 ),
                 Variation("statistics of mini-batches", preserved(evidence, NONE, "training")),
                 *(

@@ -57,11 +57,7 @@ RUN: Mapping[str, tuple[str, ...]] = {
 often, for speed is counted in these steps."""
 
 RATES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
-    NONE: {
-        "smoke": (1.0,),
-        "short": (0.03, 0.3, 3.0),
-        "paper": (0.03, 0.1, 0.3, 1.0, 3.0),
-    },
+    NONE: {"smoke": (1.0,), "short": (0.03, 0.3, 3.0), "paper": (0.03, 0.1, 0.3, 1.0, 3.0)},
     BATCH: {"smoke": (1.0,), "short": (0.3, 3.0), "paper": (0.1, 0.3, 1.0, 3.0)},
 }
 """Inputs of one arm are compared with inputs of the same arm, at the same rates. Without batch

@@ -57,10 +57,7 @@ def undone(evidence: Evidence, network: str, shift: str) -> np.ndarray:
 
 def effects(evidence: Evidence, network: str, shift: str = DIMMED) -> dict[str, np.ndarray]:
     """The effects of the criteria that are about one shift."""
-    return {
-        "undone": undone(evidence, network, shift),
-        "lost": lost(evidence, network, shift),
-    }
+    return {"undone": undone(evidence, network, shift), "lost": lost(evidence, network, shift)}
 
 
 def inversion(evidence: Evidence, network: str) -> dict[str, np.ndarray]:

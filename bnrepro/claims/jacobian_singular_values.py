@@ -21,7 +21,7 @@ from bnrepro.evidence.claim import (
 )
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import Evidence
-from bnrepro.evidence.tuning import at_best_rates
+from bnrepro.evidence.tuning import tuned_comparison
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
@@ -152,7 +152,7 @@ def measure(evidence: Evidence) -> Finding:
         base,
         (compared,) if evidence.scale == PAPER else (),
         (_spectra(evidence), _training(evidence), _table(evidence)),
-        at_best_rates(evidence, NAMES, rates, effects, drawn=False),
+        tuned_comparison(evidence, NAMES, rates, effects, drawn=False),
         Check(
             "The initial deviation, the nonlinearity and the learning rate. At the start no scale "
             "of the weights matters with BN; without it the singular values scale with it, and "

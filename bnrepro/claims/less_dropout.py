@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -33,11 +34,7 @@ from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 STEPS = {"smoke": 200, "short": 1200, "paper": 2500}
-DROPOUTS = {
-    "smoke": (0.0, 0.5),
-    "short": (0.0, 0.1, 0.3, 0.5),
-    "paper": (0.0, 0.1, 0.3, 0.5, 0.7),
-}
+DROPOUTS = {"smoke": (0.0, 0.5), "short": (0.0, 0.1, 0.3, 0.5), "paper": (0.0, 0.1, 0.3, 0.5, 0.7)}
 
 WIDE = ("model.hidden=[200,200,200]", f"train.batch_size={SIZE}")
 """Twice the units of Fig. 1, so that some are left where dropout is strong; batches as in §4.2."""
@@ -177,13 +174,14 @@ def _table(evidence: Evidence, arm: Cell) -> Table:
     return Table(caption, columns, rows)
 
 
+def _at(rate: float, norm: str, dropout: float) -> str:
+    return at_rate(cell(norm, dropout), rate)
+
+
 def _left_open(evidence: Evidence, best: Cell) -> Check:
     found: dict[str, Mapping[str, np.ndarray]] = {}
     for rate in SMALL_RATES[evidence.scale]:
-        found[f"learning rate {rate:g} in every cell"] = effects(
-            evidence,
-            lambda norm, dropout, rate=rate: at_rate(cell(norm, dropout), rate),  # type: ignore[misc]
-        )
+        found[f"learning rate {rate:g} in every cell"] = effects(evidence, partial(_at, rate))
     if evidence.scale == PAPER:
         found["512 training images"] = effects(evidence, fewer)
     for text, error in (("the best one on validation", 0.0), ("within .006 of it", 0.006)):

@@ -21,7 +21,7 @@ from bnrepro.evidence.claim import (
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
-from bnrepro.evidence.fig2_arms import (  # fmt: skip
+from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
     BN_X5,
     CHANGES,

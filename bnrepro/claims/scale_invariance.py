@@ -122,9 +122,7 @@ def measure(evidence: Evidence) -> Finding:
     """The identities and the growth, of the trained networks; of others as checks."""
     return Finding(
         with_bn(evidence, BATCH) | without(evidence, NONE),
-        exhibits=(
-            _identities(evidence), _signs(evidence), _growing(evidence), _growths(evidence),
-        ),
+        exhibits=(_identities(evidence), _signs(evidence), _growing(evidence), _growths(evidence)),
         left_open=Check(
             "ε as it was in training in the place of next to none, the network as it was "
             "initialized (after one step), ReLU in the place of the sigmoid, and PyTorch's own "
@@ -142,7 +140,7 @@ def measure(evidence: Evidence) -> Finding:
                 Variation("PyTorch's layer", with_bn(evidence, "torch")),
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _eps(evidence: Evidence) -> float:

@@ -28,7 +28,7 @@ from bnrepro.evidence.claim import (
 from bnrepro.evidence.exhibits import Cell, Curves, Exhibit, Figure, Line, Table, over_seeds
 from bnrepro.evidence.runs import Evidence, log_ratio
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import at_best_rates
+from bnrepro.evidence.tuning import tuned_comparison
 from bnrepro.plots import typical_unit
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
@@ -276,7 +276,7 @@ def _by_layer(evidence: Evidence) -> Table:
 
 def _fair(evidence: Evidence) -> Check:
     rates = PROBED_RATES[evidence.scale]
-    check = at_best_rates(evidence, NAMES, rates, of_arms, drawn=False)
+    check = tuned_comparison(evidence, NAMES, rates, of_arms, drawn=False)
     rows = []
     for rate in rates:
         for norm in NORMS:

@@ -12,15 +12,7 @@ from bnrepro.config.identity import (
     other_results,
     run_id,
 )
-from bnrepro.config.options import (
-    brought_by,
-    choices,
-    conf_dir,
-    maker,
-    option,
-    options_of,
-    unknown,
-)
+from bnrepro.config.options import brought_by, choices, conf_dir, maker, option, options_of, unknown
 from bnrepro.config.schema import (
     FINGERPRINT,
     MISSING,

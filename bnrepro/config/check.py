@@ -52,8 +52,8 @@ def _combinations(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     if norm.needs_batch:
         yield "train.batch_size", size, size >= 2, "2 or more with batch normalization"
     fits = norm.placement is None or {*model.dimensions} <= {*norm.dimensions}
-    suited = [n for n, o in options_of("norm").items()
-              if {*model.dimensions} <= {*o.settings.dimensions}]  # type: ignore[attr-defined]  # fmt: skip
+    norms: dict[str, Any] = {name: entry.settings for name, entry in options_of("norm").items()}
+    suited = [name for name, of in norms.items() if {*model.dimensions} <= {*of.dimensions}]
     yield "norm", norm.name, fits, f"{', '.join(suited)} with model={model.name}"
     if isinstance(model, Inception):
         possible = not model.per_activation or (norm.placement is not None and 0 in norm.dimensions)

@@ -167,7 +167,7 @@ def parse(composed: DictConfig) -> Config:
     for key in values:
         if key not in top:
             raise ConfigError(unknown_setting(key, top))
-    groups = {}
+    groups: dict[str, Any] = {}
     for group in OPTIONS:
         names = ", ".join(options_of(group))
         if group not in values:
@@ -176,7 +176,7 @@ def parse(composed: DictConfig) -> Config:
             raise ConfigError(f"bad value {values[group]!r} ({group}): choose one of {names}")
         groups[group] = option(group, str(values[group].get("name"))).settings()
     _require_text(values)
-    schema = OmegaConf.structured(Config(**groups))  # type: ignore[arg-type]
+    schema = OmegaConf.structured(Config(**groups))
     try:
         typed = OmegaConf.merge(schema, escaped(values))
         config = OmegaConf.to_object(typed)

@@ -207,7 +207,8 @@ def run_as_job(composed: DictConfig, folder: Path, task: Callable[[], T]) -> T:
         )
     if outcome.status is JobStatus.FAILED:
         raise outcome._return_value
-    return outcome.return_value  # type: ignore[no-any-return]
+    result: T = outcome.return_value
+    return result
 
 
 def _logged(task: Callable[[], T]) -> T:

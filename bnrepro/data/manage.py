@@ -52,9 +52,9 @@ def find_source(
     Raises:
         ConfigError: there is no such data set, or it has no such setting.
     """
-    of = c.option("dataset", name).settings
+    of: Any = c.option("dataset", name).settings
     try:
-        made: Any = of(name=name, root=str(root), **settings)  # type: ignore[call-arg]
+        made = of(name=name, root=str(root), **settings)
     except TypeError as error:
         raise ConfigError(f"{name} has no {' or '.join(settings)}: leave it out") from error
     return make_source(made, progress)

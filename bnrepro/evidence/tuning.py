@@ -15,7 +15,7 @@ Effects = Callable[[Evidence, str, str], Mapping[str, Sequence[float] | np.ndarr
 """The effects of a claim's criteria, from the names of two arms: the baseline's comes first."""
 
 
-def at_best_rates(
+def tuned_comparison(
     evidence: Evidence,
     arms: Mapping[str, str],
     rates: Sequence[float],

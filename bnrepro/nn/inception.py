@@ -8,7 +8,7 @@ and another pooling; here it is a convolution, a convolution and one pooling.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,9 @@ class Branches(NamedTuple):
 
     def narrowed(self, width: float) -> Branches:
         """The same with fewer channels."""
-        return Branches(*(n if isinstance(n, str) else narrowed(n, width) for n in self))  # type: ignore[arg-type]
+        channels = {name: n for name, n in self._asdict().items() if name != "pool"}
+        counts: Any = {name: narrowed(n, width) for name, n in channels.items()}
+        return self._replace(**counts)
 
 
 MODULES = {

@@ -26,11 +26,7 @@ _Layer = Any
 
 
 _Affine = TypeVar("_Affine", nn.Linear, nn.Conv2d, nn.Conv3d)
-_FOLDABLE = (
-    (nn.Linear, nn.BatchNorm1d),
-    (nn.Conv2d, nn.BatchNorm2d),
-    (nn.Conv3d, nn.BatchNorm3d),
-)
+_FOLDABLE = ((nn.Linear, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d))
 _FORWARDS = (
     nn.Linear.forward,
     nn.Conv2d.forward,

@@ -11,7 +11,6 @@ import base64
 import json
 import math
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from bnrepro import claims
 from bnrepro.evidence.claim import Check, Claim
 from bnrepro.evidence.exhibits import Exhibit, Figure, Table
 from bnrepro.evidence.judge import Judged, Judgement, Verdict, judge
+from bnrepro.evidence.registration import Registration, registration
 from bnrepro.evidence.runs import CHANCE, TEST, Evidence, listed, seeds, unlike
 from bnrepro.evidence.stats import CONFIDENCE
 from bnrepro.plots import png
@@ -35,16 +35,7 @@ MARKDOWN, HTML, RESULTS, FIGURES = "report.md", "report.html", "results.json", "
 
 
 @dataclass(frozen=True)
-class Commit:
-    """The last commit that touched a file, and whether the file was changed since."""
-
-    sha: str
-    date: str
-    modified: bool
-
-
-@dataclass(frozen=True)
-class Shown:
+class ReportedClaim:
     """A claim and everything its report shows."""
 
     id: str
@@ -52,7 +43,7 @@ class Shown:
     judgement: Judgement
     evidence: Evidence
     file: str
-    commit: Commit | None
+    registration: Registration
     command: str
     began: str | None
     made: list[str]
@@ -106,7 +97,7 @@ def _images(claim: str, figure: Figure) -> dict[str, bytes]:
     }
 
 
-def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
+def _show(folder: Path, asked: Reproduction, name: str) -> ReportedClaim:
     claim = claims.load(name)
     arms = asked.claims[name]
     evidence = evidence_of(folder, asked.scale, claim, arms)
@@ -117,13 +108,13 @@ def _show(folder: Path, asked: Reproduction, name: str) -> Shown:
     count = f" --seeds {len(evidence.seeds)}" if len(evidence.seeds) != wanted else ""
     runs = list(dict.fromkeys(run for arm in evidence.runs.values() for run in arm))
     began = min((str(m["began"]) for run in runs if "began" in (m := run.manifest())), default=None)
-    return Shown(
+    return ReportedClaim(
         name,
         claim,
         judgement,
         evidence,
         _place(source),
-        commit(path) if path else None,
+        registration(path) if path else Registration(""),
         f"bnrepro reproduce {name} --scale {asked.scale}{count}",
         began,
         [
@@ -152,23 +143,6 @@ def evidence_of(folder: Path, scale: str, claim: Claim, arms: Mapping[str, Asked
         if arm in arms and arms[arm].words == plan.words(arm)
     }
     return Evidence(scale, seeds(count), runs)
-
-
-def commit(path: Path) -> Commit | None:
-    """The last commit that touched a file; None outside of a checkout, or where there is none."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(path.parent), *arguments, "--", path.name]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        found = git("log", "-1", "--format=%H %cs")
-        if not found:
-            return None
-        sha, date = found.split()
-        return Commit(sha, date, bool(git("status", "--porcelain")))
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
@@ -271,7 +245,7 @@ def checks(judgement: Judgement) -> list[tuple[str, Check, Mapping[str, tuple[Ju
     return [(heading, check, judged) for heading, check, judged in all_ if check is not None]
 
 
-def arms(one: Shown) -> Table:
+def arms(one: ReportedClaim) -> Table:
     """Every arm: how it is typed, and what became of it."""
     rows = []
     plan = one.claim.scales[one.evidence.scale]
@@ -315,12 +289,12 @@ def _templates(html: bool) -> Any:
 # Numbers for scripts
 
 
-def _results(asked: Reproduction, shown: Sequence[Shown]) -> str:
+def _results(asked: Reproduction, shown: Sequence[ReportedClaim]) -> str:
     found = {"scale": asked.scale, "claims": {one.id: _numbers(one) for one in shown}}
     return json.dumps(_plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _numbers(one: Shown) -> dict[str, Any]:
+def _numbers(one: ReportedClaim) -> dict[str, Any]:
     judgement, finding = one.judgement, one.judgement.finding
     first = judgement.criteria[0] if judgement.criteria else None
     numbers: dict[str, Any] = {
@@ -334,7 +308,8 @@ def _numbers(one: Shown) -> dict[str, Any]:
         "runs": judgement.present,
         "asked": judgement.asked,
         "began": one.began,
-        "criterion_commit": one.commit.sha if one.commit and not one.commit.modified else None,
+        "criterion": one.registration.digest,
+        "criterion_commit": one.registration.sha,
         "criteria": {judged.criterion.name: _judged(judged) for judged in judgement.criteria},
     }
     if finding is None:

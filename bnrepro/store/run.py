@@ -29,11 +29,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro import reading
-from bnrepro.errors import (
-    CheckpointError,
-    StorageError,
-    UnreadableError,
-)
+from bnrepro.errors import CheckpointError, StorageError, UnreadableError
 from bnrepro.store import lock
 
 CONFIG = "config.yaml"
@@ -86,10 +82,7 @@ CONFIG_TYPES = {
 }
 """The types of what is read by name; everything else in these files is only compared or shown."""
 
-ADVICE = {
-    STATUS: "rerun the run's command to mend it",
-    CONFIG: "run.overwrite=true restarts it",
-}
+ADVICE = {STATUS: "rerun the run's command to mend it", CONFIG: "run.overwrite=true restarts it"}
 """What to do if one of these files cannot be used; any other can be moved away."""
 
 CHECKPOINT_BYTES = 2**33

@@ -296,12 +296,7 @@ class RunWriter:
             )
 
     def _write_status(self, step: int, error: str | None = None) -> None:
-        status = {
-            "state": self._state,
-            "step": step,
-            **self._owner,
-            "heartbeat": lock.now(),
-        }
+        status = {"state": self._state, "step": step, **self._owner, "heartbeat": lock.now()}
         if error is not None:
             status["error"] = error
         self._write(STATUS, _json_bytes(status))

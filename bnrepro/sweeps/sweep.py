@@ -36,11 +36,7 @@ class Outcome:
 
 
 def run(
-    words: Sequence[str],
-    config_dir: Path | None,
-    outputs: Path,
-    console: Console,
-    stack: int = 1,
+    words: Sequence[str], config_dir: Path | None, outputs: Path, console: Console, stack: int = 1
 ) -> Outcome:
     """Run what a sweep lacks; what is a result already is left as it is.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,8 @@ from torch import Tensor
 import bnrepro
 from bnrepro import config as c
 from bnrepro.errors import ConfigError
-from bnrepro.training.source_digest import source_digest
+from bnrepro.store import git
+from bnrepro.store.source_digest import source_digest
 
 RUN_MAKING = (
     "config/schema.py",
@@ -122,7 +122,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "argv": sys.argv,
         "bnrepro": bnrepro.__version__,
-        "git": git_revision(),
+        "git": git.revision(Path(bnrepro.__file__).resolve().parents[1]),
         "results": c.RESULTS_NUMBER,
         "code": code_digest(),
         "python": platform.python_version(),
@@ -139,22 +139,6 @@ def facts(device: torch.device) -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
     }
-
-
-def git_revision() -> dict[str, Any] | None:
-    """Commit and dirty flag of the checkout this code runs from; None for an installed package."""
-    root = Path(bnrepro.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def code_digest() -> str:

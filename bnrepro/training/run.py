@@ -270,13 +270,7 @@ class Training:
         try:
             with self._stop.deferred():
                 train(
-                    self._model,
-                    self.optimizer,
-                    schedule,
-                    self._dataset,
-                    self._config,
-                    self,
-                    state,
+                    self._model, self.optimizer, schedule, self._dataset, self._config, self, state
                 )
         except DivergedError as error:
             diverged = error.step
