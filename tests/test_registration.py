@@ -38,7 +38,7 @@ def test_other_words_are_the_same_criterion(old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("0.003", "0.002"),
+        ("0.0,", "0.1,"),
         ("SHORT: 3", "SHORT: 4") if "SHORT: 3" in SOURCE else ("Scale(", "Scale(1 + "),
         ("norm=batch", "norm=torch") if "norm=batch" in SOURCE else ("model.dropout", "x.dropout"),
         (" - ", " + "),

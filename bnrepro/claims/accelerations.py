@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnrepro.claims.less_dropout import gap
-from bnrepro.evidence.arms import at_rate
+from bnrepro.evidence.arms import CIFAR_SEEDS, at_rate
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -37,11 +36,9 @@ from bnrepro.evidence.fig2_arms import (
     arm,
     changed,
 )
-from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
+from bnrepro.evidence.runs import VALIDATION, Evidence, gap, log_ratio
 from bnrepro.evidence.stats import lower_median
 from bnrepro.evidence.tuning import tuned_comparison
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 
 NO_DROPOUT, DECAY, SHUFFLING = "no dropout", "faster decay", "thorough shuffling"
 
@@ -101,7 +98,7 @@ def _scale(scale: str) -> Scale:
     for change in CHANGED[scale]:
         arms[added(change)] = changed((change,))
         arms[taken(change)] = changed(other for other in CHANGES if other != change)
-    return Scale(SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
+    return Scale(CIFAR_SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
 
 
 def ends_with(evidence: Evidence, arm: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from bnrepro.evidence.arms import (
     NAMES,
     NONE,
     NORMS,
+    SEEDS,
     SIZES,
     SMALL_RATES,
     at_rate,
@@ -21,8 +22,6 @@ from bnrepro.evidence.arms import (
 from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 LEAST = 8
 """Of smaller batches nothing is judged: what does not fit its training images has no gap."""

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import (
     SCALES,
     SMOKE,
@@ -22,8 +23,6 @@ from bnrepro.evidence.claim import (
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, NETWORKS, arm
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 
 LARGER, PER_ACTIVATION = "init.scale=1.5", "model.per_activation=true"
 LITTLE, MORE = "model.dropout=0.05", "model.dropout=0.1"
@@ -67,7 +66,7 @@ def members(scale: str) -> list[str]:
 def _scale(scale: str) -> Scale:
     arms = {name: arm(scale, *NETWORKS[BN_X30], *VARIED[name]) for name in members(scale)}
     others = OTHERS[:1] if scale == SMOKE else OTHERS
-    return Scale(SEEDS[scale], arms | {name: arm(scale, *NETWORKS[name]) for name in others})
+    return Scale(CIFAR_SEEDS[scale], arms | {name: arm(scale, *NETWORKS[name]) for name in others})
 
 
 def answers(evidence: Evidence) -> dict[Place, Answers]:

@@ -13,6 +13,7 @@ from bnrepro.evidence.arms import (
     NONE,
     NORMS,
     RATES,
+    SEEDS,
     at_rate,
     norms,
     over_rates,
@@ -33,8 +34,6 @@ from bnrepro.evidence.claim import (
 from bnrepro.evidence.exhibits import Curves, Figure, Line, over_seeds
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence, log_ratio
 from bnrepro.evidence.tuning import tuned_comparison
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that never gets there has not trained."""

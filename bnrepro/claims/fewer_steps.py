@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from bnrepro.evidence import fig2_arms
+from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -25,8 +26,6 @@ from bnrepro.evidence.exhibits import Bars, Cell, Curves, Figure, Line, Table, o
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, INCEPTION, LEARNING_RATE
 from bnrepro.evidence.paper import fig2 as paper
 from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio, median_range
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 
 TIMES: Mapping[str, tuple[float, ...]] = {
     "smoke": (1, 5),
@@ -76,7 +75,9 @@ def _scale(scale: str) -> Scale:
     if scale == PAPER:
         changes = (words for name, words in fig2_arms.CHANGES.items() if name not in OF_THE_RATE)
         words[CHANGED] = (*fig2_arms.NETWORKS[INCEPTION], *changes)
-    return Scale(SEEDS[scale], {arm: fig2_arms.arm(scale, *own) for arm, own in words.items()})
+    return Scale(
+        CIFAR_SEEDS[scale], {arm: fig2_arms.arm(scale, *own) for arm, own in words.items()}
+    )
 
 
 def baseline(evidence: Evidence) -> float:

@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnrepro.claims.saturating_nonlinearities import DEPTHS, SEEDS, best, deep, hidden
 from bnrepro.evidence import arms as shared
-from bnrepro.evidence.arms import BATCH, NAMES, NORMS, norms
+from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS, norms
 from bnrepro.evidence.claim import (
     SCALES,
     SMOKE,
@@ -22,6 +21,7 @@ from bnrepro.evidence.claim import (
     Scale,
     Variation,
 )
+from bnrepro.evidence.deep_arms import DEPTHS, best, deep, hidden
 from bnrepro.evidence.exhibits import Curves, Figure, Line, Table, over_seeds
 from bnrepro.evidence.runs import Evidence
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnrepro.evidence.arms import GRID, NAMES, NONE, NORMS, RATES, at_rate, norms, over_rates
+from bnrepro.evidence.arms import GRID, NAMES, NONE, NORMS, RATES, SEEDS, at_rate, norms, over_rates
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -22,8 +22,6 @@ from bnrepro.evidence.claim import (
 from bnrepro.evidence.exhibits import Table
 from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
 from bnrepro.evidence.tuning import accuracy_over_rates, best_rate, tuned_comparison
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""

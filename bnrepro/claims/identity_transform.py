@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.arms import GRID, NONE
+from bnrepro.evidence.arms import GRID, NONE, SEEDS
 from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, Line, Table
 from bnrepro.evidence.runs import Evidence, digits
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 STUDY = "identity-transform"
 

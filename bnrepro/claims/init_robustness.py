@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.evidence.arms import NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
+from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS, SMOKE, at_rate, norms, over_rates
 from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
 from bnrepro.evidence.tuning import best_rate
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, at_rate, over_rates
+from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, at_rate, over_rates
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -23,8 +23,6 @@ from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
 from bnrepro.evidence.stats import lower_median
 from bnrepro.evidence.tuning import best_rate
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that never gets there has not trained."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Bars, Cell, Figure, Table
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, INCEPTION, NETWORKS, arm
 from bnrepro.evidence.runs import CHANCE, Evidence
 from bnrepro.evidence.stats import lower_median
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 
 NORMALIZED = (BN_BASELINE, BN_X5)
 
@@ -30,7 +29,7 @@ APART = 0.01
 
 def _scale(scale: str) -> Scale:
     networks = (INCEPTION, *NORMALIZED)
-    return Scale(SEEDS[scale], {name: arm(scale, *NETWORKS[name]) for name in networks})
+    return Scale(CIFAR_SEEDS[scale], {name: arm(scale, *NETWORKS[name]) for name in networks})
 
 
 def accuracy(evidence: Evidence, network: str, shift: str, by: str = FROZEN) -> np.ndarray:

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
+from bnrepro.evidence.arms import (
+    BATCH,
+    NAMES,
+    NONE,
+    NORMS,
+    SEEDS,
+    SMOKE,
+    at_rate,
+    norms,
+    over_rates,
+)
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -22,8 +32,6 @@ from bnrepro.evidence.claim import (
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import Evidence
 from bnrepro.evidence.tuning import tuned_comparison
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 PROBED = {
     "smoke": ("experiment=fig1", *SMOKE, "probe.every=50", "probe.jacobian=true"),

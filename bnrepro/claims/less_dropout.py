@@ -30,7 +30,15 @@ from bnrepro.evidence.claim import (
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
-from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
+from bnrepro.evidence.runs import (
+    STANDARD_ERROR,
+    TEST,
+    TOLD_APART,
+    VALIDATION,
+    Evidence,
+    gap,
+    needed,
+)
 
 SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 STEPS = {"smoke": 200, "short": 1200, "paper": 2500}
@@ -41,13 +49,6 @@ WIDE = ("model.hidden=[200,200,200]", f"train.batch_size={SIZE}")
 
 FEWER = ("dataset.limit=512", "train.steps=1000")
 """Four times fewer images, each seen 1.6 times as often, at the middle learning rate."""
-
-TOLD_APART = 0.003
-"""The smallest difference between accuracies that the paper takes for one: 73.0 and 72.7 %, with
-and without the changes of §4.2.1 at five times the learning rate."""
-
-STANDARD_ERROR = 0.003
-"""Of an accuracy near 0.95 on 5,000 validation images."""
 
 Cell = Callable[[str, float], str]
 """The arm that stands for a norm and a dropout."""
@@ -75,22 +76,6 @@ def _scale(scale: str) -> Scale:
     return Scale(SEEDS[scale], arms, (*SMALL[scale], *WIDE, f"train.steps={STEPS[scale]}"))
 
 
-def needed(
-    evidence: Evidence, arms: Mapping[float, str], error: float = STANDARD_ERROR
-) -> np.ndarray:
-    """The least dropout whose validation accuracy is within `error` of the best one's: (S,).
-
-    Args:
-        evidence: has the arms.
-        arms: by their dropout, rising.
-        error: of an accuracy; less of a difference says nothing.
-    """
-    accuracies = np.stack([evidence.final(arm, VALIDATION) for arm in arms.values()], axis=1)
-    enough = accuracies >= accuracies.max(1, keepdims=True) - error
-    least: np.ndarray = np.array(list(arms))[enough.argmax(1)]
-    return least
-
-
 def effects(evidence: Evidence, arm: Cell, error: float = STANDARD_ERROR) -> dict[str, np.ndarray]:
     """Every criterion's effects, where `arm` names a cell of the grid."""
     dropouts = DROPOUTS[evidence.scale]
@@ -116,12 +101,6 @@ def measure(evidence: Evidence) -> Finding:
         exhibits=(_curves(evidence, best), _grid(evidence, best), _table(evidence, best)),
         left_open=_left_open(evidence, best),
     )
-
-
-def gap(evidence: Evidence, arm: str) -> np.ndarray:
-    """Accuracy on the images trained on less that on the test images, both in inference: (S,)."""
-    found: np.ndarray = evidence.final(arm, "train_accuracy") - evidence.final(arm)
-    return found
 
 
 def _curves(evidence: Evidence, arm: Cell) -> Figure:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.claims.less_dropout import TOLD_APART, gap, needed
+from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -30,9 +30,7 @@ from bnrepro.evidence.fig2_arms import (
     arm,
     changed,
 )
-from bnrepro.evidence.runs import TEST, VALIDATION, Evidence, log_ratio
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 3}
+from bnrepro.evidence.runs import TEST, TOLD_APART, VALIDATION, Evidence, gap, log_ratio, needed
 
 USUAL = 0.4
 """Inception's dropout (§4.2)."""
@@ -74,7 +72,7 @@ def _scale(scale: str) -> Scale:
     if scale == PAPER:
         kept = changed(name for name in CHANGES if name != WITHOUT_DROPOUT)
         arms[cell(BN_X5, USUAL)] = arm(scale, *kept)
-    return Scale(SEEDS[scale], arms)
+    return Scale(CIFAR_SEEDS[scale], arms)
 
 
 def gain(evidence: Evidence, arms: Mapping[float, str]) -> np.ndarray:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnrepro.evidence.arms import BATCH, SMOKE
+from bnrepro.evidence.arms import BATCH, SEEDS, SMOKE
 from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, Evidence, log_ratio
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 CENTRED, SCALED = "detached", "detached scaled"
 

@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.claims.stable_distributions import PROBED, PROBED_RATES, drifts, tracks
-from bnrepro.evidence.arms import at_rate, over_rates
+from bnrepro.evidence.arms import PROBED, PROBED_RATES, SEEDS, at_rate, over_rates
 from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
 from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
+from bnrepro.evidence.movement import drifts, tracks
 from bnrepro.evidence.runs import VALIDATION, Evidence
 from bnrepro.evidence.stats import lower_median
 from bnrepro.evidence.tuning import best_rate
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 SIGMOID, RELU = NETWORKS = ("sigmoid", "ReLU")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.arms import BATCH, GRID, MIDDLE, SIZES, at_size
+from bnrepro.evidence.arms import BATCH, GRID, MIDDLE, SEEDS, SIZES, at_size
 from bnrepro.evidence.claim import (
     SCALES,
     SMOKE,
@@ -21,8 +21,6 @@ from bnrepro.evidence.claim import (
 )
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, Evidence, log_ratio
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 EXACT, MOVING, OWN = "algorithm2", "moving_averages", "batch_statistics"
 MODES = {EXACT: "Algorithm 2", MOVING: "moving averages", OWN: "batch statistics"}

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnrepro.evidence.arms import NAMES, NONE, NORMS, SMOKE, at_rate, norms, over_rates
+from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS, at_rate, over_rates
 from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.deep_arms import DEPTHS, FIG1, RATES, WORDS, at_depth, best, deep, hidden
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence, log_ratio
 from bnrepro.evidence.tuning import best_rate
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""
@@ -21,23 +20,6 @@ STUCK = 0.15
 """The same answer to every image is right for .1135 of them at most; a network that tells one digit
 from the others is right for about .2."""
 
-WORDS = {
-    "smoke": ("experiment=fig1", *SMOKE, "probe.every=50"),
-    "short": (
-        "experiment=fig1", "train.steps=600", "train.eval_every=200", "probe.every=200",
-        "probe.size=100",
-    ),
-    "paper": (
-        "experiment=fig1", "train.steps=2000", "train.eval_every=400", "probe.every=200",
-        "probe.size=100",
-    ),
-}  # fmt: skip
-DEPTHS = {"smoke": (3, 6), "short": (3, 6, 12), "paper": (3, 6, 9, 12)}
-"""Hidden layers, of 100 sigmoids each."""
-
-RATES = {"smoke": (3.0,), "short": (0.3, 3.0), "paper": (0.3, 3.0)}
-
-FIG1 = "as in Fig. 1"
 INITS = {FIG1: (), "Xavier × 4": ("init=xavier", "init.scale=4"), "deviation 1": ("init.scale=1",)}
 """Initial weights of the deepest network without batch normalization. Fig. 1's are close to
 Xavier's. Four times that is the rule for sigmoids, whose slope at 0 is ¼ of the identity's. At
@@ -48,28 +30,9 @@ FURTHER = {"smoke": (), "short": (30.0,), "paper": (30.0,)}
 """One more learning rate for the same network: the higher, the sooner it would leave a plateau."""
 
 
-def at_depth(norm: str, depth: int, init: str = FIG1) -> str:
-    """The name of an arm of so many hidden layers."""
-    return f"{norm} layers={depth}" + (f" {init}" if init != FIG1 else "")
-
-
 def careful(scale: str) -> tuple[float, ...]:
     """The learning rates of the deepest network without batch normalization."""
     return (*RATES[scale], *FURTHER[scale])
-
-
-def deep(scale: str) -> dict[str, tuple[str, ...]]:
-    """Both arms at every depth and learning rate, all overrides of each."""
-    arms: dict[str, tuple[str, ...]] = {}
-    for depth in DEPTHS[scale]:
-        for norm, words in norms((*WORDS[scale], hidden(depth))).items():
-            arms[at_depth(norm, depth)] = words
-    return over_rates(arms, RATES[scale])
-
-
-def hidden(depth: int) -> str:
-    """The override to so many layers of 100 units."""
-    return f"model.hidden=[{','.join(['100'] * depth)}]"
 
 
 def _scale(scale: str) -> Scale:
@@ -77,12 +40,6 @@ def _scale(scale: str) -> Scale:
     none = (*WORDS[scale], hidden(deepest), f"norm={NONE}")
     care = {at_depth(NONE, deepest, init): (*none, *words) for init, words in INITS.items()}
     return Scale(SEEDS[scale], deep(scale) | over_rates(care, careful(scale)))
-
-
-def best(evidence: Evidence, norm: str, depth: int) -> str:
-    """The arm of that depth at the learning rate of its highest mean validation accuracy."""
-    name = at_depth(norm, depth)
-    return at_rate(name, best_rate(evidence, name, RATES[evidence.scale]))
 
 
 def deepest(evidence: Evidence, arms: Mapping[int, str], trained: float) -> np.ndarray:

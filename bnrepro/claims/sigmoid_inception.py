@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -22,8 +23,6 @@ from bnrepro.evidence.claim import (
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, rate
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 3}
 
 TRAINED = 0.4
 """What logistic regression makes of the pixels: a network that does not get there has not trained.
@@ -71,7 +70,7 @@ def without(scale: str) -> dict[str, tuple[str, ...]]:
 
 def _scale(scale: str) -> Scale:
     arms = {BN_X5: NETWORKS[BN_X5], BN_X5_SIGMOID: (*NETWORKS[BN_X5], SIGMOID)} | without(scale)
-    return Scale(SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
+    return Scale(CIFAR_SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
 
 
 def highest(evidence: Evidence, arm: str) -> np.ndarray:

@@ -11,7 +11,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bnrepro.evidence import paper
-from bnrepro.evidence.arms import BATCH, FIG1, GRID, NAMES, NONE, NORMS, at_rate, norms, over_rates
+from bnrepro.evidence.arms import (
+    BATCH,
+    FIG1,
+    NAMES,
+    NONE,
+    NORMS,
+    PROBED,
+    PROBED_RATES,
+    SEEDS,
+    at_rate,
+    norms,
+    over_rates,
+)
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -26,24 +38,14 @@ from bnrepro.evidence.claim import (
     Variation,
 )
 from bnrepro.evidence.exhibits import Cell, Curves, Exhibit, Figure, Line, Table, over_seeds
+from bnrepro.evidence.movement import Drift, Track, drifts, path, tracks, wandering, widening
 from bnrepro.evidence.runs import Evidence, log_ratio
 from bnrepro.evidence.stats import lower_median
 from bnrepro.evidence.tuning import tuned_comparison
 from bnrepro.plots import typical_unit
 
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
-
 LAYERS = ("sigmoid1", "sigmoid2", "sigmoid3")
 LAST = LAYERS[-1]
-
-PROBED = {
-    "smoke": (*GRID["smoke"], "probe.every=50"),
-    "short": (*GRID["short"], "probe.every=100"),
-    "paper": (*GRID["paper"], "probe.every=500"),
-}
-"""`arms.GRID` with probes, 21 of them and the smoke's 5."""
-
-PROBED_RATES = {"smoke": (0.1, 3.0), "short": (0.1, 0.3, 1.0, 3.0), "paper": (0.1, 0.3, 1.0, 3.0)}
 
 LARGER = 0.2
 """An initial deviation from which sigmoids see a spread of .4 to begin with, not of .03."""
@@ -54,12 +56,6 @@ its network without batch normalization comes to an accuracy of .78 and the one 
 
 WHOLE = (0.0, 1.0)
 
-Track = tuple[np.ndarray, np.ndarray]
-"""A layer over training: times (P,) as shares of it, and percentiles (P, U, 3) of every unit."""
-
-Drift = Callable[[np.ndarray], np.ndarray]
-"""How far the percentiles (P, U, 3) of every unit went, in units of the unit's spread: (U,)."""
-
 
 def _scale(scale: str) -> Scale:
     """Fig. 1; for fewer steps, other learning rates, and larger initial weights."""
@@ -67,63 +63,6 @@ def _scale(scale: str) -> Scale:
     larger = norms((*PROBED[scale], f"init.scale={LARGER}"))
     wide = {f"{arm} wide": words for arm, words in larger.items()}
     return Scale(SEEDS[scale], norms(FIG1[scale]) | rates | wide)
-
-
-def tracks(evidence: Evidence, arm: str, layer: str = LAST) -> list[Track]:
-    """A layer's percentiles over training, of every seed.
-
-    Where a run diverged there is one more probe, after the end, and in it no number: the
-    distribution went nowhere, infinitely far.
-    """
-    found = []
-    probed = zip(evidence.runs[arm], evidence.probed(arm, f"{layer}/percentiles"), strict=True)
-    for (run, (steps, values)), diverged in zip(probed, evidence.diverged(arm), strict=True):
-        times = steps / run.config()["train"]["steps"]
-        if diverged:
-            times = np.append(times, np.inf)
-            values = np.append(values, np.full_like(values[:1], np.nan), axis=0)
-        found.append((times, values))
-    return found
-
-
-def spread(values: np.ndarray) -> np.ndarray:
-    """The 85th less the 15th percentile, the mean over (P, U, 3): (U,)."""
-    result: np.ndarray = (values[..., 2] - values[..., 0]).mean(0)
-    return result
-
-
-def wandering(values: np.ndarray) -> np.ndarray:
-    """The range of each percentile, the mean of the three, in units of the spread: a `Drift`."""
-    return _relative(np.ptp(values, axis=0).mean(-1), spread(values))
-
-
-def path(values: np.ndarray) -> np.ndarray:
-    """All that each percentile goes from probe to probe, to and fro: a `Drift`."""
-    return _relative(np.abs(np.diff(values, axis=0)).sum(0).mean(-1), spread(values))
-
-
-def widening(values: np.ndarray) -> np.ndarray:
-    """The range of the spread, in units of its mean: a `Drift` that minds no change of place."""
-    return _relative(np.ptp(values[..., 2] - values[..., 0], axis=0), spread(values))
-
-
-def _relative(distance: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """What stands still has not moved, be its spread 0 or not; what is no number is lost."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(distance == 0, 0.0, distance / unit)
-    result: np.ndarray = np.where(np.isfinite(ratio), ratio, np.inf)
-    return result
-
-
-def drifts(
-    found: Sequence[Track], begin: float = 0.0, end: float = 1.0, how: Drift = wandering
-) -> np.ndarray:
-    """The drift of every unit between two times of training, of every seed: (S, U)."""
-    rows = []
-    for times, values in found:
-        within = (times >= begin) & ((times <= end) | np.isinf(times))
-        rows.append(how(values[within].astype(np.float64)))
-    return np.stack(rows)
 
 
 def effects(
@@ -153,12 +92,12 @@ def effects(
 
 def of_arms(evidence: Evidence, none: str, batch: str) -> dict[str, np.ndarray]:
     """The effects of two arms by their names."""
-    return effects(tracks(evidence, none), tracks(evidence, batch))
+    return effects(tracks(evidence, none, LAST), tracks(evidence, batch, LAST))
 
 
 def measure(evidence: Evidence) -> Finding:
     """Every unit of the last hidden layer, in both arms."""
-    found = {norm: tracks(evidence, norm) for norm in NORMS}
+    found = {norm: tracks(evidence, norm, LAST) for norm in NORMS}
     return Finding(
         effects(found[NONE], found[BATCH]),
         _comparisons(found) if evidence.scale == PAPER else (),
@@ -281,7 +220,7 @@ def _fair(evidence: Evidence) -> Check:
     for rate in rates:
         for norm in NORMS:
             arm = at_rate(norm, rate)
-            drift = lower_median(lower_median(drifts(tracks(evidence, arm))))
+            drift = lower_median(lower_median(drifts(tracks(evidence, arm, LAST))))
             rows.append((rate, NAMES[norm], float(drift), float(evidence.final(arm).mean())))
     table = Table(
         "Drift (median over seeds) and test accuracy (mean): whether what is steadier is better.",

@@ -16,6 +16,12 @@ NORMS = (NONE, BATCH)
 NAMES = {NONE: "without BN", BATCH: "with BN"}
 """What figures and tables call them."""
 
+SEEDS: Mapping[str, int] = {"smoke": 1, "short": 3, "paper": 5}
+"""How many seeds every arm of a claim has on MNIST."""
+
+CIFAR_SEEDS: Mapping[str, int] = {"smoke": 1, "short": 3, "paper": 3}
+"""The same on CIFAR-10, where a run takes a hundred times as long."""
+
 SMOKE = (
     "dataset=digits", "train.steps=200", "train.eval_every=50", "probe.every=0", "probe.size=100",
     "tensorboard=false",
@@ -43,6 +49,19 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "paper": (0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
 }
 """The learning rates of every grid of them: half an order of magnitude apart and less."""
+
+PROBED: Mapping[str, tuple[str, ...]] = {
+    "smoke": (*GRID["smoke"], "probe.every=50"),
+    "short": (*GRID["short"], "probe.every=100"),
+    "paper": (*GRID["paper"], "probe.every=500"),
+}
+"""`GRID` with probes, 21 of them and the smoke's 5."""
+
+PROBED_RATES: Mapping[str, tuple[float, ...]] = {
+    "smoke": (0.1, 3.0),
+    "short": (0.1, 0.3, 1.0, 3.0),
+    "paper": (0.1, 0.3, 1.0, 3.0),
+}
 
 _RECTIFIED = ("model.activation=relu", "init=he")
 _FEW = ("dataset.limit=2048", "train.eval_every=1024", "probe.every=0")

@@ -15,7 +15,17 @@ from pathlib import Path
 from bnrepro.store.git import first_commit
 from bnrepro.store.source_digest import source_digest
 
-HELPERS = ("arms", "claim", "fig2_arms", "judge", "runs", "stats", "tuning")
+HELPERS = (
+    "arms",
+    "claim",
+    "deep_arms",
+    "fig2_arms",
+    "judge",
+    "movement",
+    "runs",
+    "stats",
+    "tuning",
+)
 """Modules of `bnrepro.evidence` that have a part in every claim's effects and verdict."""
 
 
