@@ -93,15 +93,15 @@ def _completed(
     split = at_equals or words[-1:] == ["="]
     line = [*words, "=" if at_equals else incomplete]
     *words, word = " ".join(line).replace(" = ", "=").replace(" =", "=").split(" ")
-    found = complete(words, word) if word.startswith(keys) else []
+    answers = complete(words, word) if word.startswith(keys) else []
     if keys and "=" not in word and keys.startswith(word):
-        found = [keys]
-    found = [*(name for name in names if name.startswith(word)), *found]
-    if len(found) == 1 and found[0].endswith("="):
+        answers = [keys]
+    answers = [*(name for name in names if name.startswith(word)), *answers]
+    if len(answers) == 1 and answers[0].endswith("="):
         # A shell sets a space behind an only answer: where there are options, show them instead.
-        options = complete(words, found[0])
-        found = options if len(options) > 1 else found
-    return [answer.rpartition("=")[2] for answer in found] if split else found
+        options = complete(words, answers[0])
+        answers = options if len(options) > 1 else answers
+    return [answer.rpartition("=")[2] for answer in answers] if split else answers
 
 
 def _complete_dataset(incomplete: str) -> list[str]:
@@ -161,7 +161,9 @@ class Helped(TyperCommand):
             from bnrepro.config import choices
 
             with formatter.section("Groups and their options"):
-                formatter.write_dl([(name, ", ".join(found)) for name, found in choices().items()])
+                formatter.write_dl(
+                    [(name, ", ".join(options)) for name, options in choices().items()]
+                )
 
 
 class Scale(StrEnum):
@@ -652,9 +654,9 @@ def bench(
             benchmarks.draw(points, out / "growth.png")
             results = [dataclasses.asdict(point) for point in points]
         else:
-            for found in benchmarks.measure(names, config, rounds):
-                results.append(found.to_dict())
-                status.update(f"{found.name}: {results[-1]['ratio']:.3f}")
+            for comparison in benchmarks.measure(names, config, rounds):
+                results.append(comparison.to_dict())
+                status.update(f"{comparison.name}: {results[-1]['ratio']:.3f}")
     if as_json:
         _say(json.dumps(results, indent=2))
     elif names == ["growth"]:
@@ -791,12 +793,12 @@ def _main(arguments: list[str]) -> int:
         where = error.filename or "no file was named"
         message, code, trace = f"{error.strerror or error} ({where}): make room there", 3, error
     except Exception as error:
-        said = next(iter(str(error).strip().splitlines()), "")
-        message, code = f"a bug in bnrepro: {type(error).__name__}: {said}", BUG
+        text = next(iter(str(error).strip().splitlines()), "")
+        message, code = f"a bug in bnrepro: {type(error).__name__}: {text}", BUG
         message += ": try --debug and report it"
-        found = _NO_MEMORY.search(said)
-        if found or isinstance(error, MemoryError):
-            needed = f" ({said[found.start() :][:100]})" if found else ""
+        memory = _NO_MEMORY.search(text)
+        if memory or isinstance(error, MemoryError):
+            needed = f" ({text[memory.start() :][:100]})" if memory else ""
             message = f"not enough memory{needed}: choose a smaller network or batch"
             code = 3
         trace = error
@@ -831,5 +833,5 @@ def _usage(error: Any) -> str:
         advice = OTHERS_OPTIONS[option]
     elif takes_settings and str(option).startswith("--") and not getattr(error, "possibilities", 0):
         advice = f"write a setting without dashes, {str(option)[2:]}=VALUE"
-    said = error.format_message().rstrip(".").replace("Value error, ", "")
-    return f"{said}{where}: {advice}"
+    text = error.format_message().rstrip(".").replace("Value error, ", "")
+    return f"{text}{where}: {advice}"

@@ -60,7 +60,7 @@ def band(axes: Axes, steps: np.ndarray, percentiles: np.ndarray, color: str, lab
 def heat_map(
     axes: Axes,
     values: np.ndarray,
-    said: Sequence[Sequence[str]],
+    labels: Sequence[Sequence[str]],
     xs: Sequence[str],
     ys: Sequence[str],
     limits: tuple[float, float],
@@ -70,14 +70,14 @@ def heat_map(
     Args:
         axes: where to draw.
         values: (Y, X), the first row at the bottom.
-        said: what is written into each cell.
+        labels: what is written into each cell.
         xs: under the columns, X of them.
         ys: labels of the rows, Y of them.
         limits: of the colors.
     """
     low, high = limits
     image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto")
-    for i, line in enumerate(said):
+    for i, line in enumerate(labels):
         for j, text in enumerate(line):
             pale = not values[i, j] < low + 0.55 * (high - low)  # no number is drawn on pale grey
             axes.text(j, i, text, ha="center", va="center", fontsize=7,

@@ -168,11 +168,11 @@ def number_name(number: int, suffix: str) -> str:
 
 def numbered(folder: Path, suffix: str) -> dict[int, Path]:
     """The files of a folder by their number; others, whatever their names, are left out."""
-    found = {}
+    paths = {}
     for path in folder.glob(f"*.{suffix}") if folder.is_dir() else ():
         if _NUMBER.fullmatch(path.stem) and number_name(int(path.stem), suffix) == path.name:
-            found[int(path.stem)] = path
-    return found
+            paths[int(path.stem)] = path
+    return paths
 
 
 def _checked(tree: Any, path: Path) -> Any:

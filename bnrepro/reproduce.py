@@ -119,12 +119,12 @@ def _before(out: Path, scale: str) -> Reproduction:
         if out.is_dir() and any(out.iterdir()):
             raise ConfigError(f"not empty and no reproduction ({out}): choose another --out")
         return Reproduction(scale, {}, {})
-    there = reproduction.read(out)
-    if there.scale != scale:
+    earlier = reproduction.read(out)
+    if earlier.scale != scale:
         raise ConfigError(
-            f"reproduced at scale '{there.scale}' ({out}): choose another --out for '{scale}'"
+            f"reproduced at scale '{earlier.scale}' ({out}): choose another --out for '{scale}'"
         )
-    return there
+    return earlier
 
 
 def _members(
@@ -174,28 +174,28 @@ def _run(
     console: Console,
 ) -> None:
     """Run those that are missing, and those that are not what would be made now."""
-    made = [
+    planned = [
         _overwriting(member)
         if _to_be_made(StoredRun(folder / member.name), any_results)
         else member
         for member in members
     ]
     pending = [
-        index for index, member in enumerate(made)
+        index for index, member in enumerate(planned)
         if member.config["run"]["overwrite"]
         or not sweep.finished(folder, member, any_results=any_results)
     ]  # fmt: skip
     # The longest first: at the end no core waits for a long one that began last.
-    pending.sort(key=lambda index: -int(made[index].config["train"]["steps"]))
-    digest = sweep.write_members(folder, made)
-    groups = stacks.group(made, pending, stack)
+    pending.sort(key=lambda index: -int(planned[index].config["train"]["steps"]))
+    digest = sweep.write_members(folder, planned)
+    groups = stacks.group(planned, pending, stack)
     if stack > 1:
         console.print(stacks.describe(groups), highlight=False)
     if choice is None:
         choice, at_once = _choose(jobs, len(groups))
         if len(groups) > 1:
             console.print(at_once, highlight=False, markup=False, soft_wrap=True)
-    with StopSignals() as stop, SweepProgress("reproduce", folder, made, pending, console):
+    with StopSignals() as stop, SweepProgress("reproduce", folder, planned, pending, console):
         launchers.run(choice, folder, digest, groups, stop)
 
 

@@ -95,8 +95,8 @@ def checkpoints(config: c.Config, rounds: int) -> Iterator[Comparison]:
     with prepared(config) as dataset:
         ours, theirs = (lambda: run(often, dataset)), (lambda: run(once, dataset))
         label = "the same with the last checkpoint only"
-        found = compare("checkpoints", (RUN, ours), (label, theirs), steps, rounds)
-    yield replace(found, times=usual // every)
+        comparison = compare("checkpoints", (RUN, ours), (label, theirs), steps, rounds)
+    yield replace(comparison, times=usual // every)
 
 
 @contextmanager

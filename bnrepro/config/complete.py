@@ -22,7 +22,7 @@ def complete(words: Sequence[str], word: str) -> list[str]:
     before, comma, _ = value.rpartition(",")
     asked = f"{key}=" if comma else word
     with hydra.context("complete"):
-        found = [] if asked.startswith("hydra") else hydra.completions(words, asked)
+        answers = [] if asked.startswith("hydra") else hydra.completions(words, asked)
         known = _known_values(key, words) if equals else []
         launchers = hydra.group_options("hydra/launcher")
     if key == "hydra/launcher":
@@ -30,9 +30,9 @@ def complete(words: Sequence[str], word: str) -> list[str]:
     start = f"{key}={before}{comma}"
     if known or comma:
         given = before.split(",")
-        rest = known or [answer.partition("=")[2] for answer in found]
-        found = [f"{start}{option}" for option in rest if option not in given]
-    return [answer for answer in found if answer.startswith(word)]
+        rest = known or [answer.partition("=")[2] for answer in answers]
+        answers = [f"{start}{option}" for option in rest if option not in given]
+    return [answer for answer in answers if answer.startswith(word)]
 
 
 def _known_values(key: str, words: Sequence[str]) -> list[str]:

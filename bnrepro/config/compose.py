@@ -59,10 +59,10 @@ HYDRAS_OWN = {
 
 def _refuse_hydras_own(composed: DictConfig) -> None:
     """Refuse what Hydra would take and bnrepro would drop."""
-    said, plain = _hydra_settings(composed), _hydra_settings(hydra.compose([]))
+    settings, plain = _hydra_settings(composed), _hydra_settings(hydra.compose([]))
     for name, instead in HYDRAS_OWN.items():
-        if said.get(name) != plain.get(name):
-            raise ConfigError(f"not taken (hydra.{name}={said.get(name)}): use {instead}")
+        if settings.get(name) != plain.get(name):
+            raise ConfigError(f"not taken (hydra.{name}={settings.get(name)}): use {instead}")
 
 
 def _refuse_several(composed: DictConfig) -> None:
@@ -91,9 +91,11 @@ def _refuse_hydra_settings(composed: DictConfig, overrides: Sequence[str]) -> No
     All that a file may say of them is what a sweep goes over (`hydra.sweeper.params`).
     """
     typed = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
-    said, plain = _hydra_settings(composed), _hydra_settings(hydra.compose(typed))
-    if said != plain:
-        names = sorted(name for name in {*said, *plain} if said.get(name) != plain.get(name))
+    settings, plain = _hydra_settings(composed), _hydra_settings(hydra.compose(typed))
+    if settings != plain:
+        names = sorted(
+            name for name in {*settings, *plain} if settings.get(name) != plain.get(name)
+        )
         raise ConfigError(
             f"a configuration file sets {', '.join(names[:3])}: give it on the command line"
         )
@@ -103,11 +105,11 @@ def _hydra_settings(composed: DictConfig) -> dict[str, Any]:
     """Hydra's own settings, by dotted names, but for what it writes there itself."""
     node = OmegaConf.to_container(composed.hydra, resolve=False)
     assert isinstance(node, dict)
-    own = ("overrides.", "runtime.", "job.override_dirname", "job.name", "sweeper.params")
+    written = ("overrides.", "runtime.", "job.override_dirname", "job.name", "sweeper.params")
     return {
         name: value
         for name, value in flat({str(key): value for key, value in node.items()}).items()
-        if not name.startswith(own) and name != "overrides"
+        if not name.startswith(written) and name != "overrides"
     }
 
 
@@ -231,10 +233,10 @@ def refuse_many_references(composed: DictConfig) -> None:
         ConfigError: there are too many.
     """
     node: Any = OmegaConf.to_container(composed, resolve=False)
-    own = {key: value for key, value in node.items() if key != "hydra"}
-    found = _references([own, node.get("hydra", {}).get("sweeper", {}).get("params")])
-    if found > REFERENCES:
-        raise ConfigError(f"too many references ({found} of ${{…}}): use at most {REFERENCES}")
+    settings = {key: value for key, value in node.items() if key != "hydra"}
+    count = _references([settings, node.get("hydra", {}).get("sweeper", {}).get("params")])
+    if count > REFERENCES:
+        raise ConfigError(f"too many references ({count} of ${{…}}): use at most {REFERENCES}")
 
 
 def _references(node: Any) -> int:
@@ -248,9 +250,9 @@ def _references(node: Any) -> int:
 def _plain(composed: DictConfig) -> dict[str, Any]:
     """The composed configuration as plain containers, interpolations resolved."""
     refuse_many_references(composed)
-    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    settings = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     try:
-        container = OmegaConf.to_container(own, resolve=True)
+        container = OmegaConf.to_container(settings, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{first_line(error)}: mend the reference") from error
     assert isinstance(container, dict)

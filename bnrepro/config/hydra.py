@@ -179,10 +179,10 @@ def range_of(override: Override) -> tuple[float, float, float] | None:
 
 def completions(words: Sequence[str], word: str) -> list[str]:
     """What Hydra would complete a word to after others, within a `context`."""
-    found = DefaultCompletionPlugin(_hydra().config_loader)._query(
+    answers = DefaultCompletionPlugin(_hydra().config_loader)._query(
         "config", " ".join([*words, word])
     )
-    return list(found)
+    return list(answers)
 
 
 def run_as_job(composed: DictConfig, folder: Path, task: Callable[[], T]) -> T:
@@ -237,10 +237,10 @@ def launcher(
     hydra = _hydra()
     with one_line_errors():
         config = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN)
-        made = Plugins.instance().instantiate_launcher(
+        instance = Plugins.instance().instantiate_launcher(
             HydraContext(hydra.config_loader, Callbacks(config)), task, config
         )
-    return config, lambda jobs: made.launch(jobs, 0)
+    return config, lambda jobs: instance.launch(jobs, 0)
 
 
 def _refuse_missing_launcher(overrides: Sequence[str]) -> None:

@@ -92,6 +92,6 @@ def other_results(manifest: Mapping[str, Any]) -> list[str]:
     Returns:
         A line for each, as those of `differences`.
     """
-    made = [manifest, *manifest.get("resumes", ())] if manifest else []
-    numbers = dict.fromkeys(each.get("results") for each in made)
+    manifests = [manifest, *manifest.get("resumes", ())] if manifest else []
+    numbers = dict.fromkeys(each.get("results") for each in manifests)
     return [f"results: {n} -> {RESULTS_NUMBER}" for n in numbers if n != RESULTS_NUMBER]

@@ -48,7 +48,7 @@ def arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
     """
     with zipfile.ZipFile(path) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
-        found = {}
+        contents = {}
         for name in names:
             file = f"{name}.npy"
             if sizes.get(file, UNPACKED_LIMIT + 1) > UNPACKED_LIMIT:
@@ -57,5 +57,5 @@ def arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
             array = np.lib.format.read_array(content, allow_pickle=False)
             if array.dtype != np.uint8:
                 raise ValueError(f"{name} is of type {array.dtype}")
-            found[name] = array
-    return found
+            contents[name] = array
+    return contents

@@ -92,8 +92,8 @@ def _shifted(images: Tensor, flipped: Tensor, shifted: Tensor) -> Tensor:
     columns = torch.where(flipped[:, None], width - 1 - columns, columns)
     place = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
     place = place.flatten(1)[:, None].expand(-1, images.shape[1], -1)
-    found = images.flatten(2).gather(2, place).view_as(images)
-    return found.mul_(inside[:, None])
+    shifted_images = images.flatten(2).gather(2, place).view_as(images)
+    return shifted_images.mul_(inside[:, None])
 
 
 def _within(index: Tensor, length: int) -> Tensor:

@@ -30,13 +30,13 @@ def require_writable(folder: Path) -> None:
     """
     folder = folder.absolute()
     try:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
     except OSError as error:
         raise _unwritable(folder, error.strerror or error) from error
-    if not there.is_dir():
-        raise _unwritable(folder, f"{there} is no folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise _unwritable(folder, f"{there} is read-only")
+    if not nearest.is_dir():
+        raise _unwritable(folder, f"{nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unwritable(folder, f"{nearest} is read-only")
 
 
 def _unwritable(path: Path, reason: object) -> DataError:

@@ -34,10 +34,10 @@ def get(url: str, name: str, progress: Progress | None = None) -> bytes:
     content = bytearray()
     try:
         while True:
-            found = arrived.get(timeout=PATIENCE)
-            if isinstance(found, BaseException):
-                raise found
-            chunk, total = found
+            event = arrived.get(timeout=PATIENCE)
+            if isinstance(event, BaseException):
+                raise event
+            chunk, total = event
             if not chunk:
                 break
             content += chunk
@@ -124,16 +124,16 @@ def url(base: str, name: str) -> str:
 
 def require_sha256(content: bytes, expected: str, name: str, url: str) -> None:
     """DataError, naming the data set, unless what came has the expected digest."""
-    if (found := hashlib.sha256(content).hexdigest()) != expected:
-        raise failed(name, url, f"SHA-256 expected {expected}, found {found}")
+    if (actual := hashlib.sha256(content).hexdigest()) != expected:
+        raise failed(name, url, f"SHA-256 expected {expected}, found {actual}")
 
 
 def failed(name: str, url: str, reason: object) -> DataError:
     """A download that cannot be used, and why."""
     # A server chooses the words of its status: no control sequence of its may reach a terminal.
-    said = "".join(c if c.isprintable() else "?" for c in " ".join(str(reason).split()))
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(str(reason).split()))
     return DataError(
-        f"cannot download {name}: {said} ({url}): try again or with "
+        f"cannot download {name}: {text} ({url}): try again or with "
         f"another mirror, import a copy with `bnrepro data import {name} PATH`, or say where "
         f"one is with dataset.root or BNREPRO_DATA"
     )

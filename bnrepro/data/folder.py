@@ -17,8 +17,8 @@ class Folder(Source):
     def copies(self) -> list[Copy]:
         """The folder itself, if it looks like class folders."""
         with readable(self.root):
-            found = image_tree.is_there(self.root)
-        return [Copy("folder", self.root, lambda: canonical(self.read()))] if found else []
+            looks_right = image_tree.is_there(self.root)
+        return [Copy("folder", self.root, lambda: canonical(self.read()))] if looks_right else []
 
     def read(self) -> Raw:
         """All images below the folder."""

@@ -128,15 +128,15 @@ def decoder() -> dict[str, str | None]:
 
 
 def _require_complete(path: Path, members: list[Member], known: Known | None) -> None:
-    found = Counter(member.part for member in members)
+    counts = Counter(member.part for member in members)
     for part in PARTS:
         expected = getattr(known, part) if known else None
-        if expected is not None and found[part] != expected:
+        if expected is not None and counts[part] != expected:
             raise DataError(
-                f"{expected} images expected in {part}/CLASS/*.png, found {found[part]} ({path}): "
+                f"{expected} images expected in {part}/CLASS/*.png, found {counts[part]} ({path}): "
                 f"bring a complete copy"
             )
-        if not found[part]:
+        if not counts[part]:
             tree = f"put them into {part}/CLASS/, a folder for each class"
             if part == "test" and (other := [n for n in _top(path) if n.lower() in _VALIDATION]):
                 tree = f"rename {other[0]} to test if its images are to be tested on, or {tree}"
@@ -193,11 +193,11 @@ def _pixels(
             if not i:
                 whole = _room(len(members), image.shape)
             both = _both(whole.shape[1], len(image))
-            shape, found = (both, *whole.shape[2:]), (both, *image.shape[1:])
+            shape, actual = (both, *whole.shape[2:]), (both, *image.shape[1:])
             expected = known.shape if known else shape
-            if found != expected:
+            if actual != expected:
                 raise DataError(
-                    f"(channels, height, width) expected {expected}, found {found} "
+                    f"(channels, height, width) expected {expected}, found {actual} "
                     f"({member.where}): bring all images to one size and mode"
                     + ("" if known else ", or choose a size with dataset.size=32 or another")
                 )
@@ -336,23 +336,23 @@ def _members(path: Path, stack: ExitStack) -> list[Member]:
     empty: dict[tuple[str, str], str] = {}  # where the folder of a class was seen
     try:
         if parts := _parts(path):
-            found = list(_in_tree(parts, empty))
+            members = list(_in_tree(parts, empty))
         else:
             zips = sorted(path.glob("*.zip")) if path.is_dir() else [path]
-            found = [member for file in zips for member in _in_zip(file, stack, empty)]
+            members = [member for file in zips for member in _in_zip(file, stack, empty)]
     except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read: {error} ({path}): bring another copy") from error
-    for member in found:
+    for member in members:
         empty.pop((member.part, member.label), None)
     for where in empty.values():
         raise DataError(f"no image of a class ({where}): add its images, or remove the folder")
-    found.sort(key=lambda member: (member.part, member.label, member.name))
-    for one, next_one in pairwise(found):
+    members.sort(key=lambda member: (member.part, member.label, member.name))
+    for one, next_one in pairwise(members):
         if (one.part, one.label, one.name) == (next_one.part, next_one.label, next_one.name):
             raise DataError(
                 f"the same file twice ({one.where} and {next_one.where}): remove one of them"
             )
-    return found
+    return members
 
 
 def _in_tree(

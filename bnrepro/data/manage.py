@@ -54,10 +54,10 @@ def find_source(
     """
     of: Any = c.option("dataset", name).settings
     try:
-        made = of(name=name, root=str(root), **settings)
+        chosen = of(name=name, root=str(root), **settings)
     except TypeError as error:
         raise ConfigError(f"{name} has no {' or '.join(settings)}: leave it out") from error
-    return make_source(made, progress)
+    return make_source(chosen, progress)
 
 
 def known(name: str) -> Known | None:

@@ -153,10 +153,10 @@ def digest(path: Path, algorithm: Callable[[], Any]) -> str:
         return f"{error.strerror}"
 
 
-def damaged(path: Path, kind: str, expected: str, found: str, name: str) -> DataError:
+def damaged(path: Path, kind: str, expected: str, actual: str, name: str) -> DataError:
     """A file of a published data set that is not what was published."""
     return DataError(
-        f"damaged file: {kind} expected {expected}, found {found} ({path}): "
+        f"damaged file: {kind} expected {expected}, found {actual} ({path}): "
         f"run `bnrepro data fetch {name}` to replace it"
     )
 

@@ -21,15 +21,15 @@ def tracks(evidence: Evidence, arm: str, layer: str) -> list[Track]:
     Where a run diverged there is one more probe, after the end, and in it no number: the
     distribution went nowhere, infinitely far.
     """
-    found = []
+    tracks_of = []
     probed = zip(evidence.runs[arm], evidence.probed(arm, f"{layer}/percentiles"), strict=True)
     for (run, (steps, values)), diverged in zip(probed, evidence.diverged(arm), strict=True):
         times = steps / run.config()["train"]["steps"]
         if diverged:
             times = np.append(times, np.inf)
             values = np.append(values, np.full_like(values[:1], np.nan), axis=0)
-        found.append((times, values))
-    return found
+        tracks_of.append((times, values))
+    return tracks_of
 
 
 def spread(values: np.ndarray) -> np.ndarray:
@@ -62,11 +62,11 @@ def _relative(distance: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 
 def drifts(
-    found: Sequence[Track], begin: float = 0.0, end: float = 1.0, how: Drift = wandering
+    tracks: Sequence[Track], begin: float = 0.0, end: float = 1.0, how: Drift = wandering
 ) -> np.ndarray:
     """The drift of every unit between two times of training, of every seed: (S, U)."""
     rows = []
-    for times, values in found:
+    for times, values in tracks:
         within = (times >= begin) & ((times <= end) | np.isinf(times))
         rows.append(how(values[within].astype(np.float64)))
     return np.stack(rows)

@@ -50,8 +50,8 @@ class Evidence:
 
     def summaries(self, arm: str) -> list[dict[str, Any]]:
         """What stands in `summary.json`, of every seed."""
-        found = [run.summary() for run in self.runs[arm]]
-        return [summary for summary in found if summary is not None]
+        every = [run.summary() for run in self.runs[arm]]
+        return [summary for summary in every if summary is not None]
 
     def studies(self, arm: str, name: str) -> list[dict[str, Any] | None]:
         """A study of the network each seed ended with; None where the run diverged."""
@@ -63,13 +63,13 @@ class Evidence:
 
     def final(self, arm: str, name: str = TEST, *, diverged: float = CHANCE) -> np.ndarray:
         """A number of the summary, at the last step: (S,); that of a diverged run as stated."""
-        found = []
+        values = []
         for run, summary in zip(self.runs[arm], self.summaries(arm), strict=True):
             value = diverged if summary["status"] == "diverged" else summary.get(name)
             if value is None:
                 raise UnreadableError(run.folder / SUMMARY, f"no {name}")
-            found.append(float(value))
-        return np.array(found)
+            values.append(float(value))
+        return np.array(values)
 
     def curves(
         self, arm: str, name: str = TEST, *, diverged: float = CHANCE
@@ -133,9 +133,11 @@ def aligned(
     if steps is None:
         steps = max((steps for steps, _ in curves), key=len)
     values = np.full((len(curves), len(steps)), diverged)
-    for row, (own, curve) in zip(values, curves, strict=True):
-        assert np.array_equal(own, steps[: len(own)]), "runs of one arm are recorded alike"
-        row[: len(own)] = curve
+    for row, (recorded, curve) in zip(values, curves, strict=True):
+        assert np.array_equal(recorded, steps[: len(recorded)]), (
+            "runs of one arm are recorded alike"
+        )
+        row[: len(recorded)] = curve
     return steps, values
 
 
@@ -145,7 +147,7 @@ def unlike(runs: Iterable[StoredRun]) -> list[str]:
     The value of most runs comes first, then every other value with the runs that have it. Images of
     a user's own are left out: they are a setting of a run.
     """
-    made: dict[str, dict[str, list[str]]] = {}
+    facts_by_name: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         manifest = run.manifest()
         dataset = manifest.get("dataset") or {}
@@ -158,14 +160,16 @@ def unlike(runs: Iterable[StoredRun]) -> list[str]:
         }
         for what, value in facts.items():
             if value is not None:
-                made.setdefault(what, {}).setdefault(str(value)[:40], []).append(run.folder.name)
+                facts_by_name.setdefault(what, {}).setdefault(str(value)[:40], []).append(
+                    run.folder.name
+                )
     lines = []
-    for what, values in made.items():
+    for what, values in facts_by_name.items():
         (most, first), *others = sorted(values.items(), key=lambda item: -len(item[1]))
         if others:
             count = "1 run" if len(first) == 1 else f"{len(first)} runs"
-            said = (f"{value} ({listed(names)})" for value, names in others)
-            lines.append(f"different {what}: {'; '.join([f'{most} ({count})', *said])}")
+            others_named = (f"{value} ({listed(names)})" for value, names in others)
+            lines.append(f"different {what}: {'; '.join([f'{most} ({count})', *others_named])}")
     return lines
 
 
@@ -205,8 +209,8 @@ def median_range(values: Sequence[float] | np.ndarray) -> tuple[float, float, fl
 
 def gap(evidence: Evidence, arm: str) -> np.ndarray:
     """Accuracy on the images trained on less that on the test images, both in inference: (S,)."""
-    found: np.ndarray = evidence.final(arm, "train_accuracy") - evidence.final(arm)
-    return found
+    difference: np.ndarray = evidence.final(arm, "train_accuracy") - evidence.final(arm)
+    return difference
 
 
 def needed(

@@ -56,16 +56,16 @@ def _size(panel: Panel) -> tuple[float, float]:
 def looks(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Color and line style of each label; the arms' own where they are among them."""
     taken = [OWN[label] for label in labels if label in OWN]
-    colors = [color for color in PALETTE if not any(color == own for own, _ in taken)]
-    found, number = {}, 0
+    colors = [color for color in PALETTE if not any(color == fixed for fixed, _ in taken)]
+    chosen, number = {}, 0
     for label in dict.fromkeys(labels):
         if label in OWN:
-            found[label] = OWN[label]
+            chosen[label] = OWN[label]
             continue
         style = STYLES[(number + len(taken)) % len(STYLES)]
-        found[label] = colors[number % len(colors)], style
+        chosen[label] = colors[number % len(colors)], style
         number += 1
-    return found
+    return chosen
 
 
 def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -79,18 +79,18 @@ def _curves(axes: Axes, panel: Curves) -> None:
     marks = {label: MARKS[number % len(MARKS)] for number, label in enumerate(looked)}
     few = all(len(line.x) <= FEW for line in panel.lines)
     for line in panel.lines:
-        own = line.like or line.label
-        color, style = looked[own]
+        like = line.like or line.label
+        color, style = looked[like]
         x, y = _finite(line.x), _finite(line.y)
         if line.points:
-            axes.plot(x, y, marks[own], color=color, markersize=3.5, markerfacecolor="none",
+            axes.plot(x, y, marks[like], color=color, markersize=3.5, markerfacecolor="none",
                       markeredgewidth=0.8, label=line.label)  # fmt: skip
             continue
         if line.low is not None and line.high is not None:
             low, high = _finite(line.low), _finite(line.high)
             axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(x, y, style, color=color, linewidth=1.4, label=line.label,
-                  marker=marks[own] if few else "", markersize=4)  # fmt: skip
+                  marker=marks[like] if few else "", markersize=4)  # fmt: skip
     for level in panel.levels:
         axes.axhline(level, color=GREY, linewidth=0.6, linestyle=":")
     if panel.log_x:
@@ -110,13 +110,13 @@ def _curves(axes: Axes, panel: Curves) -> None:
 
 def _heat_map(drawing: Drawing, axes: Axes, panel: HeatMap) -> None:
     values = _finite(np.asarray(panel.values, dtype=np.float64))
-    there = values[np.isfinite(values)]
-    limits = panel.limits or ((there.min(), there.max()) if len(there) else (0.0, 1.0))
-    said = [[f"{value:.3g}" if np.isfinite(value) else "" for value in row] for row in values]
+    finite = values[np.isfinite(values)]
+    limits = panel.limits or ((finite.min(), finite.max()) if len(finite) else (0.0, 1.0))
+    cells = [[f"{value:.3g}" if np.isfinite(value) else "" for value in row] for row in values]
     xs, ys = (
         [v if isinstance(v, str) else f"{v:g}" for v in names] for names in (panel.xs, panel.ys)
     )
-    image = heat_map(axes, values, said, xs, ys, limits)
+    image = heat_map(axes, values, cells, xs, ys, limits)
     axes.set(xlabel=panel.x, ylabel=panel.y)
     bar = drawing.colorbar(image, ax=axes, shrink=0.9)
     bar.ax.tick_params(labelsize=8)

@@ -143,9 +143,9 @@ def _what_else(run: StoredRun) -> str:
         return f"norm={norm}"
     settings = flat(config)
     for name, value in TOLD.items():
-        found = settings.get(name, value)  # a run that is older than a setting is as without it
-        if found != value:
-            return f"{name}={found}"
+        setting = settings.get(name, value)  # a run that is older than a setting is as without it
+        if setting != value:
+            return f"{name}={setting}"
     return ""
 
 
@@ -175,22 +175,22 @@ def _pair(arms: list[Arm]) -> list[Arm]:
     return [baseline, *list(others)[:1]]
 
 
-def render(found: Found, out: Path) -> list[Path]:
+def render(figure: Found, out: Path) -> list[Path]:
     """Write `fig1.md`, `fig1a.png` and, where something was probed, `fig1bc.png` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = {"Fig. 1a": out / "fig1a.png"}
-    _write(pictures["Fig. 1a"], png(accuracy_figure(found.drawn)))
-    probed = [arm for arm in found.drawn if any(run.probe_steps() for run in arm.runs)]
+    _write(pictures["Fig. 1a"], png(accuracy_figure(figure.drawn)))
+    probed = [arm for arm in figure.drawn if any(run.probe_steps() for run in arm.runs)]
     if probed:
         pictures["Fig. 1b, c"] = out / "fig1bc.png"
         _write(pictures["Fig. 1b, c"], png(band_figure(probed)))
     drawn = [f"![{name}]({path.name})" for name, path in pictures.items()]
-    table = [COLUMNS, ["---"] * len(COLUMNS), *cells(found, "**")]
+    table = [COLUMNS, ["---"] * len(COLUMNS), *cells(figure, "**")]
     blocks = [
         "# Figure 1",
         drawn[0],
         "\n".join(f"| {' | '.join(row)} |" for row in table),
-        *(markdown(f"{note[0].upper()}{note[1:]}.") for note in found.notes),
+        *(markdown(f"{note[0].upper()}{note[1:]}.") for note in figure.notes),
         *drawn[1:],
     ]
     path = out / "fig1.md"
@@ -203,11 +203,11 @@ def _write(path: Path, content: bytes) -> None:
     atomic.write(path, lambda file: file.write(content), durable=False)
 
 
-def cells(found: Found, mark: str = "") -> list[list[str]]:
+def cells(figure: Found, mark: str = "") -> list[list[str]]:
     """The rows of the table, `COLUMNS`; the drawn arms' names between marks."""
     rows = []
-    for arm in found.arms:
-        around = mark if arm in found.drawn else ""
+    for arm in figure.arms:
+        around = mark if arm in figure.drawn else ""
         final = arm.accuracies[:, -1]
         last = f"not by {int(arm.steps[-1]):,}"
         first = ", ".join(last if step is None else f"{step:,}" for step in arm.first_steps)

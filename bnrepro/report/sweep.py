@@ -83,8 +83,8 @@ def _at(rows: Iterable[Row], **values: Any) -> list[Row]:
 
 def _accuracies(rows: Iterable[Row]) -> list[float]:
     """Final test accuracies of the runs that ended; a diverged run guesses."""
-    found = [accuracy(row) for row in rows]
-    return [value for value in found if value is not None]
+    values = [accuracy(row) for row in rows]
+    return [value for value in values if value is not None]
 
 
 def _heat_maps(results: Results, x: str, y: str, side: str | None) -> Figure:
@@ -98,11 +98,13 @@ def _heat_maps(results: Results, x: str, y: str, side: str | None) -> Figure:
         rows = _at(results.rows, **{side: panel}) if side else results.rows
         cells = [[_at(rows, **{x: a, y: b}) for a in xs] for b in ys]
         means = np.array([[_mean(_accuracies(cell)) for cell in line] for line in cells])
-        said = [
+        labels = [
             [_said(cell, mean) for cell, mean in zip(line, row, strict=True)]
             for line, row in zip(cells, means, strict=True)
         ]
-        image = heat_map(axes, means, said, [f"{v:g}" for v in xs], [f"{v:g}" for v in ys], (0, 1))
+        image = heat_map(
+            axes, means, labels, [f"{v:g}" for v in xs], [f"{v:g}" for v in ys], (0, 1)
+        )
         axes.set_xlabel(x, fontsize=9)
         if side:
             axes.set_title(f"{side} = {panel}", fontsize=10)
@@ -154,13 +156,13 @@ class _Group:
 
 
 def _groups(results: Results, side: str | None) -> list[_Group]:
-    found = []
+    groups = []
     for number, value in enumerate(results.axes[side] if side else [None]):
         rows = _at(results.rows, **{side: value}) if side else results.rows
         label = "; ".join([*([f"{side} = {value}"] if side else []), *_not_done(rows)])
         color, style = PALETTE[number % len(PALETTE)], STYLES[number % len(STYLES)]
-        found.append(_Group(number, rows, label, color, style))
-    return found
+        groups.append(_Group(number, rows, label, color, style))
+    return groups
 
 
 def _legend(axes: Axes, groups: Sequence[_Group]) -> None:
@@ -170,11 +172,11 @@ def _legend(axes: Axes, groups: Sequence[_Group]) -> None:
 
 def _note(axes: Axes, x: float, y: float, rows: Sequence[Row], group: _Group) -> None:
     """Write at a point of a curve how many of its runs diverged or are missing."""
-    if said := "\n".join(_not_done(rows)).replace(" ", "\n"):
+    if note := "\n".join(_not_done(rows)).replace(" ", "\n"):
         # Curves lie on one another where all diverge: their words go above and below by turns.
         apart, below = divmod(group.number, 2)
         offset = (5 + 20 * apart) * (-1 if below else 1)
-        axes.annotate(said, (x, y), (0, offset), textcoords="offset points", ha="center",
+        axes.annotate(note, (x, y), (0, offset), textcoords="offset points", ha="center",
                       va="top" if below else "bottom", fontsize=7, color=group.color)  # fmt: skip
 
 
@@ -185,10 +187,10 @@ def _curves(results: Results, x: str, side: str | None) -> Figure:
     xs, groups = sorted(results.axes[x]), _groups(results, side)
     for group in groups:
         cells = [_at(group.rows, **{x: at}) for at in xs]
-        found = [_accuracies(cell) for cell in cells]
-        middle = [_mean(values) for values in found]
-        low = np.array([min(values, default=math.nan) for values in found])
-        high = np.array([max(values, default=math.nan) for values in found])
+        accuracies = [_accuracies(cell) for cell in cells]
+        middle = [_mean(values) for values in accuracies]
+        low = np.array([min(values, default=math.nan) for values in accuracies])
+        high = np.array([max(values, default=math.nan) for values in accuracies])
         axes.fill_between(xs, low, high, color=group.color, alpha=0.2, linewidth=0)
         axes.plot(xs, middle, group.style, color=group.color, marker="o", markersize=3,
                   label=group.label or None)  # fmt: skip
@@ -223,8 +225,8 @@ def _over_training(results: Results, side: str | None) -> Figure | None:
         if not ended:
             continue
         whole = any(row["state"] == "done" for row in ended)
-        own = [curves[row["member"]] for row in ended]
-        steps, values = aligned(own, ended[0]["chance"], None if whole else longest)
+        of_group = [curves[row["member"]] for row in ended]
+        steps, values = aligned(of_group, ended[0]["chance"], None if whole else longest)
         low, middle, high = values.min(0), values.mean(0), values.max(0)
         axes.fill_between(steps, low, high, color=group.color, alpha=0.2, linewidth=0)
         axes.plot(steps, middle, group.style, color=group.color, linewidth=1.3,
@@ -247,9 +249,12 @@ def unlike_members(results: Results) -> list[str]:
 def _summary(results: Results) -> list[str]:
     states = [row["state"] for row in results.rows]
     counts = {state: states.count(state) for state in dict.fromkeys(sorted(states))}
-    said = ", ".join(f"{count} {state}" for state, count in counts.items())
+    listed_states = ", ".join(f"{count} {state}" for state, count in counts.items())
     notes = [markdown(f"Compared despite {line}.") for line in unlike_members(results)]
-    lines = [f"{len(states)} members: {said}. All of them: [{RESULTS}]({RESULTS}).", *notes]
+    lines = [
+        f"{len(states)} members: {listed_states}. All of them: [{RESULTS}]({RESULTS}).",
+        *notes,
+    ]
     return [line for each in lines for line in (each, "")]
 
 

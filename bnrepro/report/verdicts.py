@@ -159,17 +159,17 @@ def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
 
 def _made_on(runs: Sequence[StoredRun], results: int, data: Mapping[str, str]) -> list[str]:
     """On what the runs were made, a sentence each; those that were made otherwise are named."""
-    said = []
-    made = {run: manifest for run in runs if (manifest := run.manifest())}
-    manifests = list(made.values())
+    sentences = []
+    manifest_of = {run: manifest for run in runs if (manifest := run.manifest())}
+    manifests = list(manifest_of.values())
     for what, values in (
         ("torch", [m.get("versions", {}).get("torch") for m in manifests]),
         ("Processor", [m.get("gpu") or m.get("cpu") for m in manifests]),
         ("Commit", [_revision(m.get("git")) for m in manifests]),
     ):
         names = sorted({str(value) for value in values if value})
-        said += [f"{what}: {', '.join(names)}."] if names else []
-    said += [f"{line[0].upper()}{line[1:]}." for line in unlike(made)]
+        sentences += [f"{what}: {', '.join(names)}."] if names else []
+    sentences += [f"{line[0].upper()}{line[1:]}." for line in unlike(manifest_of)]
 
     def read_other(manifest: Mapping[str, Any]) -> bool:
         images = manifest.get("dataset") or {}
@@ -179,21 +179,25 @@ def _made_on(runs: Sequence[StoredRun], results: int, data: Mapping[str, str]) -
     for what, which in (
         (
             f"have another results number than {results} (--any-results took them)",
-            [run for run, manifest in made.items() if _each(manifest, "results") != {results}],
+            [
+                run
+                for run, manifest in manifest_of.items()
+                if _each(manifest, "results") != {results}
+            ],
         ),
         (
             "read other images than their data set has (--any-results took them)",
-            [run for run, manifest in made.items() if read_other(manifest)],
+            [run for run, manifest in manifest_of.items() if read_other(manifest)],
         ),
         (
             "were resumed although something differed, and count as missing",
-            [run for run in made if run.drift()],
+            [run for run in manifest_of if run.drift()],
         ),
     ):
         if which:
             them = listed([run.folder.name for run in which])
-            said.append(f"{len(which)} of these runs {what}: {them}.")
-    return said
+            sentences.append(f"{len(which)} of these runs {what}: {them}.")
+    return sentences
 
 
 def _each(manifest: Mapping[str, Any], fact: str) -> set[Any]:
@@ -216,16 +220,16 @@ def _figures(judgement: Judgement) -> list[Figure]:
 
 def rows(judgements: Mapping[str, Judgement]) -> list[list[str]]:
     """Claim, verdict, effect, interval, margin and runs of each, for a terminal."""
-    found = []
+    lines = []
     for name, judgement in judgements.items():
         numbers = ["", "", ""]
         if judgement.criteria:
             first = judgement.criteria[0]
             margin = signed(first.criterion.margin, first.criterion.unit)
             numbers = [effect(first), interval(first), margin]
-        there = f"{judgement.present} of {judgement.asked}"
-        found.append([name, judgement.verdict.value, *numbers, there])
-    return found
+        present = f"{judgement.present} of {judgement.asked}"
+        lines.append([name, judgement.verdict.value, *numbers, present])
+    return lines
 
 
 def table(exhibit: Exhibit) -> Table | None:
@@ -274,8 +278,8 @@ def _templates(html: bool) -> Any:
         keep_trailing_newline=True,
         finalize=None if html else markdown,
     )
-    own = (said, signed, effect, interval, spread, table, arms, checks)
-    environment.globals.update({function.__name__: function for function in own})
+    filters = (said, signed, effect, interval, spread, table, arms, checks)
+    environment.globals.update({function.__name__: function for function in filters})
     if html:
         environment.globals["data_uri"] = lambda image: (
             f"data:image/png;base64,{base64.b64encode(image).decode()}"
@@ -290,8 +294,8 @@ def _templates(html: bool) -> Any:
 
 
 def _results(asked: Reproduction, shown: Sequence[ReportedClaim]) -> str:
-    found = {"scale": asked.scale, "claims": {one.id: _numbers(one) for one in shown}}
-    return json.dumps(_plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    results = {"scale": asked.scale, "claims": {one.id: _numbers(one) for one in shown}}
+    return json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _numbers(one: ReportedClaim) -> dict[str, Any]:
@@ -332,8 +336,8 @@ def _numbers(one: ReportedClaim) -> dict[str, Any]:
 
 
 def _tables(exhibits: Sequence[Exhibit]) -> list[dict[str, Any]]:
-    found = [exhibit for exhibit in exhibits if isinstance(exhibit, Table)]
-    return [{"caption": t.caption, "columns": t.columns, "rows": t.rows} for t in found]
+    tables = [exhibit for exhibit in exhibits if isinstance(exhibit, Table)]
+    return [{"caption": t.caption, "columns": t.columns, "rows": t.rows} for t in tables]
 
 
 def _judged(judged: Judged) -> dict[str, Any]:

@@ -67,20 +67,20 @@ def read(folder: Path) -> Reproduction:
         StorageError: it cannot be read.
     """
     try:
-        found = reading.read_json(folder / FILE)
+        values = reading.read_json(folder / FILE)
         claims = {
             claim: {
                 arm: AskedArm(tuple(one["words"]), tuple(one["runs"])) for arm, one in arms.items()
             }
-            for claim, arms in found["claims"].items()
+            for claim, arms in values["claims"].items()
         }
-        results = {claim: int(found["results"][claim]) for claim in claims}
-        if found["scale"] not in SCALES:
-            raise ValueError(f"unknown scale {found['scale']!r}")
+        results = {claim: int(values["results"][claim]) for claim in claims}
+        if values["scale"] not in SCALES:
+            raise ValueError(f"unknown scale {values['scale']!r}")
         for run in (run for arms in claims.values() for arm in arms.values() for run in arm.runs):
             if Path(run).name != run:  # no way out of the folder
                 raise ValueError(f"no name of a run: {run!r}")
-        return Reproduction(found["scale"], results, claims, dict(found.get("data", {})))
+        return Reproduction(values["scale"], results, claims, dict(values.get("data", {})))
     except (StorageError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = error.why if isinstance(error, UnreadableError) else str(error)
         raise StorageError(

@@ -212,8 +212,8 @@ class StoredRun:
         is no drift: that differs in rounding only.
         """
         resumes = self.manifest().get("resumes", ())
-        found = [str(line) for resumed in resumes for line in resumed.get("drift") or ()]
-        return [line for line in dict.fromkeys(found) if not line.startswith("stacked: ")]
+        lines = [str(line) for resumed in resumes for line in resumed.get("drift") or ()]
+        return [line for line in dict.fromkeys(lines) if not line.startswith("stacked: ")]
 
     def chance(self) -> float:
         """The accuracy of guessing: one over the number of classes, as the manifest names them."""
@@ -383,10 +383,10 @@ class StoredRun:
         except (FileNotFoundError, UnreadableError, IndexError) as error:
             why = error.why if isinstance(error, UnreadableError) else str(error)
             raise CheckpointError(f"not readable: {why} ({path}): use another") from error
-        found = hashlib.sha256(content).hexdigest()
-        if found != expected:
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != expected:
             raise CheckpointError(
-                f"damaged: SHA-256 is {found}, should be {expected} ({path}): use another"
+                f"damaged: SHA-256 is {actual}, should be {expected} ({path}): use another"
             )
         return content
 
@@ -426,7 +426,7 @@ def find_runs(folder: Path) -> list[StoredRun]:
         raise StorageError(
             f"no such folder ({folder}): name a folder of runs; 'bnrepro train' makes one"
         )
-    found, seen, waiting = [], set(), deque([folder])
+    runs, seen, waiting = [], set(), deque([folder])
     while waiting:  # first without the links that are met
         for root, folders, names in os.walk(waiting.popleft()):
             status = os.stat(root)
@@ -435,8 +435,8 @@ def find_runs(folder: Path) -> list[StoredRun]:
                 continue
             seen.add(place)
             if STATUS in names or SUMMARY in names:
-                found.append(StoredRun(Path(root)))
+                runs.append(StoredRun(Path(root)))
                 folders[:] = set(folders) - OWN_FILES.keys()
             paths = (Path(root, name) for name in folders)
             waiting.extend(path for path in paths if path.is_symlink())
-    return sorted(found, key=lambda run: run.folder)
+    return sorted(runs, key=lambda run: run.folder)

@@ -84,10 +84,10 @@ def write_members(sweep: Path, members: Iterable[Member]) -> str:
 def is_whole(sweep: Path, digest: str) -> bool:
     """Whether the members of a request stand there as they were written down."""
     try:
-        found = reading.read_bytes(members_path(sweep, digest), MEMBERS_BYTES)
+        content = reading.read_bytes(members_path(sweep, digest), MEMBERS_BYTES)
     except (FileNotFoundError, StorageError):
         return False
-    return hashlib.sha256(found).hexdigest() == digest
+    return hashlib.sha256(content).hexdigest() == digest
 
 
 def read_members(sweep: Path, digest: str) -> list[Member]:
@@ -108,17 +108,17 @@ def read_some(sweep: Path, digest: str, indices: Sequence[int]) -> list[Member]:
         StorageError: what was written down cannot be read.
     """
     path = members_path(sweep, digest)
-    found = []
+    members = []
     with _whole(path), open(path, "rb") as file:
         width = len(file.readline())
         for index in indices:
             file.seek(index * width)
-            found.append(_member(reading.parse_json(file.readline().decode(), path)))
-    return found
+            members.append(_member(reading.parse_json(file.readline().decode(), path)))
+    return members
 
 
-def _member(found: dict[str, Any]) -> Member:
-    return Member(found["name"], tuple(found["overrides"]), found["values"], found["config"])
+def _member(values: dict[str, Any]) -> Member:
+    return Member(values["name"], tuple(values["overrides"]), values["values"], values["config"])
 
 
 @contextmanager
@@ -132,10 +132,10 @@ def _whole(path: Path) -> Iterator[None]:
 def request(sweep: Path) -> dict[str, Any]:
     """What was asked for last, from `sweep.yaml`; empty where that cannot be read."""
     try:
-        found = reading.read_yaml(sweep / SWEEP, SWEEP_BYTES)
+        values = reading.read_yaml(sweep / SWEEP, SWEEP_BYTES)
     except (FileNotFoundError, StorageError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def output(sweep: Path, name: str) -> Path:
@@ -288,25 +288,25 @@ def _row(run: StoredRun, member: Member) -> dict[str, Any]:
     if run.drift():
         return dict.fromkeys(COLUMNS) | {"state": "drifted"}
     summary = run.summary()
-    found: dict[str, Any] = dict.fromkeys(COLUMNS)
+    columns: dict[str, Any] = dict.fromkeys(COLUMNS)
     if summary is None:
-        return found | {"state": run.status()["state"]}
+        return columns | {"state": run.status()["state"]}
     if run.lacks(probes=False):
-        return found | {"state": UNREADABLE}
-    found |= {name: summary.get(name) for name in COLUMNS if name in summary}
-    found["state"] = summary["status"]
+        return columns | {"state": UNREADABLE}
+    columns |= {name: summary.get(name) for name in COLUMNS if name in summary}
+    columns["state"] = summary["status"]
     steps, accuracies = run.curve("test_accuracy")
     for target in TARGETS:
         reached = steps[accuracies >= target]
-        found[f"steps_to_{target}"] = int(reached[0]) if len(reached) else None
-    return found
+        columns[f"steps_to_{target}"] = int(reached[0]) if len(reached) else None
+    return columns
 
 
 def others(results: Results) -> int:
     """How many finished runs in a sweep's folder are no member of it."""
-    own = {row["member"] for row in results.rows}
+    members = {row["member"] for row in results.rows}
     return sum(
-        path.name not in own and (path / SUMMARY).is_file() for path in results.folder.iterdir()
+        path.name not in members and (path / SUMMARY).is_file() for path in results.folder.iterdir()
     )
 
 
@@ -339,8 +339,8 @@ def write(results: Results, out: Path | None = None) -> Path:
     columns = ["member", *results.axes, *COLUMNS]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for found in results.rows:
-        writer.writerow({key: _cell(found[key]) for key in columns})
+    for row in results.rows:
+        writer.writerow({key: _cell(row[key]) for key in columns})
     atomic.write(path, lambda file: file.write(text.getvalue().encode()))
     return path
 

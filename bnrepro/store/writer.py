@@ -450,16 +450,16 @@ def _own_files(folder: Path) -> list[Path]:
 
     What lies behind a link is not the run's own.
     """
-    found = []
+    paths = []
     for below, pattern in OWN_FILES.items():
-        own = folder / below
-        if (below and own.is_symlink()) or not own.is_dir():
+        subfolder = folder / below
+        if (below and subfolder.is_symlink()) or not subfolder.is_dir():
             continue
-        for path in sorted(own.iterdir()):
+        for path in sorted(subfolder.iterdir()):
             part = atomic.PART.fullmatch(path.name)
             if re.fullmatch(pattern, part["name"] if part else path.name):
-                found.append(path)
-    return found
+                paths.append(path)
+    return paths
 
 
 def _refuse_links(folder: Path) -> None:

@@ -65,16 +65,16 @@ class Grid:
         Raises:
             ConfigError: naming the member that cannot work.
         """
-        found: dict[str, Member] = {}
+        members: dict[str, Member] = {}
         read = _Fingerprints()
         with hydra.context("sweep"):
             for done, (overrides, base, values) in enumerate(self._combinations):
                 with _naming(" ".join(overrides) + self._said_by):
                     config = _with(base, values, read)
                 digest, member = self._member(overrides, config)
-                found.setdefault(digest, member)  # the same configuration twice is one run
+                members.setdefault(digest, member)  # the same configuration twice is one run
                 on_progress(done + 1)
-        return list(found.values())
+        return list(members.values())
 
     def _member(self, overrides: tuple[str, ...], config: dict[str, Any]) -> tuple[str, Member]:
         settings = c.flat(config)
@@ -87,8 +87,8 @@ class Grid:
 def folder_name(chosen: Mapping[str, str], config: Mapping[str, Any]) -> str:
     """A run's folder, named by the settings that were chosen for it and by all it computes."""
     # No comma: typed as run.dir=…, the name must not be taken for several.
-    said = "_".join(f"{short}={chosen[axis]}" for axis, short in _short(chosen).items())
-    name = re.sub(r"[^\w.=+-]", "-", said, flags=re.ASCII)[:NAME_LENGTH].strip(".-")
+    text = "_".join(f"{short}={chosen[axis]}" for axis, short in _short(chosen).items())
+    name = re.sub(r"[^\w.=+-]", "-", text, flags=re.ASCII)[:NAME_LENGTH].strip(".-")
     digest = c.run_id(config)
     return f"{name}_{digest}" if name else digest
 
@@ -113,14 +113,16 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
     """
     with hydra.context("sweep"):
         typed = hydra.parse_overrides(prepare(words, config_dir))
-        own = _own_sweep(typed)
+        params = _own_sweep(typed)
         with _naming(SAID_BY_AN_EXPERIMENT.strip(" ()")):
-            said = hydra.parse_overrides([f"{key}={value}" for key, value in own.items()])
-        ordered = [*said, *typed]
+            from_experiment = hydra.parse_overrides(
+                [f"{key}={value}" for key, value in params.items()]
+            )
+        ordered = [*from_experiment, *typed]
         swept = [
             place
             for place, override in enumerate(ordered)
-            if (place < len(said) or override.is_sweep_override())
+            if (place < len(from_experiment) or override.is_sweep_override())
             and not any(_replaces(later, override) for later in ordered[place + 1 :])
         ]
         late = [  # they change what a sweep has set before them: composed after it
@@ -132,7 +134,7 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
         ]
         fixed = [
             str(override.input_line)
-            for place, override in enumerate(ordered[len(said) :], len(said))
+            for place, override in enumerate(ordered[len(from_experiment) :], len(from_experiment))
             if not override.is_sweep_override() and place not in late
         ]
         axes, asked = _axes([ordered[place] for place in swept])
@@ -144,12 +146,14 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
             word |= {place: str(ordered[place].input_line) for place in late}
             structure = tuple(word[place] for place in applied if _chooses(ordered[place]))
             if structure not in bases:
-                with _naming(" ".join(structure) + (SAID_BY_AN_EXPERIMENT if said else "")):
+                with _naming(
+                    " ".join(structure) + (SAID_BY_AN_EXPERIMENT if from_experiment else "")
+                ):
                     bases[structure] = compose_config([*fixed, *structure])
             values = [word[place] for place in applied if not _chooses(ordered[place])]
             combinations.append((overrides, structure, values))
         for base in bases.values():
-            if (base.hydra.sweeper.get("params") or {}) != own:
+            if (base.hydra.sweeper.get("params") or {}) != params:
                 raise ConfigError(
                     "an experiment with a sweep of its own (hydra.sweeper.params) cannot be one of "
                     "several: give that experiment alone"
@@ -173,7 +177,7 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
         str(first.hydra.runtime.choices["hydra/launcher"]),
         tuple(word for word in fixed if word.lstrip("+~").startswith("hydra")),
         settings.threads,
-        SAID_BY_AN_EXPERIMENT if any(place < len(said) for place in swept) else "",
+        SAID_BY_AN_EXPERIMENT if any(place < len(from_experiment) for place in swept) else "",
         [
             (tuple(w.lstrip("+") for w in words), bases[structure], [parsed[w] for w in values])
             for words, structure, values in combinations
@@ -194,8 +198,8 @@ def _own_sweep(typed: Sequence[Override]) -> dict[str, Any]:
             and (_chooses(override) or override.is_hydra_override())
         ]
     )
-    own = dict(composed.hydra.sweeper.get("params") or {})
-    for key, value in own.items():
+    params = dict(composed.hydra.sweeper.get("params") or {})
+    for key, value in params.items():
         if key == "experiment":
             raise ConfigError(
                 "hydra.sweeper.params varies 'experiment': give it on the command line instead"
@@ -205,7 +209,7 @@ def _own_sweep(typed: Sequence[Override]) -> dict[str, Any]:
                 f"hydra.sweeper.params has settings below '{key}': write each in one line, such as "
                 f"{key}.{next(iter(value), 'setting')}: 1,2"
             )
-    return own
+    return params
 
 
 @contextmanager
@@ -310,7 +314,7 @@ def configurations(
     Raises:
         ConfigError: naming the overrides that cannot work.
     """
-    found: list[dict[str, Any]] = []
+    configs: list[dict[str, Any]] = []
     read = _Fingerprints()
     bases: dict[tuple[str, ...], DictConfig] = {}
     parsed: dict[str, Override] = {}
@@ -324,11 +328,11 @@ def configurations(
                 if structure not in bases:
                     bases[structure] = compose_config(list(structure))
                 values = [parsed[word] for word in words if not _chooses(parsed[word])]
-                found.append(_with(bases[structure], values, read))
+                configs.append(_with(bases[structure], values, read))
             except ConfigError as error:
                 raise ConfigError(f"{' '.join(words)}: {error}") from error
-            on_progress(len(found))
-    return found
+            on_progress(len(configs))
+    return configs
 
 
 def _text(base: DictConfig) -> str:

@@ -39,17 +39,17 @@ class SweepProgress:
         self,
         title: str,
         folder: Path,
-        found: Sequence[Member],
+        members: Sequence[Member],
         pending: Sequence[int],
         console: Console,
     ) -> None:
         self._folder, self._console = folder, console
-        self._left = {found[i].name: int(found[i].config["train"]["steps"]) for i in pending}
-        self._total, self._members = sum(self._left.values()), len(found)
-        self._counts: Counter[str] = Counter({"done before": len(found) - len(pending)})
+        self._left = {members[i].name: int(members[i].config["train"]["steps"]) for i in pending}
+        self._total, self._members = sum(self._left.values()), len(members)
+        self._counts: Counter[str] = Counter({"done before": len(members) - len(pending)})
         self._ended = 0  # steps of members that came to an end
         self._began, self._spoke = time.monotonic(), time.monotonic()
-        rerun = {found[i].name for i in pending if found[i].config["run"]["overwrite"]}
+        rerun = {members[i].name for i in pending if members[i].config["run"]["overwrite"]}
         self._at_start = {name: self._step(name) for name in self._left if name not in rerun}
         self._before = {name: self._status(name) for name in self._left}
         self._stop = threading.Event()

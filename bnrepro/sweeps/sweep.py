@@ -55,21 +55,21 @@ def run(
     if "${" in str(folder):
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another sweep.dir")
     with sweep.written(folder, "sweep.dir"):
-        digest, found = _prepare(asked, folder, console)
-        if len(found) < asked.asked:
+        digest, members = _prepare(asked, folder, console)
+        if len(members) < asked.asked:
             say(
-                f"{asked.asked} members asked for, {len(found)} different: the rest would "
+                f"{asked.asked} members asked for, {len(members)} different: the rest would "
                 "compute the same"
             )
         pending = [
-            index for index, member in enumerate(found)
+            index for index, member in enumerate(members)
             if asked.overwrites or not sweep.finished(folder, member)
         ]  # fmt: skip
         choice = LauncherChoice(asked.launcher, asked.launcher_words, asked.threads)
-        groups = stacks.group(found, pending, stack)
+        groups = stacks.group(members, pending, stack)
         if stack > 1:
             say(stacks.describe(groups))
-        with StopSignals() as stop, SweepProgress("sweep", folder, found, pending, console):
+        with StopSignals() as stop, SweepProgress("sweep", folder, members, pending, console):
             try:
                 launchers.run(choice, folder, digest, groups, stop)
             finally:
@@ -94,21 +94,21 @@ def _name(asked: Grid) -> str:
 def _prepare(asked: Grid, folder: Path, console: Console) -> tuple[str, list[Member]]:
     """Write down the members, or find them written down: the digest of their file, and they."""
     before = sweep.request(folder)
-    digest, found = str(before.get("digest")), None
+    digest, members = str(before.get("digest")), None
     same = asked.source is not None and before.get("source") == asked.source
     if same and sweep.is_whole(folder, digest):
-        found = sweep.read_members(folder, digest)
-    if found is None or not same_data(found):
+        members = sweep.read_members(folder, digest)
+    if members is None or not same_data(members):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / OWN).is_dir():
             raise ConfigError(f"not empty and not a sweep ({folder}): choose another sweep.dir")
-        with compose_progress(len(asked), console) as told:
-            found = asked.members(told)
-        digest = sweep.write_members(folder, found)
+        with compose_progress(len(asked), console) as on_progress:
+            members = asked.members(on_progress)
+        digest = sweep.write_members(folder, members)
         sweep.keep_table(folder, digest)
     record = {
         "command": ["sweep", *asked.words],
         "axes": asked.axes,
-        "members": len(found),
+        "members": len(members),
         "launcher": asked.launcher,
         "digest": digest,
         "source": asked.source,
@@ -117,17 +117,17 @@ def _prepare(asked: Grid, folder: Path, console: Console) -> tuple[str, list[Mem
         record = {**record, "began": datetime.now(UTC).isoformat(timespec="seconds")}
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
         atomic.write(folder / SWEEP, lambda file: file.write(text.encode()))
-    return digest, found
+    return digest, members
 
 
 def _failures(folder: Path, table: Results) -> dict[str, str]:
     """What ended each member that failed, by its name."""
-    found = {}
+    failures = {}
     for row in table.rows:
         if row["state"] in FINISHED:
             continue
-        found[row["member"]] = sweep.what_ended(folder, row["member"])
-    return found
+        failures[row["member"]] = sweep.what_ended(folder, row["member"])
+    return failures
 
 
 def cells(table: Results, limit: int) -> tuple[tuple[str, ...], list[list[str]]]:

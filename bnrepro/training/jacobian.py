@@ -39,13 +39,13 @@ def singular_values(model: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
         descending order, for n = min(N, 16) images and k = min(U_in, U_out). A row is NaN where the
         Jacobian is not finite.
     """
-    found = {}
+    values_of = {}
     for name, jacobians in layer_jacobians(model, images).items():
         finite = torch.isfinite(jacobians).all(dim=(1, 2))  # LAPACK refuses what is not
         values = torch.linalg.svdvals(jacobians.where(finite.view(-1, 1, 1), 0.0))
         values = values.where(finite.view(-1, 1), torch.nan)
-        found[f"{name}/jacobian"] = values.float().cpu().numpy()
-    return found
+        values_of[f"{name}/jacobian"] = values.float().cpu().numpy()
+    return values_of
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def layer_jacobians(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """The Jacobians themselves: float64 (n, U_out, U_in), by names as in `singular_values`."""
     assert isinstance(model, Mlp)
     kinds = tuple({type(module) for _, module in nonlinearities(model)})
-    found: dict[str, Tensor] = {}
+    jacobians: dict[str, Tensor] = {}
     name, jacobian = "", None  # of the layer that is being passed
     slope: Tensor | None = None  # (n, U): of the last nonlinearity's output to its normalized input
     gain: Tensor | float = 1.0  # γ, (U,)
@@ -71,9 +71,9 @@ def layer_jacobians(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
                     jacobian = jacobian * torch.rsqrt(var + layer.eps).unsqueeze(1)
             elif isinstance(layer, kinds):
                 if jacobian is not None:
-                    found[name] = jacobian
+                    jacobians[name] = jacobian
                 slope = gain * _derivative(layer, x[:IMAGES])
-    return found
+    return jacobians
 
 
 def _derivative(g: Any, x: Tensor) -> Tensor:

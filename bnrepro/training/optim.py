@@ -71,8 +71,8 @@ class Sgd:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` returned."""
-        for own, kept in zip(self.velocities, state["velocities"], strict=True):
-            own.copy_(kept)
+        for velocity, kept in zip(self.velocities, state["velocities"], strict=True):
+            velocity.copy_(kept)
 
 
 class Adam:

@@ -74,17 +74,17 @@ class Probe:
         `weight_norm` and, after a first step, `gradient_norm`, both (); `bias_norm` () where it has
         a bias.
         """
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         for name, inputs in self._inputs().items():
             values = np.sort(inputs, axis=1)  # (U, n), a unit's inputs in ascending order
-            found |= _prefixed(name, self._distribution(name, values))
+            arrays |= _prefixed(name, self._distribution(name, values))
         for name, weight in weighted(self._model):
-            found[f"{name}/weight_norm"] = np.array(weight.detach().norm().item(), np.float32)
+            arrays[f"{name}/weight_norm"] = np.array(weight.detach().norm().item(), np.float32)
             if weight.grad is not None:
-                found[f"{name}/gradient_norm"] = np.array(weight.grad.norm().item(), np.float32)
+                arrays[f"{name}/gradient_norm"] = np.array(weight.grad.norm().item(), np.float32)
         for name, bias in biased(self._model):
-            found[f"{name}/bias_norm"] = np.array(bias.detach().norm().item(), np.float32)
-        return found
+            arrays[f"{name}/bias_norm"] = np.array(bias.detach().norm().item(), np.float32)
+        return arrays
 
     @torch.no_grad()
     def _inputs(self) -> dict[str, np.ndarray]:

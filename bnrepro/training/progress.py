@@ -46,20 +46,20 @@ class Bar(Progress):
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
         """The table of the columns for which there is room."""
-        found = [task for task in tasks if task.visible]
-        if not found:  # as in `__init__`, before there is a console
-            return super().make_tasks_table(found)
+        visible = [task for task in tasks if task.visible]
+        if not visible:  # as in `__init__`, before there is a console
+            return super().make_tasks_table(visible)
         shown = list(self._every)
         for column in self._optional:
-            if self._room(shown, found) >= NARROWEST_BAR:
+            if self._room(shown, visible) >= NARROWEST_BAR:
                 break
             shown.remove(column)
-        room = self._room(shown, found)
+        room = self._room(shown, visible)
         for column in shown:
             if isinstance(column, BarColumn):
                 column.bar_width = max(NARROWEST_BAR, min(WIDEST_BAR, room))
         self.columns = tuple(shown)
-        return super().make_tasks_table(found)
+        return super().make_tasks_table(visible)
 
     def _room(self, columns: Sequence[ProgressColumn], tasks: Sequence[Task]) -> int:
         """The cells that these columns leave for the bar."""

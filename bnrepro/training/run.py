@@ -303,8 +303,10 @@ class Training:
             if logger:
                 with suppress(Exception):
                     logger.close()
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            self._display.say(f"warning: TensorBoard gets nothing more, training continues: {said}")
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            self._display.say(
+                f"warning: TensorBoard gets nothing more, training continues: {reason}"
+            )
 
     def _track(self, step: int) -> None:
         """Open TensorBoard's file, for what comes after `step`."""
@@ -478,12 +480,12 @@ class Training:
     def _predictions(self) -> dict[str, np.ndarray]:
         """What `StoredRun.predictions` returns."""
         self._model.eval()
-        found: dict[str, np.ndarray] = {"classes": np.array(self._dataset.classes)}
+        arrays: dict[str, np.ndarray] = {"classes": np.array(self._dataset.classes)}
         for name in ("validation", "test"):
             split: Split = getattr(self._dataset, name)
-            found[f"{name}/probabilities"] = probabilities(self._model, split).cpu().numpy()
-            found[f"{name}/labels"] = split.labels.cpu().numpy()
-        return found
+            arrays[f"{name}/probabilities"] = probabilities(self._model, split).cpu().numpy()
+            arrays[f"{name}/labels"] = split.labels.cpu().numpy()
+        return arrays
 
     def _train_score(self) -> tuple[float, float]:
         """Accuracy and mean loss on the whole training split, in inference mode."""

@@ -39,8 +39,8 @@ class Stack:
         self._parameters: dict[str, Tensor] = {}
         self._buffers: dict[str, Tensor] = {}
         for name, _ in models[0].named_parameters():
-            own = [model.get_parameter(name) for model in models]
-            self._parameters[name] = _stacked(own).requires_grad_()
+            of_each = [model.get_parameter(name) for model in models]
+            self._parameters[name] = _stacked(of_each).requires_grad_()
         for name, _ in models[0].named_buffers():
             self._buffers[name] = _stacked([model.get_buffer(name) for model in models])
         self._optimizer = StackedSgd(optimizers, list(self._parameters.values()))
@@ -100,11 +100,11 @@ class Stack:
     def _mask(self, name: str, x: Tensor) -> Tensor:
         """What dropout multiplies by, (M, B, C), drawn for each network as alone."""
         mask = torch.empty_like(x)
-        for own, model, generator in zip(
+        for of_network, model, generator in zip(
             mask.unbind(), self._models, self._generators, strict=True
         ):
             keep = 1 - float(getattr(model, name).p)
-            own.bernoulli_(keep, generator=generator).div_(keep)
+            of_network.bernoulli_(keep, generator=generator).div_(keep)
         return mask
 
 
@@ -179,11 +179,11 @@ class _Linear(torch.autograd.Function):
         )
 
 
-def _stacked(own: Sequence[Tensor]) -> Tensor:
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors side by side, (M, …); each becomes a view of them."""
     with torch.no_grad():
-        stacked = torch.stack([tensor.detach() for tensor in own])
-    for tensor, view in zip(own, stacked.unbind(), strict=True):
+        stacked = torch.stack([tensor.detach() for tensor in tensors])
+    for tensor, view in zip(tensors, stacked.unbind(), strict=True):
         tensor.data = view
     return stacked
 

@@ -22,9 +22,9 @@ CURVES = {"none": ("without_bn", "b_without_bn"), "batch": ("with_bn", "c_with_b
 @cache
 def accuracy(norm: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and test accuracies of one curve of Fig. 1a; `norm` is none or batch."""
-    found = [row for row in rows("fig1a.csv") if row["curve"] == CURVES[norm][0]]
-    steps = np.array([float(row["step"]) for row in found])
-    return steps, np.array([float(row["test_acc"]) for row in found])
+    points = [row for row in rows("fig1a.csv") if row["curve"] == CURVES[norm][0]]
+    steps = np.array([float(row["step"]) for row in points])
+    return steps, np.array([float(row["test_acc"]) for row in points])
 
 
 @cache
@@ -60,8 +60,8 @@ def distance(steps: np.ndarray, accuracies: np.ndarray, norm: str) -> float | No
     covered = at <= steps[-1]
     if 2 * np.count_nonzero(covered) < len(at):
         return None
-    found = np.interp(at[covered], steps, accuracies)
-    return float(np.sqrt(np.mean((found - expected[covered]) ** 2)))
+    ours = np.interp(at[covered], steps, accuracies)
+    return float(np.sqrt(np.mean((ours - expected[covered]) ** 2)))
 
 
 def first_step(steps: np.ndarray, accuracies: np.ndarray, target: float = TARGET) -> int | None:

@@ -50,9 +50,9 @@ BN_X30_HIGHEST = 6.0e6
 @cache
 def accuracy(network: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps (P,) and validation accuracies (P,) of one curve of Fig. 2."""
-    found = [row for row in rows("fig2.csv") if row["curve"] == network]
-    steps = np.array([float(row["step"]) for row in found])
-    return steps, np.array([float(row["val_acc"]) for row in found])
+    points = [row for row in rows("fig2.csv") if row["curve"] == network]
+    steps = np.array([float(row["step"]) for row in points])
+    return steps, np.array([float(row["val_acc"]) for row in points])
 
 
 def fewer(network: str) -> float:

@@ -35,8 +35,10 @@ EXACT = ("identity-transform", "scale-invariance", "inference")
 
 def measure(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[str, dict[str, Any]]:
     """The studies a configuration asks for, by their names; `model` stays as it is."""
-    found = {}
+    results = {}
     for name in config.studies:
         network = copy.deepcopy(model).eval()
-        found[name] = STUDIES[name](network.double() if name in EXACT else network, dataset, config)
-    return found
+        results[name] = STUDIES[name](
+            network.double() if name in EXACT else network, dataset, config
+        )
+    return results

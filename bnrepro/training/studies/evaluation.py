@@ -38,12 +38,12 @@ def logits(
     """
     dtype = next(model.parameters()).dtype
     with batch_statistics(model) if own_statistics else nullcontext():
-        found = torch.cat([model(images[batch].to(dtype)) for batch in rows])
-    result = torch.empty_like(found)
-    result[torch.cat(list(rows))] = found
+        outputs = torch.cat([model(images[batch].to(dtype)) for batch in rows])
+    result = torch.empty_like(outputs)
+    result[torch.cat(list(rows))] = outputs
     return result
 
 
-def accuracy(found: Tensor, labels: Tensor) -> float:
+def accuracy(outputs: Tensor, labels: Tensor) -> float:
     """Share of logits (N, classes) whose largest is that of the label."""
-    return (found.argmax(1) == labels).double().mean().item()
+    return (outputs.argmax(1) == labels).double().mean().item()

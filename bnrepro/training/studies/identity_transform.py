@@ -52,9 +52,9 @@ def _recovered(x: Tensor) -> dict[str, float]:
     mean, var = x.mean(0), x.var(0, correction=0)
 
     def error(gamma: Tensor) -> float:
-        found = _transform(mean, var, gamma).train()(x)
+        recovered = _transform(mean, var, gamma).train()(x)
         varies = ~(var.sqrt() <= 1e-12 * mean.abs())  # a constant has no deviation to measure by
-        errors = ((found - x).abs().amax(0) / var.sqrt())[varies]
+        errors = ((recovered - x).abs().amax(0) / var.sqrt())[varies]
         return errors.max().item() if len(errors) else 0.0
 
     return {
@@ -103,19 +103,19 @@ def _population(model: Mlp, dataset: Dataset, config: c.Config) -> dict[str, tup
 @torch.no_grad()
 def _inputs(model: Mlp, images: Tensor) -> dict[str, Tensor]:
     """The input of every nonlinearity, float64 (N, U), by its name; the model is in eval mode."""
-    found: dict[str, list[Tensor]] = {name: [] for name, _ in nonlinearities(model)}
+    inputs: dict[str, list[Tensor]] = {name: [] for name, _ in nonlinearities(model)}
     for chunk in images.split(CHUNK):
         h = chunk.double()
         for name, layer in model.named_children():
-            if name in found:
-                found[name].append(h)
+            if name in inputs:
+                inputs[name].append(h)
             h = layer(h)
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    return {name: torch.cat(parts) for name, parts in inputs.items()}
 
 
-def _changed(plain: Tensor, found: Tensor, labels: Tensor) -> dict[str, float]:
+def _changed(plain: Tensor, changed: Tensor, labels: Tensor) -> dict[str, float]:
     return {
-        "test_accuracy": accuracy(found, labels),
-        "max_logit_change": (found - plain).abs().max().item(),
-        "predictions_changed": (found.argmax(1) != plain.argmax(1)).double().mean().item(),
+        "test_accuracy": accuracy(changed, labels),
+        "max_logit_change": (changed - plain).abs().max().item(),
+        "predictions_changed": (changed.argmax(1) != plain.argmax(1)).double().mean().item(),
     }

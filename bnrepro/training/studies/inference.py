@@ -52,8 +52,8 @@ def inference(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[str,
         )
         return (one - other).abs().max().item()
 
-    found = {mode: infer(mode, order, size) for mode in modes}
-    change_of_mode = found["algorithm2"].softmax(1) - found["moving_averages"].softmax(1)
+    results = {mode: infer(mode, order, size) for mode in modes}
+    change_of_mode = results["algorithm2"].softmax(1) - results["moving_averages"].softmax(1)
     return {
         "batch_size": size,
         "population_batches": count,
@@ -62,7 +62,7 @@ def inference(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[str,
                 "test_accuracy": accuracy(each, test.labels),
                 "test_loss": cross_entropy(each, test.labels).item(),
             }
-            for mode, each in found.items()
+            for mode, each in results.items()
         },
         "probability_change": {
             "mean": change_of_mode.abs().mean().item(),

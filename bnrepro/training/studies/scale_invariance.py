@@ -80,18 +80,18 @@ class Layer:
 
 def _layers(model: nn.Module, images: Tensor, labels: Tensor) -> list[Layer]:
     """The hidden layers of a network as one batch passes through it and back."""
-    found, outputs, h = [], [], images
+    layers, outputs, h = [], [], images
     for name, layer in model.named_children():
         if isinstance(layer, nn.Linear):
             behind = name, layer, h.detach()
         h = layer(h)
         if isinstance(layer, NORMS):
-            found.append((*behind, layer))
+            layers.append((*behind, layer))
             outputs.append(h)
     gradients = torch.autograd.grad(cross_entropy(h, labels), outputs)
     return [
         Layer(name, linear, norm, u, upstream)
-        for (name, linear, u, norm), upstream in zip(found, gradients, strict=True)
+        for (name, linear, u, norm), upstream in zip(layers, gradients, strict=True)
     ]
 
 
@@ -104,10 +104,10 @@ def _identities(model: nn.Module, split: Split, rows: Tensor) -> dict[str, Any]:
     with batch_statistics(model):
         for layer in _layers(model, split.images[rows].double(), split.labels[rows]):
             reference = _scaled(layer, 1.0)
-            found = [_scaled(layer, a) for a in SCALES]
+            scaled = [_scaled(layer, a) for a in SCALES]
             same, flipped = (
                 {
-                    what: [_distance(each[i], sign * reference[i]) for each in found]
+                    what: [_distance(each[i], sign * reference[i]) for each in scaled]
                     for i, what in enumerate(QUANTITIES)
                 }
                 for sign in (1, -1)
@@ -125,8 +125,8 @@ def _scaled(layer: Layer, a: float) -> tuple[Tensor, Tensor, Tensor]:
     return (y - layer.norm.bias).detach(), to_u, a * to_weight
 
 
-def _distance(found: Tensor, reference: Tensor) -> float:
-    return float((found - reference).norm() / reference.norm())
+def _distance(value: Tensor, reference: Tensor) -> float:
+    return float((value - reference).norm() / reference.norm())
 
 
 def _growth(
