@@ -166,7 +166,7 @@ class Helped(TyperCommand):
                 )
 
 
-class Scale(StrEnum):
+class ScaleName(StrEnum):
     """How long the runs of a claim are, and how many."""
 
     smoke = "smoke"
@@ -401,8 +401,9 @@ def _claim(name: str) -> dict[str, Any]:
 def reproduce(
     names: Claims = None,
     scale: Annotated[
-        Scale, typer.Option(help="smoke (minutes, not judged), short, or paper (the paper's own).")
-    ] = Scale.smoke,
+        ScaleName,
+        typer.Option(help="smoke (minutes, not judged), short, or paper (the paper's own)."),
+    ] = ScaleName.smoke,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -14,7 +14,7 @@ from planting import Planted, learning, write
 
 from bnrepro import claims
 from bnrepro.errors import ConfigError, UnreadableError
-from bnrepro.evidence.claim import Check, Claim, Comparison, Criterion, Finding, Scale, Variation
+from bnrepro.evidence.claim import Check, Claim, Comparison, Criterion, Finding, Plan, Variation
 from bnrepro.evidence.judge import Verdict, against, judge, together
 from bnrepro.evidence.runs import CHANCE, Evidence
 from bnrepro.evidence.stats import summary
@@ -28,9 +28,9 @@ CONFIG = {"train": {"steps": 100, "eval_every": 10}}
 def claim(effects: dict[str, Sequence[float]], margin: float = 1.0, **more: object) -> Claim:
     """A claim with one arm whose effects are what they are said to be."""
     return Claim(
-        statement="It holds.", section="§0", stated="This.", left_open="That.",
+        statement="It holds.", section="§0", paper_says="This.", unspecified="That.",
         criteria=tuple(Criterion(name, "a − b", "unit", margin, "why") for name in effects),
-        scales={scale: Scale(n, {"a": ()}) for scale, n in {"smoke": 1, "paper": 5}.items()},
+        scales={scale: Plan(n, {"a": ()}) for scale, n in {"smoke": 1, "paper": 5}.items()},
         measure=lambda evidence: Finding(
             {name: values[: len(evidence.seeds)] for name, values in effects.items()}, **more
         ),
@@ -165,7 +165,7 @@ def test_more_seeds_are_judged(tmp_path: Path) -> None:
 
 def test_an_arm_that_nobody_ran_makes_it_incomplete(tmp_path: Path) -> None:
     one = claim({"a": [2.0] * 5})
-    more = replace(one, scales={**one.scales, "paper": Scale(5, {"a": (), "b": ()})})
+    more = replace(one, scales={**one.scales, "paper": Plan(5, {"a": (), "b": ()})})
     found = judge(more, runs(tmp_path, 5))
     assert (found.verdict, found.present, found.asked) == (PARTLY, 5, 10)
 
@@ -176,10 +176,10 @@ def test_smoke_is_never_judged_even_with_more_runs(tmp_path: Path) -> None:
 
 def test_variations_are_judged_by_the_same_margin(tmp_path: Path) -> None:
     check = Check("?", (Variation("other", {"a": [0.5] * 5}), Variation("same", {"a": [3.0] * 5})))
-    one = claim({"a": [2.0] * 5}, fair=check, left_open=check)
+    one = claim({"a": [2.0] * 5}, fair=check, unspecified=check)
     found = judge(one, runs(tmp_path, 5))
     assert found.verdict == YES  # a variation does not decide
-    for judged in (found.fair, found.left_open):
+    for judged in (found.fair, found.unspecified):
         assert {choice: j[0].verdict for choice, j in judged.items()} == {"other": NO, "same": YES}
 
 

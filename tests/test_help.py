@@ -61,7 +61,7 @@ def test_examples_work() -> None:
             elif command == "bench":
                 assert set(names) <= set(BENCHMARKS)
             else:
-                known = {"--scale", *(scale.value for scale in cli.Scale), *ids()}
+                known = {"--scale", *(scale.value for scale in cli.ScaleName), *ids()}
                 assert set(names) <= known
 
 

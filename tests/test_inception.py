@@ -284,7 +284,7 @@ def test_max_pooling_agrees_with_torchs_eager_and_compiled(layout: torch.memory_
 
 def test_the_experiment_has_the_learning_rate_of_the_claims() -> None:
     config = configured("norm=none")
-    assert config.optimizer.lr == fig2_arms.RATE
+    assert config.optimizer.lr == fig2_arms.LR
     settings = dict(words.split("=") for words in fig2_arms.CHANGES.values())
     known = c.flat(c.to_dict(config))
     assert all(str(known[name]) != value for name, value in settings.items())

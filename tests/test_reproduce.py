@@ -20,7 +20,7 @@ from bnrepro import claims, cli, data
 from bnrepro import reproduce as reproducing
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
-from bnrepro.evidence.claim import Claim, Criterion, Finding, Scale
+from bnrepro.evidence.claim import Claim, Criterion, Finding, Plan
 from bnrepro.evidence.runs import Evidence
 from bnrepro.store import StoredRun, reproduction
 from bnrepro.training import environment
@@ -33,9 +33,9 @@ def tiny(**arms: tuple[str, ...]) -> Claim:
         return Finding({"a": evidence.final(next(iter(arms)))})
 
     return Claim(
-        statement="It holds.", section="§0", stated="This.", left_open="That.",
+        statement="It holds.", section="§0", paper_says="This.", unspecified="That.",
         criteria=(Criterion("a", "accuracy", "accuracy", 0.0, "why"),),
-        scales={"smoke": Scale(1, arms, TINY), "short": Scale(2, arms, TINY)},
+        scales={"smoke": Plan(1, arms, TINY), "short": Plan(2, arms, TINY)},
         measure=measure,
     )  # fmt: skip
 
@@ -340,4 +340,4 @@ def test_a_damaged_request_is_one_line(
 
 
 def test_a_reproduction_knows_the_scales_that_can_be_asked_for() -> None:
-    assert tuple(cli.Scale) == reproduction.SCALES
+    assert tuple(cli.ScaleName) == reproduction.SCALES

@@ -24,8 +24,8 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
@@ -214,11 +214,11 @@ def odd(effect: float = 2.0) -> Claim:
         check,
     )
     return Claim(
-        statement=f"It holds. {HOSTILE}", section=HOSTILE, stated=HOSTILE, left_open=HOSTILE,
+        statement=f"It holds. {HOSTILE}", section=HOSTILE, paper_says=HOSTILE, unspecified=HOSTILE,
         criteria=(Criterion("a", HOSTILE, "doublings", 1.0, HOSTILE),),
-        scales={"short": Scale(3, {HOSTILE: ("dataset=digits",)})},
+        scales={"short": Plan(3, {HOSTILE: ("dataset=digits",)})},
         measure=lambda evidence: finding,
-        later=(Later(HOSTILE, "1234.5678", HOSTILE),),
+        later=(FollowUp(HOSTILE, "1234.5678", HOSTILE),),
     )  # fmt: skip
 
 
@@ -312,7 +312,7 @@ def test_a_removed_run_makes_the_claim_incomplete_and_removes_its_figures(shown:
 def test_an_arm_with_other_overrides_counts_as_missing(
     shown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = replace(odd(), scales={"short": Scale(3, {HOSTILE: ("dataset=digits", "norm=none")})})
+    other = replace(odd(), scales={"short": Plan(3, {HOSTILE: ("dataset=digits", "norm=none")})})
     monkeypatch.setattr(claims, "load", lambda name: other)
     found = verdicts.render(shown, shown)["faster-training"]
     assert (found.verdict, found.present, found.asked) == (Verdict.INCOMPLETE, 0, 3)

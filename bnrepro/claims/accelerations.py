@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnrepro.evidence.arms import CIFAR_SEEDS, at_rate
+from bnrepro.evidence.arms import CIFAR_SEEDS, at_lr
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -21,8 +21,8 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Bars, Cell, Curves, Figure, Table, over_seeds
@@ -30,8 +30,8 @@ from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
     BN_X5,
     CHANGES,
+    HIGHER_LR,
     INCEPTION,
-    LEARNING_RATE,
     NETWORKS,
     arm,
     changed,
@@ -43,8 +43,8 @@ from bnrepro.evidence.tuning import tuned_comparison
 NO_DROPOUT, DECAY, SHUFFLING = "no dropout", "faster decay", "thorough shuffling"
 
 CHANGED: Mapping[str, tuple[str, ...]] = {
-    "smoke": (LEARNING_RATE,),
-    "short": (LEARNING_RATE, NO_DROPOUT),
+    "smoke": (HIGHER_LR,),
+    "short": (HIGHER_LR, NO_DROPOUT),
     "paper": tuple(CHANGES),
 }
 """The changes that are looked at one by one."""
@@ -93,12 +93,12 @@ SIDES: Mapping[str, Callable[[str], Pair]] = {
 """A change alone, and in the company of the others."""
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms = {name: NETWORKS[name] for name in (INCEPTION, BN_BASELINE, BN_X5)}
     for change in CHANGED[scale]:
         arms[added(change)] = changed((change,))
         arms[taken(change)] = changed(other for other in CHANGES if other != change)
-    return Scale(CIFAR_SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
+    return Plan(CIFAR_SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
 
 
 def ends_with(evidence: Evidence, arm: str) -> np.ndarray:
@@ -142,7 +142,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(evidence) if evidence.scale != SMOKE else (),
         (_worth(evidence), _said(evidence), _curves(evidence), _networks(evidence)),
         _fair(evidence),
-        _left_open(evidence),
+        _unspecified(evidence),
     )
 
 
@@ -263,15 +263,15 @@ def _fair(evidence: Evidence) -> Check:
     shown = {name: name for name in (BN_BASELINE, BN_X5)}
     low, high = (evidence.runs[name][0].config()["optimizer"]["lr"] for name in shown)
     runs = {
-        at_rate(BN_BASELINE, low): evidence.runs[BN_BASELINE],
-        at_rate(BN_BASELINE, high): evidence.runs[added(LEARNING_RATE)],
-        at_rate(BN_X5, low): evidence.runs[taken(LEARNING_RATE)],
-        at_rate(BN_X5, high): evidence.runs[BN_X5],
+        at_lr(BN_BASELINE, low): evidence.runs[BN_BASELINE],
+        at_lr(BN_BASELINE, high): evidence.runs[added(HIGHER_LR)],
+        at_lr(BN_X5, low): evidence.runs[taken(HIGHER_LR)],
+        at_lr(BN_X5, high): evidence.runs[BN_X5],
     }
     return tuned_comparison(replace(evidence, runs=runs), shown, (low, high), effects, drawn=False)
 
 
-def _left_open(evidence: Evidence) -> Check:
+def _unspecified(evidence: Evidence) -> Check:
     end = ends_with(evidence, BN_BASELINE)
     targets = {
         "to what Inception ends with": ends_with(evidence, INCEPTION),
@@ -296,13 +296,13 @@ CLAIM = Claim(
     statement="Batch normalization added to a network is not all there is to gain: with the seven "
     "changes that it allows the network trains faster still, and ends no worse.",
     section="§4.2.1, Fig. 3",
-    stated="“Simply adding Batch Normalization to a network does not take full advantage of our "
-    "method.” The changes: a higher learning rate (five times), no dropout, a fifth of the L2 "
+    paper_says="“Simply adding Batch Normalization to a network does not take full advantage of "
+    "our method.” The changes: a higher learning rate (five times), no dropout, a fifth of the L2 "
     "weight, six times as fast a decay of the learning rate, no local response normalization, "
     "more thorough shuffling, less photometric distortion. On ImageNet BN-Baseline, without them, "
     "takes 13.3 M steps to 72.2 % and reaches 72.7 %; BN-x5, with them, 2.1 M steps, and 73.0 %. "
     "Of a single change only shuffling has a number: about 1 % of validation accuracy.",
-    left_open="What each change does without the others: here each is added to BN-Baseline and "
+    unspecified="What each change does without the others: here each is added to BN-Baseline and "
     "taken from BN-x5. How much distortion there is, and how much less of it; the decay's speed "
     "but for the factor 6; the L2 weight but for the factor 5. Scaled down: CIFAR-10, a network of "
     "106,000 parameters, and the same number of steps for all, 6,000 of 32 images or 4.3 epochs, "
@@ -334,27 +334,27 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Bjorck et al. 2018",
             "1806.02375",
             "Of the changes, the higher learning rate is what matters: at small rates a network "
             "with batch normalization does little better than one without, and larger ones train "
             "faster and generalize better.",
         ),
-        Later(
+        FollowUp(
             "van Laarhoven 2017",
             "1706.05350",
             "L2 does not regularize weights that are normalized: it keeps them small, which raises "
             "their effective learning rate. So less L2 is a lower rate later on.",
         ),
-        Later(
+        FollowUp(
             "Li and Arora 2019",
             "1910.07454",
             "With batch normalization, L2 and the schedule of the learning rate are one thing: SGD "
             "with L2 at a constant rate is the same as without it at one that grows exponentially. "
             "Three of the seven changes are therefore not apart from each other.",
         ),
-        Later(
+        FollowUp(
             "Li et al. 2018",
             "1801.05134",
             "Dropout before batch normalization changes a unit's variance between training and "

@@ -15,11 +15,20 @@ from bnrepro.evidence.arms import (
     NORMS,
     SEEDS,
     SIZES,
-    SMALL_RATES,
-    at_rate,
+    SMALL_LRS,
+    at_lr,
     at_size,
 )
-from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.claim import (
+    SCALES,
+    Check,
+    Claim,
+    Criterion,
+    Finding,
+    FollowUp,
+    Plan,
+    Variation,
+)
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
@@ -38,19 +47,19 @@ def sized(norm: str, size: int) -> str:
     return f"{norm} m={size}"
 
 
-def rates(scale: str, size: int) -> tuple[float, ...]:
+def lrs(scale: str, size: int) -> tuple[float, ...]:
     """The learning rates of a batch size, as they are for 32 images; for the smallest, one."""
-    return SMALL_RATES[scale] if size >= LEAST else (MIDDLE,)
+    return SMALL_LRS[scale] if size >= LEAST else (MIDDLE,)
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms = {
-        at_rate(sized(norm, size), rate): at_size(scale, norm, size, rate)
+        at_lr(sized(norm, size), lr): at_size(scale, norm, size, lr)
         for norm in NORMS
         for size in SIZES[scale]
-        for rate in rates(scale, size)
+        for lr in lrs(scale, size)
     }
-    return Scale(SEEDS[scale], arms)
+    return Plan(SEEDS[scale], arms)
 
 
 def gap(evidence: Evidence, arm: str) -> np.ndarray:
@@ -84,23 +93,23 @@ def effects(evidence: Evidence, arm: Arm, least: int = LEAST) -> dict[str, np.nd
     return {"gap": growth(BATCH) - growth(NONE), "accuracy": advantage(BATCH) - advantage(NONE)}
 
 
-def _at(rate: float, norm: str, size: int) -> str:
-    return at_rate(sized(norm, size), rate)
+def _at(lr: float, norm: str, size: int) -> str:
+    return at_lr(sized(norm, size), lr)
 
 
 def measure(evidence: Evidence) -> Finding:
     """Each norm and batch size at its best learning rate; at the same one; all batch sizes."""
 
     def best(norm: str, size: int) -> str:
-        among = rates(evidence.scale, size)
-        return evidence.best(at_rate(sized(norm, size), rate) for rate in among)
+        among = lrs(evidence.scale, size)
+        return evidence.best(at_lr(sized(norm, size), lr) for lr in among)
 
     variations = [
         Variation(
-            f"learning rate {rate:g} · √(batch size ÷ 32) throughout",
-            effects(evidence, partial(_at, rate)),
+            f"learning rate {lr:g} · √(batch size ÷ 32) throughout",
+            effects(evidence, partial(_at, lr)),
         )
-        for rate in SMALL_RATES[evidence.scale]
+        for lr in SMALL_LRS[evidence.scale]
     ]
     for least in (2, PAPERS[0]):
         counted = {"gap": effects(evidence, best, least)["gap"]}
@@ -108,7 +117,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(evidence, best),
         exhibits=(_figure(evidence, best), _table(evidence, best)),
-        left_open=Check(
+        unspecified=Check(
             "One learning rate for both arms and all batch sizes, in place of each one's best "
             "(a run that diverged guesses, and has no gap); and the smallest batch that counts: "
             "those of 2 and 4 may be too small to fit the training images at all.",
@@ -150,7 +159,7 @@ def _noise(evidence: Evidence) -> Curves:
 
 def noise(evidence: Evidence, size: int) -> np.ndarray:
     """The most a probability changes with the company in a batch, at the middle rate: (S,)."""
-    studies = evidence.studies(at_rate(sized(BATCH, size), MIDDLE), "inference")
+    studies = evidence.studies(at_lr(sized(BATCH, size), MIDDLE), "inference")
     found = [study["determinism"]["batch_statistics"] if study else np.nan for study in studies]
     return np.array(found, dtype=np.float64)
 
@@ -163,8 +172,8 @@ def _table(evidence: Evidence, arm: Arm) -> Table:
             config = evidence.runs[name][0].config()
             finals = (evidence.final(name, m) for m in (VALIDATION, TEST, "train_accuracy"))
             means = (float(values.mean()) for values in finals)
-            steps, rate = config["train"]["steps"], config["optimizer"]["lr"]
-            rows.append((NAMES[norm], size, steps, rate, *means, float(gap(evidence, name).mean())))
+            steps, lr = config["train"]["steps"], config["optimizer"]["lr"]
+            rows.append((NAMES[norm], size, steps, lr, *means, float(gap(evidence, name).mean())))
     caption = "Accuracies of every batch size at its best learning rate: means over seeds."
     columns = (
         "arm", "batch size", "steps", "learning rate", "validation", "test", "training", "gap",
@@ -177,17 +186,17 @@ CLAIM = Claim(
     "larger its batches, the wider its generalization gap, and more so than without batch "
     "normalization.",
     section="§3.4",
-    stated="“When training with Batch Normalization, a training example is seen in conjunction "
+    paper_says="“When training with Batch Normalization, a training example is seen in conjunction "
     "with other examples in the mini-batch, and the training network no longer producing "
     "deterministic values for a given training example. In our experiments, we found this effect "
     "to be advantageous to the generalization of the network.” Batches of 32 (§4.2) and 60 (§4.1).",
-    left_open="How advantageous, and by which experiment: the paper never varies the batch. Fewer "
-    "images a batch mean more noise in their mean and variance, which is the claim, and in the "
-    "gradient, which is not: so each batch size is compared with the same network without batch "
-    "normalization. 2,048 images of MNIST, learned by heart; three hidden layers of 100 rectified "
-    "units; plain SGD. What batch sizes have in common: steps × learning rate, the rate growing "
-    "with √(batch size); it is chosen of three for each arm and size by validation images (of one "
-    "for batches of 2 and 4).",
+    unspecified="How advantageous, and by which experiment: the paper never varies the batch. "
+    "Fewer images a batch mean more noise in their mean and variance, which is the claim, and in "
+    "the gradient, which is not: so each batch size is compared with the same network without "
+    "batch normalization. 2,048 images of MNIST, learned by heart; three hidden layers of 100 "
+    "rectified units; plain SGD. What batch sizes have in common: steps × learning rate, the rate "
+    "growing with √(batch size); it is chosen of three for each arm and size by validation images "
+    "(of one for batches of 2 and 4).",
     criteria=(
         Criterion(
             "gap",
@@ -212,31 +221,31 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Luo et al. 2018",
             "1809.00846",
             "In theory the noise of mean and variance acts as a decay of γ whose strength falls as "
             "1 ÷ batch size.",
         ),
-        Later(
+        FollowUp(
             "Wu and He 2018",
             "1803.08494",
             "Too much of it harms: ResNet-50's error on ImageNet is 23.6 % with 32 images a batch, "
             "24.8 % with 8 and 34.7 % with 2, where a normalization without batches stays at 24.1.",
         ),
-        Later(
+        FollowUp(
             "Ioffe 2017",
             "1702.03275",
             "The first author: small batches are a drawback, for what a unit puts out in training "
             "is not what it does in inference; batch renormalization takes the difference away.",
         ),
-        Later(
+        FollowUp(
             "Hoffer et al. 2017",
             "1705.08741",
             "Large batches generalize worse mainly for their fewer steps; statistics of a part of "
             "a large batch (“ghost batches”) win back some of what the noise is worth.",
         ),
-        Later(
+        FollowUp(
             "Summers and Dinneen 2019",
             "1906.03548",
             "Confirmed on six data sets: small and medium batches regularize strongly where they "

@@ -16,8 +16,8 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
@@ -63,10 +63,10 @@ def members(scale: str) -> list[str]:
     return list(VARIED)[: COUNT[scale]]
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms = {name: arm(scale, *NETWORKS[BN_X30], *VARIED[name]) for name in members(scale)}
     others = OTHERS[:1] if scale == SMOKE else OTHERS
-    return Scale(CIFAR_SEEDS[scale], arms | {name: arm(scale, *NETWORKS[name]) for name in others})
+    return Plan(CIFAR_SEEDS[scale], arms | {name: arm(scale, *NETWORKS[name]) for name in others})
 
 
 def answers(evidence: Evidence) -> dict[Place, Answers]:
@@ -164,7 +164,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(evidence, said) if evidence.scale != SMOKE else (),
         (_growing(evidence, said), _alike(evidence, said), _table(evidence, said)),
         _fair(evidence, said),
-        _left_open(evidence, said),
+        _unspecified(evidence, said),
     )
 
 
@@ -271,7 +271,7 @@ def _fair(evidence: Evidence, said: dict[Place, Answers]) -> Check:
     )
 
 
-def _left_open(evidence: Evidence, said: dict[Place, Answers]) -> Check:
+def _unspecified(evidence: Evidence, said: dict[Place, Answers]) -> Check:
     found = teams(evidence)
     ensemble = together(said, found)
     variations = [
@@ -295,12 +295,12 @@ CLAIM = Claim(
     statement="The mean of the class probabilities of six networks based on BN-x30 makes fewer "
     "errors than the best of them, and than the mean one.",
     section="§4.2.3",
-    stated="Six networks based on BN-x30, each changed by some of: larger initial weights in the "
-    "convolutional layers; Dropout of 5 or 10 %, where Inception has 40 %; batch normalization per "
-    "activation in the last hidden layers. The arithmetic mean of their class probabilities. Top-5 "
-    "error on ImageNet's validation set 4.9 % (test set 4.82 %), over 144 crops of each image; of "
-    "one network 5.82 % over as many crops, 7.82 % with one crop (Fig. 4).",
-    left_open="Which network has which of the changes, and how much larger the weights are. Here "
+    paper_says="Six networks based on BN-x30, each changed by some of: larger initial weights in "
+    "the convolutional layers; Dropout of 5 or 10 %, where Inception has 40 %; batch normalization "
+    "per activation in the last hidden layers. The arithmetic mean of their class probabilities. "
+    "Top-5 error on ImageNet's validation set 4.9 % (test set 4.82 %), over 144 crops of each "
+    "image; of one network 5.82 % over as many crops, 7.82 % with one crop (Fig. 4).",
+    unspecified="Which network has which of the changes, and how much larger the weights are. Here "
     "six different sets of them, three at smaller scales; 1.5 times He's deviation, which is that "
     "of all weights, the softmax's among them (§3.3: behind a normalization it changes no "
     "activation, and makes steps act as if they were 2.25 times smaller); the last module of "
@@ -330,14 +330,14 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Lakshminarayanan et al. 2017",
             "1612.01474",
             "Confirmed, and for more than accuracy: the mean of the probabilities of networks that "
             "differ in initial weights and the order of images alone is better calibrated, and "
             "less sure of itself on images of another kind.",
         ),
-        Later(
+        FollowUp(
             "Fort et al. 2019",
             "1912.02757",
             "Networks from different initial weights come to different functions; those found "

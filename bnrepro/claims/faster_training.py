@@ -9,14 +9,14 @@ from bnrepro.evidence.arms import (
     BATCH,
     FIG1,
     GRID,
+    LRS,
     NAMES,
     NONE,
     NORMS,
-    RATES,
     SEEDS,
-    at_rate,
+    at_lr,
     norms,
-    over_rates,
+    over_lrs,
 )
 from bnrepro.evidence.claim import (
     PAPER,
@@ -27,8 +27,8 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, Line, over_seeds
@@ -49,14 +49,14 @@ CHOICES = {
 """What the paper leaves open, chosen otherwise; learning rates are gone over in the grid."""
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     """Fig. 1; for fewer steps, both arms at every learning rate and under every choice."""
-    rates = over_rates(norms(GRID[scale]), RATES[scale])
+    lrs = over_lrs(norms(GRID[scale]), LRS[scale])
     choices = {f"{norm} as chosen": words for norm, words in norms(GRID[scale]).items()}
     for choice, words in CHOICES.items() if scale != SMOKE else ():  # digits are grey anyway
         for norm in (BATCH,) if words[0].startswith("norm.") else NORMS:
             choices[f"{norm}, {choice}"] = (*GRID[scale], f"norm={norm}", *words)
-    return Scale(SEEDS[scale], norms(FIG1[scale]) | rates | choices)
+    return Plan(SEEDS[scale], norms(FIG1[scale]) | lrs | choices)
 
 
 def effects(evidence: Evidence, none: str, batch: str) -> dict[str, np.ndarray]:
@@ -75,8 +75,8 @@ def measure(evidence: Evidence) -> Finding:
         effects(evidence, NONE, BATCH),
         _comparisons(evidence) if evidence.scale == PAPER else (),
         (_figure(evidence),),
-        tuned_comparison(evidence, NAMES, RATES[evidence.scale], effects),
-        _left_open(evidence),
+        tuned_comparison(evidence, NAMES, LRS[evidence.scale], effects),
+        _unspecified(evidence),
     )
 
 
@@ -129,7 +129,7 @@ def _figure(evidence: Evidence) -> Figure:
     return Figure("accuracy", caption, (panel,))
 
 
-def _left_open(evidence: Evidence) -> Check:
+def _unspecified(evidence: Evidence) -> Check:
     none, batch = f"{NONE} as chosen", f"{BATCH} as chosen"
     found = {"nothing changed": effects(evidence, none, batch)}
     for choice in CHOICES:
@@ -138,9 +138,9 @@ def _left_open(evidence: Evidence) -> Check:
             found[choice] = effects(
                 evidence, arms[0] if arms[0] in evidence.runs else none, arms[1]
             )
-    for rate in RATES[evidence.scale]:
-        arms = [at_rate(norm, rate) for norm in NORMS]
-        found[f"learning rate {rate:g}"] = effects(evidence, *arms)
+    for lr in LRS[evidence.scale]:
+        arms = [at_lr(norm, lr) for norm in NORMS]
+        found[f"learning rate {lr:g}"] = effects(evidence, *arms)
     return Check(
         "The same two criteria with one choice changed, after fewer steps than in Fig. 1: the "
         "fewer there are, the less the network without BN has caught up.",
@@ -152,11 +152,11 @@ CLAIM = Claim(
     statement="With batch normalization the network trains faster and reaches a higher test "
     "accuracy.",
     section="§4.1, Fig. 1a",
-    stated="MNIST as binary 28×28 images; three fully connected hidden layers of 100 sigmoids; "
+    paper_says="MNIST as binary 28×28 images; three fully connected hidden layers of 100 sigmoids; "
     "small random Gaussian weights; cross-entropy; 50,000 steps of 60 images; test accuracy over "
     "training as a curve, which with batch normalization comes to .972 after 15,000 steps and "
     "without after 41,600.",
-    left_open="Learning rate and initial deviation (0.07 each here, chosen once on the network "
+    unspecified="Learning rate and initial deviation (0.07 each here, chosen once on the network "
     "without batch normalization by the distance to the paper's curve), the optimizer (plain "
     "SGD), ε (10⁻⁵), the rate of the moving averages (0.1), the threshold of the binary images "
     "(half the scale), the seeds.",
@@ -181,13 +181,13 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Bjorck et al. 2018",
             "1806.02375",
             "At equal, small learning rates batch normalization gains little; it allows larger "
             "ones, and those train faster and generalize better.",
         ),
-        Later(
+        FollowUp(
             "Santurkar et al. 2018",
             "1805.11604",
             "The speed does not come from less internal covariate shift: with noise added after "

@@ -18,12 +18,12 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Bars, Cell, Curves, Figure, Line, Table, over_seeds
-from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, INCEPTION, LEARNING_RATE
+from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, HIGHER_LR, INCEPTION
 from bnrepro.evidence.paper import fig2 as paper
 from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio, median_range
 
@@ -42,7 +42,7 @@ TRAINED = 0.3
 """Less than a linear classifier of CIFAR-10 has: below it a network has not trained."""
 
 CHANGED = "Inception with five changes"
-OF_THE_RATE = (LEARNING_RATE, "faster decay")
+LR_CHANGES = (HIGHER_LR, "faster decay")
 """The changes of §4.2.1 that Inception does not survive, or has no steps left for."""
 
 StepsTo = Callable[[Evidence, str, np.ndarray], np.ndarray]
@@ -67,17 +67,13 @@ def accuracy(network: str) -> str:
     return f"accuracy of {network}"
 
 
-def _scale(scale: str) -> Scale:
-    words = {
-        inception(t): (*fig2_arms.NETWORKS[INCEPTION], fig2_arms.rate(t)) for t in TIMES[scale]
-    }
+def _scale(scale: str) -> Plan:
+    words = {inception(t): (*fig2_arms.NETWORKS[INCEPTION], fig2_arms.lr(t)) for t in TIMES[scale]}
     words |= {network: fig2_arms.NETWORKS[network] for network in NORMALIZED}
     if scale == PAPER:
-        changes = (words for name, words in fig2_arms.CHANGES.items() if name not in OF_THE_RATE)
+        changes = (words for name, words in fig2_arms.CHANGES.items() if name not in LR_CHANGES)
         words[CHANGED] = (*fig2_arms.NETWORKS[INCEPTION], *changes)
-    return Scale(
-        CIFAR_SEEDS[scale], {arm: fig2_arms.arm(scale, *own) for arm, own in words.items()}
-    )
+    return Plan(CIFAR_SEEDS[scale], {arm: fig2_arms.arm(scale, *own) for arm, own in words.items()})
 
 
 def baseline(evidence: Evidence) -> float:
@@ -148,7 +144,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(evidence, times, found) if evidence.scale != SMOKE else (),
         (*figures, _table(evidence, times, found)),
         _fair(evidence, times),
-        _left_open(evidence, times),
+        _unspecified(evidence, times),
     )
 
 
@@ -271,7 +267,7 @@ def _table(evidence: Evidence, times: float, found: Mapping[str, np.ndarray]) ->
         rows.append(
             (name, _rate(evidence, arm), _middle(steps_to(evidence, arm, aim)), ratio,
              _middle(highest(evidence, arm)), _middle(evidence.final(arm)),
-             theirs.rate, theirs.steps / 1e6, paper.fewer(name), theirs.highest)
+             theirs.lr, theirs.steps / 1e6, paper.fewer(name), theirs.highest)
         )  # fmt: skip
     columns = (
         "network", "learning rate", "steps", "times fewer", "highest validation accuracy",
@@ -287,10 +283,10 @@ def _table(evidence: Evidence, times: float, found: Mapping[str, np.ndarray]) ->
 
 def _fair(evidence: Evidence, times: float) -> Check:
     among = TIMES[evidence.scale]
-    rates = ", ".join(f"{_rate(evidence, inception(t)):g}" for t in among)
+    lrs = ", ".join(f"{_rate(evidence, inception(t)):g}" for t in among)
     text = (
         "The network without batch normalization is, in every criterion, Inception at the learning "
-        f"rate of its highest mean validation accuracy among {rates}: here ×{times:.2g}. BN-x5 and "
+        f"rate of its highest mean validation accuracy among {lrs}: here ×{times:.2g}. BN-x5 and "
         "BN-x30 stay at 5 and 30 times ×1, which is BN-Baseline's."
     )
     if CHANGED not in evidence.runs:
@@ -333,7 +329,7 @@ def _rates_figure(evidence: Evidence) -> Figure:
         median = float(np.median(evidence.final(network, VALIDATION)))
         lines.append(Line(network, [times], [median], points=True))
     panel = Curves(
-        "each learning rate", f"learning rate, times {fig2_arms.RATE:g}",
+        "each learning rate", f"learning rate, times {fig2_arms.LR:g}",
         "validation accuracy at the last step", lines, log_x=True, limits=(0.0, 1.0),
     )  # fmt: skip
     caption = (
@@ -348,7 +344,7 @@ def _shown(times: float) -> float:
     return float(f"{times:.2g}")
 
 
-def _left_open(evidence: Evidence, times: float) -> Check:
+def _unspecified(evidence: Evidence, times: float) -> Check:
     best = inception(times)
     aim, last = target(evidence, best), evidence.final(best, VALIDATION)
     found: dict[str, Mapping[str, np.ndarray]] = {}
@@ -417,18 +413,18 @@ CLAIM = Claim(
     "beyond it: in less than half as many with nothing else changed, in fourteen times fewer with "
     "five times the learning rate and all changes of §4.2.1.",
     section="§4.2.1, §4.2.2, Figs. 2 and 3",
-    stated="ImageNet; SGD with momentum in batches of 32. Inception at a learning rate of 0.0015 "
-    "comes to 72.2 % after 31.0 million steps. BN-Baseline, the same with batch normalization "
-    "before each nonlinearity, is there after 13.3 million. BN-x5 is after 2.1 million, and "
-    "BN-x30 after 2.7 million: these have 5 and 30 times the learning rate, no dropout, a fifth "
-    "of the L2 weight, a decay six times as fast, no local response normalization, thorough "
-    "shuffling and less photometric distortion. The highest accuracies are 72.2, 72.7, 73.0 and "
-    "74.8 %. At five times its rate the parameters of Inception without batch normalization "
-    "reached machine infinity.",
-    left_open="How Inception's learning rate was chosen, and its initial weights. Here all is "
+    paper_says="ImageNet; SGD with momentum in batches of 32. Inception at a learning rate of "
+    "0.0015 comes to 72.2 % after 31.0 million steps. BN-Baseline, the same with batch "
+    "normalization before each nonlinearity, is there after 13.3 million. BN-x5 is after 2.1 "
+    "million, and BN-x30 after 2.7 million: these have 5 and 30 times the learning rate, no "
+    "dropout, a fifth of the L2 weight, a decay six times as fast, no local response "
+    "normalization, thorough shuffling and less photometric distortion. The highest accuracies are "
+    "72.2, 72.7, 73.0 and 74.8 %. At five times its rate the parameters of Inception without batch "
+    "normalization reached machine infinity.",
+    unspecified="How Inception's learning rate was chosen, and its initial weights. Here all is "
     "scaled down: CIFAR-10, the paper's ten modules with about 106,000 parameters, 6,000 steps "
     "(4.3 epochs, where the paper has hundreds), a decay to a fiftieth of the rate by then. "
-    f"Initial weights after He; ×1 is {fig2_arms.RATE:g}, Inception's own best on validation "
+    f"Initial weights after He; ×1 is {fig2_arms.LR:g}, Inception's own best on validation "
     "images, and Inception is judged at its best of a grid around that. Steps to an accuracy are "
     "read off validation curves, linear between evaluations 300 steps apart. With fewer steps than "
     "it takes for Inception's curve to be flat, the factor would be another.",
@@ -436,13 +432,13 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Bjorck et al. 2018",
             "1806.02375",
             "At equal, small learning rates batch normalization gains little; what it allows are "
             "larger ones, and those train faster and generalize better.",
         ),
-        Later(
+        FollowUp(
             "Santurkar et al. 2018",
             "1805.11604",
             "The speed does not come from less internal covariate shift: with noise added after "

@@ -17,8 +17,8 @@ from bnrepro.evidence.claim import (
     Claim,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.deep_arms import DEPTHS, best, deep, hidden
@@ -84,7 +84,7 @@ def others(scale: str) -> list[tuple[str, int]]:
     return [*deepest, (RELU, RELU_LAYERS[scale])]
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms = deep(scale)
     for depth in depths(scale):
         for deviation in DEVIATIONS[scale]:
@@ -93,7 +93,7 @@ def _scale(scale: str) -> Scale:
     for what, depth in others(scale):
         own = norms((*WORDS[scale], hidden(depth), *OTHERS[what]))
         arms |= {other(norm, depth, what): words for norm, words in own.items()}
-    return Scale(SEEDS[scale], arms)
+    return Plan(SEEDS[scale], arms)
 
 
 def by_layer(evidence: Evidence, arm: str, depth: int) -> np.ndarray:
@@ -191,7 +191,7 @@ def measure(evidence: Evidence) -> Finding:
         effects(evidence, depth) | {"scale": less(*spans)},
         exhibits=(_layers(evidence), _depths(evidence), _table(evidence), _training(evidence)),
         fair=_fair(evidence),
-        left_open=_left_open(evidence),
+        unspecified=_unspecified(evidence),
     )
 
 
@@ -210,7 +210,7 @@ def _fair(evidence: Evidence) -> Check:
     )
 
 
-def _left_open(evidence: Evidence) -> Check:
+def _unspecified(evidence: Evidence) -> Check:
     deepest, found = DEPTHS[evidence.scale][-1], {}
     for depth in depths(evidence.scale)[:-1]:
         found[f"{depth} hidden layers"] = effects(evidence, depth)
@@ -367,12 +367,12 @@ CLAIM = Claim(
     "the scale of its initial weights: without it they vanish on their way back through a deep "
     "network of sigmoids, and with it they do not.",
     section="§1, §3.3",
-    stated="Batch normalization has a beneficial effect on the gradient flow through the network, "
-    "by reducing the dependence of gradients on the scale of the parameters or of their initial "
-    "values (§1). Of a normalized layer the scale of the weights does not affect the Jacobian "
-    "nor the propagation of gradients, and larger weights get smaller gradients (§3.3). Nothing of "
-    "it is measured.",
-    left_open="All of the measurement. Here gradients are those of the weights, by layer, of one "
+    paper_says="Batch normalization has a beneficial effect on the gradient flow through the "
+    "network, by reducing the dependence of gradients on the scale of the parameters or of their "
+    "initial values (§1). Of a normalized layer the scale of the weights does not affect the "
+    "Jacobian nor the propagation of gradients, and larger weights get smaller gradients (§3.3). "
+    "Nothing of it is measured.",
+    unspecified="All of the measurement. Here gradients are those of the weights, by layer, of one "
     "mini-batch of 60; the first of the hidden layers of 100 × 100 weights, which is the second, "
     "is set beside the last. Networks of 3 to 12 hidden layers of 100 sigmoids, otherwise that of "
     "Fig. 1; initial deviations of 0.02, 0.07 (Fig. 1's) and 0.7. Over training they are those of "
@@ -415,7 +415,7 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Yang et al. 2019",
             "1902.08129",
             "In deep networks without skip connections batch normalization itself makes gradients "
@@ -423,7 +423,7 @@ CLAIM = Claim(
             "squared gradient grows by π/(π − 1) = 1.467 a layer toward the input. It is measured "
             "here beside the claim.",
         ),
-        Later(
+        FollowUp(
             "Schoenholz et al. 2017",
             "1611.01232",
             "Without normalization there is a scale of the initial weights at which gradients "

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnrepro.evidence.arms import GRID, NAMES, NONE, NORMS, RATES, SEEDS, at_rate, norms, over_rates
+from bnrepro.evidence.arms import GRID, LRS, NAMES, NONE, NORMS, SEEDS, at_lr, norms, over_lrs
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -15,13 +15,13 @@ from bnrepro.evidence.claim import (
     Claim,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Table
 from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
-from bnrepro.evidence.tuning import accuracy_over_rates, best_rate, tuned_comparison
+from bnrepro.evidence.tuning import accuracy_over_lrs, best_lr, tuned_comparison
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""
@@ -34,19 +34,19 @@ SMALLER = 0.02
 """At these rates, both arms again from smaller initial weights."""
 
 
-def rates(scale: str) -> tuple[float, ...]:
+def lrs(scale: str) -> tuple[float, ...]:
     """All learning rates of a scale, rising."""
-    return (*RATES[scale], *FURTHER[scale])
+    return (*LRS[scale], *FURTHER[scale])
 
 
-def _scale(scale: str) -> Scale:
-    arms = over_rates(norms(), rates(scale))
+def _scale(scale: str) -> Plan:
+    arms = over_lrs(norms(), lrs(scale))
     if scale == PAPER:
         smaller = {
             f"{arm} small": words for arm, words in norms((f"init.scale={SMALLER}",)).items()
         }
-        arms |= over_rates(smaller, HIGH)
-    return Scale(SEEDS[scale], arms, GRID[scale])
+        arms |= over_lrs(smaller, HIGH)
+    return Plan(SEEDS[scale], arms, GRID[scale])
 
 
 def largest(
@@ -57,10 +57,10 @@ def largest(
     It trains where the loss stays finite and the last validation accuracy is `trained` at least.
     """
     found = np.zeros(len(evidence.seeds))
-    for rate in among:
-        name = at_rate(arm, rate)
+    for lr in among:
+        name = at_lr(arm, lr)
         trains = (evidence.final(name, VALIDATION) >= trained) & ~evidence.diverged(name)
-        found = np.where(trains, np.maximum(found, rate), found)
+        found = np.where(trains, np.maximum(found, lr), found)
     return found
 
 
@@ -79,15 +79,15 @@ def accuracy(evidence: Evidence, none: str, batch: str) -> Mapping[str, np.ndarr
 
 def measure(evidence: Evidence) -> Finding:
     """Where each arm still trains, and what it is worth there."""
-    among = rates(evidence.scale)
-    bound = best_rate(evidence, NONE, among)
-    pairs = [[at_rate(norm, rate) for norm in NORMS] for rate in among if rate >= bound]
+    among = lrs(evidence.scale)
+    bound = best_lr(evidence, NONE, among)
+    pairs = [[at_lr(norm, lr) for norm in NORMS] for lr in among if lr >= bound]
     differences = [accuracy(evidence, *pair)["accuracy"] for pair in pairs]
     return Finding(
         {"largest rate": gain(evidence, NORMS, among), "accuracy": np.mean(differences, axis=0)},
-        exhibits=(accuracy_over_rates(evidence, NAMES, among), _largest(evidence, among)),
+        exhibits=(accuracy_over_lrs(evidence, NAMES, among), _largest(evidence, among)),
         fair=tuned_comparison(evidence, NAMES, among, accuracy, drawn=False),
-        left_open=_left_open(evidence, among),
+        unspecified=_unspecified(evidence, among),
     )
 
 
@@ -95,8 +95,8 @@ def _largest(evidence: Evidence, among: Sequence[float]) -> Table:
     rows = []
     for norm in NORMS:
         found = largest(evidence, norm, among)
-        diverged = sum(int(evidence.diverged(at_rate(norm, rate)).sum()) for rate in among)
-        seeds = ", ".join(f"{rate:g}" if rate else "none" for rate in found)
+        diverged = sum(int(evidence.diverged(at_lr(norm, lr)).sum()) for lr in among)
+        seeds = ", ".join(f"{lr:g}" if lr else "none" for lr in found)
         rows.append((NAMES[norm], seeds, diverged))
     caption = (
         f"The largest learning rate that trains, by seed. The grid ends at {among[-1]:g}: a "
@@ -105,7 +105,7 @@ def _largest(evidence: Evidence, among: Sequence[float]) -> Table:
     return Table(caption, ("arm", "largest rate that trains", "runs that diverged"), rows)
 
 
-def _left_open(evidence: Evidence, among: Sequence[float]) -> Check:
+def _unspecified(evidence: Evidence, among: Sequence[float]) -> Check:
     found = {
         f"trained means a validation accuracy of {trained}": gain(evidence, NORMS, among, trained)
         for trained in (0.5, 0.95)
@@ -124,12 +124,12 @@ CLAIM = Claim(
     statement="Batch normalization allows much higher learning rates: networks train, and train "
     "well, at rates at which they do not without it.",
     section="Abstract, §3.3, §4.2.1",
-    stated="On ImageNet, Inception trains at a learning rate of 0.0015; at five times that its "
+    paper_says="On ImageNet, Inception trains at a learning rate of 0.0015; at five times that its "
     "parameters reach machine infinity. With batch normalization it trains at five times (73.0 %) "
     "and at thirty times that rate (74.8 %, the highest of all).",
-    left_open="Everything, for MNIST: the paper tries one learning rate and does not name it. Here "
-    "both arms go over the same rates, half an order of magnitude apart, on the network of Fig. 1, "
-    "for 10,000 steps. What it is to train: the loss stays finite, and the last validation "
+    unspecified="Everything, for MNIST: the paper tries one learning rate and does not name it. "
+    "Here both arms go over the same rates, half an order of magnitude apart, on the network of "
+    "Fig. 1, for 10,000 steps. What it is to train: the loss stays finite, and the last validation "
     f"accuracy is {TRAINED} at least.",
     criteria=(
         Criterion(
@@ -152,14 +152,14 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Bjorck et al. 2018",
             "1806.02375",
             "Confirmed, and taken for the reason of all the rest: without batch normalization "
             "large steps diverge, for activations grow with depth; larger steps are what "
             "generalizes better. Divergence there is a mini-batch loss above 1,000.",
         ),
-        Later(
+        FollowUp(
             "Arora et al. 2018",
             "1812.03981",
             "A normalized layer's gradient shrinks as its weights grow, so that a learning rate "

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import GRID, NONE, SEEDS
-from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.claim import (
+    SCALES,
+    Check,
+    Claim,
+    Criterion,
+    Finding,
+    FollowUp,
+    Plan,
+    Variation,
+)
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, Line, Table
 from bnrepro.evidence.runs import Evidence, digits
 
@@ -86,7 +95,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(evidence, NONE),
         exhibits=(_layers(evidence), _eps(evidence), _outputs(evidence), _table(evidence)),
-        left_open=Check(
+        unspecified=Check(
             "γ as the paper writes it, ε or not, which leaves the transform short of the identity "
             "by ε ÷ 2 Var; means and variances of mini-batches, as in training, in the place of "
             "the population's, which make it none at all; and other networks.",
@@ -202,12 +211,12 @@ CLAIM = Claim(
     statement="Batch normalization can represent the identity, γ = √Var[x] and β = E[x] recover "
     "the original activations, so that a network loses no capacity by it.",
     section="§3",
-    stated="'By setting γ = √Var[x] and β = E[x], we could recover the original activations, if "
-    "that were the optimal thing to do.' No experiment.",
-    left_open="That γ has to be √(Var[x] + ε), with ε in Algorithm 1, and which mean and variance "
-    "are meant: the sentence stands before mini-batches come in, with whose statistics it is no "
-    "identity. Here those of the batch itself for a layer's input, those of the population for "
-    "the outputs at inference, and for comparison those of mini-batches. The network is the "
+    paper_says="'By setting γ = √Var[x] and β = E[x], we could recover the original activations, "
+    "if that were the optimal thing to do.' No experiment.",
+    unspecified="That γ has to be √(Var[x] + ε), with ε in Algorithm 1, and which mean and "
+    "variance are meant: the sentence stands before mini-batches come in, with whose statistics it "
+    "is no identity. Here those of the batch itself for a layer's input, those of the population "
+    "for the outputs at inference, and for comparison those of mini-batches. The network is the "
     "one of Fig. 1 without BN after 10,000 steps (2,000 at the scale short), and a transform "
     "with ε = 10⁻⁵ put before each of its nonlinearities, in float64. That capacity is not lost "
     "does not say that training finds what could be represented.",
@@ -239,17 +248,17 @@ CLAIM = Claim(
             "Loses nothing: not one image of 10,000, so less than half a one.",
         ),
     ),
-    scales={scale: Scale(SEEDS[scale], ARMS, GRID[scale]) for scale in SCALES},
+    scales={scale: Plan(SEEDS[scale], ARMS, GRID[scale]) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Ioffe 2017",
             "1702.03275",
             "In training the transform depends on the other images of the batch, which no γ and β "
             "undo; Batch Renormalization corrects each batch's mean and variance to moving "
             "averages, so that training and inference compute the same.",
         ),
-        Later(
+        FollowUp(
             "Bjorck et al. 2018",
             "1806.02375",
             "What training finds is the matter: with batch normalization it is larger steps that "

@@ -6,11 +6,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS, SMOKE, at_rate, norms, over_rates
-from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS, SMOKE, at_lr, norms, over_lrs
+from bnrepro.evidence.claim import (
+    SCALES,
+    Check,
+    Claim,
+    Criterion,
+    Finding,
+    FollowUp,
+    Plan,
+    Variation,
+)
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
-from bnrepro.evidence.tuning import best_rate
+from bnrepro.evidence.tuning import best_lr
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""
@@ -29,7 +38,7 @@ DEVIATIONS = {
 }
 """Initial standard deviations, a decade apart: four decades."""
 
-RATES = {"smoke": (1.0, 10.0), "short": (1.0, 10.0), "paper": (1.0, 3.0, 10.0)}
+LRS = {"smoke": (1.0, 10.0), "short": (1.0, 10.0), "paper": (1.0, 3.0, 10.0)}
 """High ones: from small weights a network without batch normalization sets out late, the sooner the
 higher its rate; with batch normalization large weights turn slowly, the sooner the higher too."""
 
@@ -39,64 +48,64 @@ def at_deviation(norm: str, deviation: float) -> str:
     return f"{norm} init={deviation:g}"
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms: dict[str, tuple[str, ...]] = {}
     for deviation in DEVIATIONS[scale]:
         for norm, words in norms((f"init.scale={deviation}",)).items():
             arms[at_deviation(norm, deviation)] = words
-    return Scale(SEEDS[scale], over_rates(arms, RATES[scale]), WORDS[scale])
+    return Plan(SEEDS[scale], over_lrs(arms, LRS[scale]), WORDS[scale])
 
 
 Rate = Callable[[str, float], float]
 """The learning rate of an arm, by its norm, from an initial deviation."""
 
 
-def finals(evidence: Evidence, norm: str, rate: Rate, name: str = TEST) -> np.ndarray:
+def finals(evidence: Evidence, norm: str, lr: Rate, name: str = TEST) -> np.ndarray:
     """The last accuracy from every initial deviation: (S, D)."""
     found = [
-        evidence.final(at_rate(at_deviation(norm, deviation), rate(norm, deviation)), name)
+        evidence.final(at_lr(at_deviation(norm, deviation), lr(norm, deviation)), name)
         for deviation in DEVIATIONS[evidence.scale]
     ]
     return np.stack(found, axis=1)
 
 
-def decades(evidence: Evidence, rate: Rate, trained: float = TRAINED) -> np.ndarray:
+def decades(evidence: Evidence, lr: Rate, trained: float = TRAINED) -> np.ndarray:
     """How many more of the deviations a network with batch normalization trains from: (S,)."""
-    none, batch = ((finals(evidence, norm, rate, VALIDATION) >= trained).sum(1) for norm in NORMS)
+    none, batch = ((finals(evidence, norm, lr, VALIDATION) >= trained).sum(1) for norm in NORMS)
     return np.asarray(batch - none, float)
 
 
-def worst(evidence: Evidence, rate: Rate) -> np.ndarray:
+def worst(evidence: Evidence, lr: Rate) -> np.ndarray:
     """By how much the lowest accuracy over all deviations is higher: (S,)."""
-    none, batch = (finals(evidence, norm, rate).min(1) for norm in NORMS)
+    none, batch = (finals(evidence, norm, lr).min(1) for norm in NORMS)
     result: np.ndarray = batch - none
     return result
 
 
-def effects(evidence: Evidence, rate: Rate) -> Mapping[str, np.ndarray]:
+def effects(evidence: Evidence, lr: Rate) -> Mapping[str, np.ndarray]:
     """Both criteria's effects."""
-    return {"decades": decades(evidence, rate), "worst": worst(evidence, rate)}
+    return {"decades": decades(evidence, lr), "worst": worst(evidence, lr)}
 
 
-def fixed(rate: float) -> Rate:
+def fixed(lr: float) -> Rate:
     """The same rate for both arms and from every deviation."""
-    return lambda norm, deviation: rate
+    return lambda norm, deviation: lr
 
 
 def tuned(evidence: Evidence) -> Rate:
     """Each arm's own best rate from each deviation, by the validation images."""
-    rates = RATES[evidence.scale]
-    return lambda norm, deviation: best_rate(evidence, at_deviation(norm, deviation), rates)
+    lrs = LRS[evidence.scale]
+    return lambda norm, deviation: best_lr(evidence, at_deviation(norm, deviation), lrs)
 
 
 def suited(evidence: Evidence) -> float:
     """The rate at which the network without batch normalization does best, from any deviation."""
-    rates = {
-        at_rate(at_deviation(NONE, deviation), rate): rate
+    lrs = {
+        at_lr(at_deviation(NONE, deviation), lr): lr
         for deviation in DEVIATIONS[evidence.scale]
-        for rate in RATES[evidence.scale]
+        for lr in LRS[evidence.scale]
     }
-    return rates[evidence.best(rates)]
+    return lrs[evidence.best(lrs)]
 
 
 def measure(evidence: Evidence) -> Finding:
@@ -111,14 +120,13 @@ def measure(evidence: Evidence) -> Finding:
             "careful about the rate.",
             (Variation("every arm at its best rate from every deviation", effects(evidence, own)),),
         ),
-        left_open=_left_open(evidence),
+        unspecified=_unspecified(evidence),
     )
 
 
-def _left_open(evidence: Evidence) -> Check:
+def _unspecified(evidence: Evidence) -> Check:
     found: dict[str, Mapping[str, np.ndarray]] = {
-        f"learning rate {rate:g} for all": effects(evidence, fixed(rate))
-        for rate in RATES[evidence.scale]
+        f"learning rate {lr:g} for all": effects(evidence, fixed(lr)) for lr in LRS[evidence.scale]
     }
     one = suited(evidence)
     for trained in (0.5, 0.95):
@@ -135,12 +143,12 @@ def _figure(evidence: Evidence, one: float) -> Figure:
         Curves(
             title, "initial standard deviation", "test accuracy at the last step",
             [
-                over_seeds(NAMES[norm], DEVIATIONS[evidence.scale], finals(evidence, norm, rate))
+                over_seeds(NAMES[norm], DEVIATIONS[evidence.scale], finals(evidence, norm, lr))
                 for norm in NORMS
             ],
             log_x=True, limits=(0.0, 1.0), levels=(CHANCE, TRAINED),
         )
-        for title, rate in (
+        for title, lr in (
             (f"all at learning rate {one:g}", fixed(one)),
             ("each at its own best learning rate", tuned(evidence)),
         )
@@ -154,11 +162,11 @@ def _figure(evidence: Evidence, one: float) -> Figure:
 
 
 def _grid(evidence: Evidence) -> Figure:
-    deviations, rates = DEVIATIONS[evidence.scale], RATES[evidence.scale]
+    deviations, lrs = DEVIATIONS[evidence.scale], LRS[evidence.scale]
     panels = [
         HeatMap(
-            NAMES[norm], "initial standard deviation", "learning rate", deviations, rates,
-            [np.median(finals(evidence, norm, fixed(rate)), axis=0) for rate in rates],
+            NAMES[norm], "initial standard deviation", "learning rate", deviations, lrs,
+            [np.median(finals(evidence, norm, fixed(lr)), axis=0) for lr in lrs],
             (0.0, 1.0),
         )
         for norm in NORMS
@@ -183,11 +191,11 @@ CLAIM = Claim(
     statement="With batch normalization one can be less careful about initialization: networks "
     "train from initial weights of scales from which they do not train without it.",
     section="Abstract, §3.3",
-    stated="That it allows to be less careful about initialization (abstract), for "
+    paper_says="That it allows to be less careful about initialization (abstract), for "
     "BN(Wu) = BN((aW)u): what a normalized layer computes does not depend on the scale of its "
     "weights, and larger weights get smaller gradients, which steadies their growth (§3.3). There "
     "is no experiment of it.",
-    left_open="The whole experiment. Here it is the network of Fig. 1 with Gaussian weights of "
+    unspecified="The whole experiment. Here it is the network of Fig. 1 with Gaussian weights of "
     "standard deviation 0.001 to 10, at high learning rates, for 3,000 steps. To train is to have "
     f"a last validation accuracy of {TRAINED} at least. The fixed learning rate is the one that "
     "suits the network without batch normalization: the one of its highest validation accuracy "
@@ -217,14 +225,14 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Zhang et al. 2019",
             "1901.09321",
             "With an initialization made for them (Fixup), residual networks of up to 10,000 "
             "layers train as stably without any normalization: care about initialization can "
             "stand in for it.",
         ),
-        Later(
+        FollowUp(
             "Arora et al. 2018",
             "1812.03981",
             "The scale of a normalized layer's weights is a learning rate in disguise: its "

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, at_rate, over_rates
+from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, at_lr, over_lrs
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -15,14 +15,14 @@ from bnrepro.evidence.claim import (
     Claim,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import best_rate
+from bnrepro.evidence.tuning import best_lr
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that never gets there has not trained."""
@@ -54,7 +54,7 @@ RUN: Mapping[str, tuple[str, ...]] = {
 """Fig. 1's network on grey images for the beginning of training, where speed shows; looked at
 often, for speed is counted in these steps."""
 
-RATES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+LRS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     NONE: {"smoke": (1.0,), "short": (0.03, 0.3, 3.0), "paper": (0.03, 0.1, 0.3, 1.0, 3.0)},
     BATCH: {"smoke": (1.0,), "short": (0.3, 3.0), "paper": (0.1, 0.3, 1.0, 3.0)},
 }
@@ -63,7 +63,7 @@ normalization they reach further down, for what is badly scaled needs small step
 layers above, whose inputs are bounded, can learn anything in so few. With it the scale of the
 inputs and the size of a step have nothing to do with each other (§3.3)."""
 
-XAVIER, XAVIER_RATE = ("init=xavier", "init.scale=1.0"), 1.0
+XAVIER, XAVIER_LR = ("init=xavier", "init.scale=1.0"), 1.0
 """At this rate, without batch normalization, from weights made for standardized inputs: smaller in
 the first layer than Fig. 1's, larger in the others, which do not keep it on a plateau as long."""
 
@@ -78,17 +78,17 @@ def xavier(inputs: str) -> str:
     return f"{name(NONE, inputs)} xavier"
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     """Both networks on all kinds of inputs, at every learning rate."""
     arms: dict[str, tuple[str, ...]] = {}
     for norm in NORMS:
         kinds = {name(norm, kind): (f"norm={norm}", f"dataset.inputs={kind}") for kind in INPUTS}
-        arms |= over_rates(kinds, RATES[norm][scale])
+        arms |= over_lrs(kinds, LRS[norm][scale])
     if scale == PAPER:
         for kind in INPUTS:
             words = (f"norm={NONE}", f"dataset.inputs={kind}", *XAVIER)
-            arms |= over_rates({xavier(kind): words}, (XAVIER_RATE,))
-    return Scale(SEEDS[scale], arms, RUN[scale])
+            arms |= over_lrs({xavier(kind): words}, (XAVIER_LR,))
+    return Plan(SEEDS[scale], arms, RUN[scale])
 
 
 Rates = Mapping[tuple[str, str], float]
@@ -102,13 +102,13 @@ def gain(evidence: Evidence, standardized: str, bad: str) -> np.ndarray:
     return log_ratio(evidence.steps_to(bad, target), evidence.steps_to(standardized, target))
 
 
-def effects(evidence: Evidence, rates: Rates, bad: Sequence[str] = BAD) -> dict[str, np.ndarray]:
+def effects(evidence: Evidence, lrs: Rates, bad: Sequence[str] = BAD) -> dict[str, np.ndarray]:
     """All criteria's effects with each kind of inputs at its rate: (S,) each; the least of `bad`.
 
     What is standardized beside what is badly scaled, without batch normalization; and what bad
     scaling costs without it beside what it costs with it.
     """
-    arms = {(norm, kind): at_rate(name(norm, kind), rate) for (norm, kind), rate in rates.items()}
+    arms = {(norm, kind): at_lr(name(norm, kind), lr) for (norm, kind), lr in lrs.items()}
     speeds, accuracies, spared = [], [], []
     for kind in bad:
         speeds.append(gain(evidence, arms[NONE, STANDARDIZED], arms[NONE, kind]))
@@ -128,14 +128,14 @@ def effects(evidence: Evidence, rates: Rates, bad: Sequence[str] = BAD) -> dict[
 def measure(evidence: Evidence) -> Finding:
     """Each kind of inputs at its own best learning rate."""
     best = {
-        (norm, kind): best_rate(evidence, name(norm, kind), RATES[norm][evidence.scale])
+        (norm, kind): best_lr(evidence, name(norm, kind), LRS[norm][evidence.scale])
         for norm in NORMS
         for kind in INPUTS
     }
     return Finding(
         effects(evidence, best),
-        exhibits=(_over_training(evidence, best), _table(evidence, best), _over_rates(evidence)),
-        left_open=_left_open(evidence, best),
+        exhibits=(_over_training(evidence, best), _table(evidence, best), _over_lrs(evidence)),
+        unspecified=_unspecified(evidence, best),
     )
 
 
@@ -144,7 +144,7 @@ def _over_training(evidence: Evidence, best: Rates) -> Figure:
     for norm in NORMS:
         lines = []
         for kind in INPUTS:
-            steps, curves = evidence.curves(at_rate(name(norm, kind), best[norm, kind]))
+            steps, curves = evidence.curves(at_lr(name(norm, kind), best[norm, kind]))
             lines.append(over_seeds(LABELS[kind], steps, curves))
         panels.append(
             Curves(
@@ -158,14 +158,14 @@ def _over_training(evidence: Evidence, best: Rates) -> Figure:
     return Figure("accuracy", caption, panels)
 
 
-def _over_rates(evidence: Evidence) -> Figure:
+def _over_lrs(evidence: Evidence) -> Figure:
     panels = []
     for norm in NORMS:
-        rates = RATES[norm][evidence.scale]
+        lrs = LRS[norm][evidence.scale]
         lines = []
         for kind in INPUTS:
-            finals = [evidence.final(at_rate(name(norm, kind), rate)) for rate in rates]
-            lines.append(over_seeds(LABELS[kind], rates, np.stack(finals, axis=1)))
+            finals = [evidence.final(at_lr(name(norm, kind), lr)) for lr in lrs]
+            lines.append(over_seeds(LABELS[kind], lrs, np.stack(finals, axis=1)))
         panels.append(
             Curves(NAMES[norm], "learning rate", "test accuracy at the last step", lines,
                    log_x=True, limits=(0.0, 1.0))
@@ -177,9 +177,9 @@ def _over_rates(evidence: Evidence) -> Figure:
 def _table(evidence: Evidence, best: Rates) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for norm in NORMS:
-        standardized = at_rate(name(norm, STANDARDIZED), best[norm, STANDARDIZED])
+        standardized = at_lr(name(norm, STANDARDIZED), best[norm, STANDARDIZED])
         for kind in INPUTS:
-            arm = at_rate(name(norm, kind), best[norm, kind])
+            arm = at_lr(name(norm, kind), best[norm, kind])
             test = evidence.final(arm)
             rows.append(
                 (
@@ -202,15 +202,15 @@ def _table(evidence: Evidence, best: Rates) -> Table:
     )  # fmt: skip
 
 
-def _left_open(evidence: Evidence, best: Rates) -> Check:
+def _unspecified(evidence: Evidence, best: Rates) -> Check:
     found = {f"{LABELS[kind]}, alone": effects(evidence, best, (kind,)) for kind in BAD}
-    common = sorted({*RATES[NONE][evidence.scale]} & {*RATES[BATCH][evidence.scale]})
-    for rate in common if evidence.scale != SMOKE else ():  # which has one
-        one = dict.fromkeys(best, rate)
-        found[f"everything at the learning rate {rate:g}"] = effects(evidence, one)
+    common = sorted({*LRS[NONE][evidence.scale]} & {*LRS[BATCH][evidence.scale]})
+    for lr in common if evidence.scale != SMOKE else ():  # which has one
+        one = dict.fromkeys(best, lr)
+        found[f"everything at the learning rate {lr:g}"] = effects(evidence, one)
     if evidence.scale == PAPER:
-        at = {kind: at_rate(xavier(kind), XAVIER_RATE) for kind in INPUTS}
-        found[f"Xavier's initial weights, everything at the learning rate {XAVIER_RATE:g}"] = {
+        at = {kind: at_lr(xavier(kind), XAVIER_LR) for kind in INPUTS}
+        found[f"Xavier's initial weights, everything at the learning rate {XAVIER_LR:g}"] = {
             "speed": np.min([gain(evidence, at[STANDARDIZED], at[kind]) for kind in BAD], axis=0),
             "accuracy": np.min(
                 [evidence.final(at[STANDARDIZED]) - evidence.final(at[kind]) for kind in BAD],
@@ -227,11 +227,12 @@ CLAIM = Claim(
     statement="Networks train faster, and come to a higher accuracy, on normalized inputs than on "
     "badly scaled ones; with batch normalization bad scaling costs less.",
     section="§2, §3.3",
-    stated="“It has been long known (LeCun et al., 1998b; Wiesler & Ney, 2011) that the network "
-    "training converges faster if its inputs are whitened, i.e., linearly transformed to have zero "
-    "means and unit variances, and decorrelated” (§2). That batch normalization makes the scale of "
-    "the inputs matter less follows from §3.3, BN((aW)u) = BN(Wu): a scale of u is one of W.",
-    left_open="The experiment: the paper cites, and makes none. Here Fig. 1's network on grey "
+    paper_says="“It has been long known (LeCun et al., 1998b; Wiesler & Ney, 2011) that the "
+    "network training converges faster if its inputs are whitened, i.e., linearly transformed to "
+    "have zero means and unit variances, and decorrelated” (§2). That batch normalization makes "
+    "the scale of the inputs matter less follows from §3.3, BN((aW)u) = BN(Wu): a scale of u is "
+    "one of W.",
+    unspecified="The experiment: the paper cites, and makes none. Here Fig. 1's network on grey "
     "images: standardized by the mean and deviation of all training pixels (not whitened: neither "
     "pixel by pixel nor decorrelated), as stored from 0 to 255, shifted by 3 deviations, and each "
     "pixel times a factor of its own between 0.03 and 30; each at its best learning rate after "
@@ -268,13 +269,13 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Huang et al. 2018",
             "1804.08450",
             "Decorrelating the activations of every layer as well, the whole of what §2 asks for, "
             "trains faster than batch normalization.",
         ),
-        Later(
+        FollowUp(
             "Wadia et al. 2020",
             "2008.07545",
             "Faster is not better: fully whitened inputs lose what a network with a dense first "

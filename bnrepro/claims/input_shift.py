@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.claim import (
+    SCALES,
+    Check,
+    Claim,
+    Criterion,
+    Finding,
+    FollowUp,
+    Plan,
+    Variation,
+)
 from bnrepro.evidence.exhibits import Bars, Cell, Figure, Table
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, INCEPTION, NETWORKS, arm
 from bnrepro.evidence.runs import CHANCE, Evidence
@@ -27,9 +36,9 @@ APART = 0.01
 """A little more than the standard error of a difference of two accuracies near 0.75."""
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     networks = (INCEPTION, *NORMALIZED)
-    return Scale(CIFAR_SEEDS[scale], {name: arm(scale, *NETWORKS[name]) for name in networks})
+    return Plan(CIFAR_SEEDS[scale], {name: arm(scale, *NETWORKS[name]) for name in networks})
 
 
 def accuracy(evidence: Evidence, network: str, shift: str, by: str = FROZEN) -> np.ndarray:
@@ -72,7 +81,7 @@ def measure(evidence: Evidence) -> Finding:
         found,
         exhibits=(_figure(evidence), _table(evidence)),
         fair=_fair(evidence),
-        left_open=_left_open(evidence),
+        unspecified=_unspecified(evidence),
     )
 
 
@@ -143,7 +152,7 @@ def _fair(evidence: Evidence) -> Check:
     )
 
 
-def _left_open(evidence: Evidence) -> Check:
+def _unspecified(evidence: Evidence) -> Check:
     variations = [
         Variation(
             f"{BN_X5}, which sees less distortion of light in training",
@@ -166,11 +175,11 @@ CLAIM = Claim(
     "its statistics taken again from shifted images, without labels, it does as far as the shift "
     "is one of means and variances.",
     section="§1, §2, §3.1",
-    stated="“When the input distribution to a learning system changes, it is said to experience "
-    "covariate shift” (§1); batch normalization is to keep that from happening within the network, "
-    "by fixing means and variances (§2). After training these are the training images' (Algorithm "
-    "2). Nothing is said of test images of another kind, and no number given.",
-    left_open="All of it: the claim is what the idea comes to where the inputs themselves shift. "
+    paper_says="“When the input distribution to a learning system changes, it is said to "
+    "experience covariate shift” (§1); batch normalization is to keep that from happening within "
+    "the network, by fixing means and variances (§2). After training these are the training "
+    "images' (Algorithm 2). Nothing is said of test images of another kind, and no number given.",
+    unspecified="All of it: the claim is what the idea comes to where the inputs themselves shift. "
     "CIFAR-10's test images are dimmed to 0.3 of their light, which scales and moves every input "
     "alike; inverted, which also turns its sign, as no mean or variance does; recoloured, their "
     "channels in each other's place, which mixes inputs. Frozen statistics are the moving averages "
@@ -211,19 +220,19 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Li et al. 2016",
             "1603.04779",
             "Statistics taken again from images of another domain, without labels or training, "
             "adapt a network to it (AdaBN): what a layer knows of the domain lies in them.",
         ),
-        Later(
+        FollowUp(
             "Schneider et al. 2020",
             "2006.16971",
             "On corrupted ImageNet the statistics of the corrupted images lower the mean "
             "corruption error of a ResNet-50 from 76.7 to 62.2 %; 32 images are enough to gain.",
         ),
-        Later(
+        FollowUp(
             "Nado et al. 2020",
             "2006.10963",
             "The statistics of the test batch itself make networks more accurate and better "

@@ -6,17 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bnrepro.evidence.arms import (
-    BATCH,
-    NAMES,
-    NONE,
-    NORMS,
-    SEEDS,
-    SMOKE,
-    at_rate,
-    norms,
-    over_rates,
-)
+from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, SMOKE, at_lr, norms, over_lrs
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -25,8 +15,8 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
@@ -40,7 +30,7 @@ PROBED = {
     "paper": ("experiment=fig1", "train.steps=10000", "probe.every=500", "probe.jacobian=true"),
 }  # fmt: skip
 
-RATES = {"smoke": (0.07, 3.0), "short": (0.07, 1.0, 3.0), "paper": (0.07, 1.0, 3.0)}
+LRS = {"smoke": (0.07, 3.0), "short": (0.07, 1.0, 3.0), "paper": (0.07, 1.0, 3.0)}
 
 CHOICES = {
     "wide": ("initial deviation 0.4", ("init.scale=0.4",)),
@@ -147,20 +137,18 @@ def measure(evidence: Evidence) -> Finding:
         "singular value in the middle, mean over layers, images and training, with BN",
         "", 1.0, batch.mean(1),
     )  # fmt: skip
-    rates = RATES[evidence.scale]
+    lrs = LRS[evidence.scale]
     found = {
         called: effects(evidence, f"{NONE} {name}", f"{BATCH} {name}")
         for name, (called, _) in CHOICES.items()
     }
-    for rate in rates:
-        found[f"learning rate {rate:g}"] = effects(
-            evidence, at_rate(NONE, rate), at_rate(BATCH, rate)
-        )
+    for lr in lrs:
+        found[f"learning rate {lr:g}"] = effects(evidence, at_lr(NONE, lr), at_lr(BATCH, lr))
     return Finding(
         base,
         (compared,) if evidence.scale == PAPER else (),
         (_spectra(evidence), _training(evidence), _table(evidence)),
-        tuned_comparison(evidence, NAMES, rates, effects, drawn=False),
+        tuned_comparison(evidence, NAMES, lrs, effects, drawn=False),
         Check(
             "The initial deviation, the nonlinearity and the learning rate. At the start no scale "
             "of the weights matters with BN; without it the singular values scale with it, and "
@@ -242,23 +230,23 @@ def _table(evidence: Evidence) -> Table:
     )  # fmt: skip
 
 
-def _scale(scale: str) -> Scale:
-    arms = norms() | over_rates(norms(), RATES[scale])
+def _scale(scale: str) -> Plan:
+    arms = norms() | over_lrs(norms(), LRS[scale])
     for name, (_, words) in CHOICES.items():
         arms |= {f"{norm} {name}": (*own, *words) for norm, own in norms().items()}
-    return Scale(SEEDS[scale], arms, PROBED[scale])
+    return Plan(SEEDS[scale], arms, PROBED[scale])
 
 
 CLAIM = Claim(
     statement="With batch normalization the layer Jacobians have singular values close to 1, and "
     "closer than without it.",
     section="§3.3, a conjecture",
-    stated="'We further conjecture that Batch Normalization may lead the layer Jacobians to have "
-    "singular values close to 1, which is known to be beneficial for training (Saxe et al., "
+    paper_says="'We further conjecture that Batch Normalization may lead the layer Jacobians to "
+    "have singular values close to 1, which is known to be beneficial for training (Saxe et al., "
     "2013).' If normalized inputs x̂ and ẑ of two consecutive layers were Gaussian and "
     "uncorrelated, and ẑ = Jx̂ linear, then I = JJᵀ. 'The precise effect of Batch Normalization on "
     "gradient propagation remains an area of further study.' No experiment.",
-    left_open="What is close. 100×100 matrices of independent Gaussian entries of variance 1/n, "
+    unspecified="What is close. 100×100 matrices of independent Gaussian entries of variance 1/n, "
     "which is what weights of the right scale give without normalization, have singular values "
     "spread over (0, 2), 1 in the root mean square, and Saxe et al. hold that not to be enough: "
     "beneficial is an orthogonal matrix, where all are 1. So the conjecture would be refuted by "
@@ -300,20 +288,20 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Saxe et al. 2013",
             "1312.6120",
             "What the paper refers to: in deep linear networks orthogonal weights keep learning "
             "times independent of depth; Gaussian ones scaled to keep the norm on average do not, "
             "for a few directions are amplified and most are lost.",
         ),
-        Later(
+        FollowUp(
             "Pennington et al. 2017",
             "1711.04735",
             "With Gaussian weights no network of any nonlinearity has all singular values near 1 "
             "at initialization; sigmoidal ones can with orthogonal weights, ReLU ones cannot.",
         ),
-        Later(
+        FollowUp(
             "Yang et al. 2019",
             "1902.08129",
             "Against the conjecture at initialization: gradients of deep networks with batch "

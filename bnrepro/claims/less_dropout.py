@@ -7,17 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from bnrepro.evidence.arms import (
-    BATCH,
-    MIDDLE,
-    NAMES,
-    NONE,
-    NORMS,
-    SIZE,
-    SMALL,
-    SMALL_RATES,
-    at_rate,
-)
+from bnrepro.evidence.arms import BATCH, MIDDLE, NAMES, NONE, NORMS, SIZE, SMALL, SMALL_LRS, at_lr
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
@@ -25,8 +15,8 @@ from bnrepro.evidence.claim import (
     Claim,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
@@ -64,16 +54,16 @@ def fewer(norm: str, dropout: float) -> str:
     return f"{cell(norm, dropout)}, fewer images"
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms: dict[str, tuple[str, ...]] = {}
     for norm in NORMS:
         for dropout in DROPOUTS[scale]:
             words = (f"norm={norm}", f"model.dropout={dropout:g}")
-            for rate in SMALL_RATES[scale]:
-                arms[at_rate(cell(norm, dropout), rate)] = (*words, f"optimizer.lr={rate}")
+            for lr in SMALL_LRS[scale]:
+                arms[at_lr(cell(norm, dropout), lr)] = (*words, f"optimizer.lr={lr}")
             if scale == PAPER:
                 arms[fewer(norm, dropout)] = (*words, *FEWER, f"optimizer.lr={MIDDLE}")
-    return Scale(SEEDS[scale], arms, (*SMALL[scale], *WIDE, f"train.steps={STEPS[scale]}"))
+    return Plan(SEEDS[scale], arms, (*SMALL[scale], *WIDE, f"train.steps={STEPS[scale]}"))
 
 
 def effects(evidence: Evidence, arm: Cell, error: float = STANDARD_ERROR) -> dict[str, np.ndarray]:
@@ -94,12 +84,12 @@ def measure(evidence: Evidence) -> Finding:
     """Every cell at its own best learning rate; the same at each rate, and on fewer images."""
 
     def best(norm: str, dropout: float) -> str:
-        return evidence.best(at_rate(cell(norm, dropout), r) for r in SMALL_RATES[evidence.scale])
+        return evidence.best(at_lr(cell(norm, dropout), r) for r in SMALL_LRS[evidence.scale])
 
     return Finding(
         effects(evidence, best),
         exhibits=(_curves(evidence, best), _grid(evidence, best), _table(evidence, best)),
-        left_open=_left_open(evidence, best),
+        unspecified=_unspecified(evidence, best),
     )
 
 
@@ -144,23 +134,23 @@ def _table(evidence: Evidence, arm: Cell) -> Table:
     for norm in NORMS:
         for dropout in DROPOUTS[evidence.scale]:
             name = arm(norm, dropout)
-            rate = evidence.runs[name][0].config()["optimizer"]["lr"]
+            lr = evidence.runs[name][0].config()["optimizer"]["lr"]
             finals = (evidence.final(name, m) for m in (VALIDATION, TEST, "train_accuracy"))
             means = (float(values.mean()) for values in finals)
-            rows.append((NAMES[norm], dropout, rate, *means, float(gap(evidence, name).mean())))
+            rows.append((NAMES[norm], dropout, lr, *means, float(gap(evidence, name).mean())))
     columns = ("arm", "dropout", "learning rate", "validation", "test", "training", "gap")
     caption = "Accuracies of every cell at its best learning rate: means over seeds."
     return Table(caption, columns, rows)
 
 
-def _at(rate: float, norm: str, dropout: float) -> str:
-    return at_rate(cell(norm, dropout), rate)
+def _at(lr: float, norm: str, dropout: float) -> str:
+    return at_lr(cell(norm, dropout), lr)
 
 
-def _left_open(evidence: Evidence, best: Cell) -> Check:
+def _unspecified(evidence: Evidence, best: Cell) -> Check:
     found: dict[str, Mapping[str, np.ndarray]] = {}
-    for rate in SMALL_RATES[evidence.scale]:
-        found[f"learning rate {rate:g} in every cell"] = effects(evidence, partial(_at, rate))
+    for lr in SMALL_LRS[evidence.scale]:
+        found[f"learning rate {lr:g} in every cell"] = effects(evidence, partial(_at, lr))
     if evidence.scale == PAPER:
         found["512 training images"] = effects(evidence, fewer)
     for text, error in (("the best one on validation", 0.0), ("within .006 of it", 0.006)):
@@ -178,11 +168,11 @@ CLAIM = Claim(
     statement="Batch normalization regularizes: with it dropout is worth less, can be weaker, and "
     "can be left out without being worse than the best dropout without it.",
     section="§3.4, §4.2.1",
-    stated="“Whereas Dropout is typically used to reduce over-fitting, in a batch-normalized "
+    paper_says="“Whereas Dropout is typically used to reduce over-fitting, in a batch-normalized "
     "network we found that it can be either removed or reduced in strength.” On ImageNet Inception "
     "has dropout of 40 % and reaches 72.2 %; the batch-normalized networks without it 73.0 and "
     "74.8 %. Removing it is said not to increase overfitting.",
-    left_open="Everything but the 40 %, and the paper removes dropout together with six other "
+    unspecified="Everything but the 40 %, and the paper removes dropout together with six other "
     "changes. Here 2,048 images of MNIST, which every network without dropout learns by heart; "
     "three hidden layers of 200 rectified units with He's initial weights; dropout behind each of "
     "them; 32 images a step as in §4.2, plain SGD; every cell of the grid at its own best learning "
@@ -219,7 +209,7 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Li et al. 2018",
             "1801.05134",
             "Dropout before batch normalization changes a unit's variance between training and "
@@ -227,13 +217,13 @@ CLAIM = Claim(
             "than either. So some of what dropout loses with batch normalization is their "
             "quarrel, and no sign that it is not needed.",
         ),
-        Later(
+        FollowUp(
             "Luo et al. 2018",
             "1809.00846",
             "Confirmed for small networks in theory: the noise of the mini-batch acts as a decay "
             "of γ that adapts to the data, the weaker the larger the batch.",
         ),
-        Later(
+        FollowUp(
             "Zhang et al. 2016",
             "1611.03530",
             "As a regularizer it does little: without batch normalization Inception is 3 to 4 % "

@@ -16,8 +16,8 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
@@ -61,7 +61,7 @@ def cells(evidence: Evidence, network: str) -> dict[float, str]:
     return {dropout: cell(network, dropout) for dropout in DROPOUTS[evidence.scale]}
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms = {}
     for network in PAIR:
         for dropout in DROPOUTS[scale]:
@@ -72,7 +72,7 @@ def _scale(scale: str) -> Scale:
     if scale == PAPER:
         kept = changed(name for name in CHANGES if name != WITHOUT_DROPOUT)
         arms[cell(BN_X5, USUAL)] = arm(scale, *kept)
-    return Scale(CIFAR_SEEDS[scale], arms)
+    return Plan(CIFAR_SEEDS[scale], arms)
 
 
 def gain(evidence: Evidence, arms: Mapping[float, str]) -> np.ndarray:
@@ -110,7 +110,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(evidence) if evidence.scale != SMOKE else (),
         (_dropouts(evidence), _training(evidence), _table(evidence), _needed(evidence)),
         _fair(evidence),
-        _left_open(evidence, batch),
+        _unspecified(evidence, batch),
     )
 
 
@@ -203,7 +203,7 @@ def _fair(evidence: Evidence) -> Check:
     )
 
 
-def _left_open(evidence: Evidence, batch: Mapping[float, str]) -> Check:
+def _unspecified(evidence: Evidence, batch: Mapping[float, str]) -> Check:
     found = {
         dropout: removal(evidence, name, batch[0.0])
         for dropout, name in batch.items()
@@ -222,12 +222,12 @@ CLAIM = Claim(
     statement="In the batch-normalized Inception dropout can be left out: it trains faster and "
     "overfits no more, and dropout is worth less than without batch normalization.",
     section="§3.4, §4.2.1",
-    stated="“Whereas Dropout is typically used to reduce over-fitting, in a batch-normalized "
+    paper_says="“Whereas Dropout is typically used to reduce over-fitting, in a batch-normalized "
     "network we found that it can be either removed or reduced in strength” (§3.4). Removing it is "
     "said to speed up training without increasing overfitting (§4.2.1), of a network that has the "
     "other changes of BN-x5 too. Inception has dropout of 40 %, and reaches 72.2 % on ImageNet; "
     "BN-x5, without, 73.0 %. No number for dropout alone.",
-    left_open="All but the 40 %. Here CIFAR-10 and an Inception of 106,000 parameters, which at "
+    unspecified="All but the 40 %. Here CIFAR-10 and an Inception of 106,000 parameters, which at "
     "scale paper sees each image four times, varied: there is far less overfitting to reduce than "
     "on ImageNet. Dropout stands before the softmax's layer. What is left out is the only "
     "difference; the learning rate is Inception's own best. Overfitting is taken for the gap "
@@ -272,14 +272,14 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Li et al. 2018",
             "1801.05134",
             "Dropout before batch normalization changes a unit's variance between training and "
             "inference, and often harms. Here, as in Inception, it stands behind the last "
             "normalization, where it does not.",
         ),
-        Later(
+        FollowUp(
             "Zhang et al. 2016",
             "1611.03530",
             "On CIFAR-10 Inception without batch normalization is 3 to 4 % worse, and with it it "

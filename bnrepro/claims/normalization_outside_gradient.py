@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, SEEDS, SMOKE
-from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.claim import (
+    SCALES,
+    Check,
+    Claim,
+    Criterion,
+    Finding,
+    FollowUp,
+    Plan,
+    Variation,
+)
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, Evidence, log_ratio
 
@@ -48,13 +57,13 @@ APART = 2.0
 WORSE = 1.0
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms: dict[str, tuple[str, ...]] = dict(NORMS)
     if scale in SHORTER:
         for name, (_, words) in CHOICES.items():
             arms |= {f"{norm} {name}": (*own, *SHORTER[scale], *words)
                      for norm, own in NORMS.items()}  # fmt: skip
-    return Scale(SEEDS[scale], arms, LENGTH[scale])
+    return Plan(SEEDS[scale], arms, LENGTH[scale])
 
 
 def norms_of(evidence: Evidence, arm: str, what: str = "bias") -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +132,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(evidence),
         exhibits=(_over_training(evidence), _by_layer(evidence), _halves(evidence)),
-        left_open=check if found else None,
+        unspecified=check if found else None,
     )
 
 
@@ -220,14 +229,14 @@ CLAIM = Claim(
     "bias before it grows indefinitely, and more so with scaling; with batch normalization it "
     "stays where it is.",
     section="§2",
-    stated="x̂ = x - E[x] with x = u + b: a step that takes E[x] to be fixed moves b by Δb ∝ "
+    paper_says="x̂ = x - E[x] with x = u + b: a step that takes E[x] to be fixed moves b by Δb ∝ "
     "-∂ℓ/∂x̂, and the output does not change, for u + (b + Δb) - E[u + (b + Δb)] = u + b - E[u + "
     "b]. 'As the training continues, b will grow indefinitely while the loss remains fixed. This "
     "problem can get worse if the normalization not only centers but also scales the activations. "
     "We have observed this empirically in initial experiments, where the model blows up when the "
     "normalization parameters are computed outside the gradient descent step.'",
-    left_open="The initial experiments: their networks, data and learning rates, and what it is to "
-    "blow up. Here: the network of Fig. 1 with the mean, or mean and deviation, of each batch "
+    unspecified="The initial experiments: their networks, data and learning rates, and what it is "
+    "to blow up. Here: the network of Fig. 1 with the mean, or mean and deviation, of each batch "
     "taken for constants by the gradient, no γ and β, for 20,000 steps (4,000 at the scale short); "
     "and with batch normalization and the bias it does not need. In a whole network the loss does "
     "not stand still, since the other parameters learn: what stays the same is what b adds to it, "
@@ -273,14 +282,14 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Desjardins et al. 2015",
             "1507.00210",
             "It can be done outside the gradient step where the parameters are corrected so that "
             "the network computes the same before and after: layers whitened now and then by a "
             "change of coordinates train well.",
         ),
-        Later(
+        FollowUp(
             "Ioffe 2017",
             "1702.03275",
             "Repeated for moving averages: normalizing by them in training lets parameters grow "

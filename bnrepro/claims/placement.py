@@ -11,13 +11,22 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnrepro.evidence.arms import PROBED, PROBED_RATES, SEEDS, at_rate, over_rates
-from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.arms import PROBED, PROBED_LRS, SEEDS, at_lr, over_lrs
+from bnrepro.evidence.claim import (
+    SCALES,
+    Check,
+    Claim,
+    Criterion,
+    Finding,
+    FollowUp,
+    Plan,
+    Variation,
+)
 from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
 from bnrepro.evidence.movement import drifts, tracks
 from bnrepro.evidence.runs import VALIDATION, Evidence
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import best_rate
+from bnrepro.evidence.tuning import best_lr
 
 SIGMOID, RELU = NETWORKS = ("sigmoid", "ReLU")
 
@@ -30,17 +39,17 @@ PRE, POST = PLACES = ("before", "after")
 
 PLACED = {PRE: ("norm=batch",), POST: ("norm=batch", "norm.placement=post")}
 
-_RELU_RATES = {"smoke": (0.05, 0.8), "short": (0.05, 0.2, 0.8), "paper": (0.05, 0.2, 0.8)}
+_RELU_LRS = {"smoke": (0.05, 0.8), "short": (0.05, 0.2, 0.8), "paper": (0.05, 0.2, 0.8)}
 
-RATES: Mapping[tuple[str, str], Mapping[str, tuple[float, ...]]] = {
-    (SIGMOID, PRE): PROBED_RATES,
+LRS: Mapping[tuple[str, str], Mapping[str, tuple[float, ...]]] = {
+    (SIGMOID, PRE): PROBED_LRS,
     (SIGMOID, POST): {
         "smoke": (0.1, 1.0),
         "short": (0.03, 0.1, 0.3, 1.0),
         "paper": (0.03, 0.1, 0.3, 1.0),
     },
-    (RELU, PRE): _RELU_RATES,
-    (RELU, POST): _RELU_RATES,
+    (RELU, PRE): _RELU_LRS,
+    (RELU, POST): _RELU_LRS,
 }
 """Learning rates by network, place and scale: as many at both places. Sigmoids put out a quarter of
 the deviation of what they take in, or less; normalized after them it is one. So the next layer's
@@ -65,13 +74,13 @@ def name(network: str, place: str) -> str:
     return f"{network} {place}"
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     """Both networks, normalized at either place, at every learning rate, probed."""
     arms: dict[str, tuple[str, ...]] = {}
-    for (network, place), rates in RATES.items():
+    for (network, place), lrs in LRS.items():
         words = {name(network, place): (*WORDS[network], *PLACED[place])}
-        arms |= over_rates(words, rates[scale])
-    return Scale(SEEDS[scale], arms, PROBED[scale])
+        arms |= over_lrs(words, lrs[scale])
+    return Plan(SEEDS[scale], arms, PROBED[scale])
 
 
 def skewness(percentiles: np.ndarray) -> np.ndarray:
@@ -89,14 +98,14 @@ def skewness(percentiles: np.ndarray) -> np.ndarray:
 
 
 def skews(
-    evidence: Evidence, network: str, place: str, rate: float, layers: tuple[int, ...] = LAYERS
+    evidence: Evidence, network: str, place: str, lr: float, layers: tuple[int, ...] = LAYERS
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of every seed, the steps (P,) and the skewness of what is normalized, of every unit: (P, U).
 
     Before the nonlinearity that is its input, whose percentiles are probed. After it, it is the
     output: a nonlinearity that never falls maps percentiles to percentiles.
     """
-    arm = at_rate(name(network, place), rate)
+    arm = at_lr(name(network, place), lr)
     names = [f"{network.lower()}{layer}/percentiles" for layer in layers]
     probed = evidence.probed_each(arm, names)  # layers of seeds
     found = []
@@ -112,7 +121,7 @@ def shape(
     evidence: Evidence,
     network: str,
     place: str,
-    rate: float,
+    lr: float,
     *,
     layers: tuple[int, ...] = LAYERS,
     begin: float = 0.0,
@@ -121,8 +130,8 @@ def shape(
 
     `begin` is the share of training that is left out at the start.
     """
-    found = skews(evidence, network, place, rate, layers)
-    diverged = evidence.diverged(at_rate(name(network, place), rate))
+    found = skews(evidence, network, place, lr, layers)
+    diverged = evidence.diverged(at_lr(name(network, place), lr))
     sizes, changes = [], []
     for steps, values in found:
         kept = values[steps >= begin * steps[-1]]
@@ -138,10 +147,10 @@ Rates = Mapping[tuple[str, str], float]
 """A learning rate for each network and place."""
 
 
-def accuracy(evidence: Evidence, network: str, rates: Rates) -> np.ndarray:
+def accuracy(evidence: Evidence, network: str, lrs: Rates) -> np.ndarray:
     """Test accuracy at the last step, before less after: (S,)."""
     pre, post = (
-        evidence.final(at_rate(name(network, place), rates[network, place])) for place in PLACES
+        evidence.final(at_lr(name(network, place), lrs[network, place])) for place in PLACES
     )
     difference: np.ndarray = pre - post
     return difference
@@ -149,7 +158,7 @@ def accuracy(evidence: Evidence, network: str, rates: Rates) -> np.ndarray:
 
 def shapes(
     evidence: Evidence,
-    rates: Rates,
+    lrs: Rates,
     networks: tuple[str, ...] = NETWORKS,
     *,
     layers: tuple[int, ...] = LAYERS,
@@ -162,7 +171,7 @@ def shapes(
     differences = []
     for network in networks:
         pre, post = (
-            shape(evidence, network, place, rates[network, place], layers=layers, begin=begin)
+            shape(evidence, network, place, lrs[network, place], layers=layers, begin=begin)
             for place in PLACES
         )
         differences.append([after - before for before, after in zip(pre, post, strict=True)])
@@ -173,33 +182,33 @@ def shapes(
 def measure(evidence: Evidence) -> Finding:
     """Each network at each place, at its own best learning rate."""
     best = {
-        (network, place): best_rate(evidence, name(network, place), rates[evidence.scale])
-        for (network, place), rates in RATES.items()
+        (network, place): best_lr(evidence, name(network, place), lrs[evidence.scale])
+        for (network, place), lrs in LRS.items()
     }
     accuracies = {network: accuracy(evidence, network, best) for network in NETWORKS}
     return Finding(
         accuracies | shapes(evidence, best),
         exhibits=(
             _table(evidence, best),
-            _over_rates(evidence),
+            _over_lrs(evidence),
             _over_training(evidence, best),
             _skewness(evidence, best),
         ),
-        left_open=_left_open(evidence, best),
+        unspecified=_unspecified(evidence, best),
     )
 
 
 def _table(evidence: Evidence, best: Rates) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for (network, place), rate in best.items():
-        arm = at_rate(name(network, place), rate)
+    for (network, place), lr in best.items():
+        arm = at_lr(name(network, place), lr)
         validation, test = (
             float(evidence.final(arm, *metric).mean()) for metric in ((VALIDATION,), ())
         )
-        medians = [float(lower_median(values)) for values in shape(evidence, network, place, rate)]
+        medians = [float(lower_median(values)) for values in shape(evidence, network, place, lr)]
         last = tracks(evidence, arm, f"{network.lower()}{LAYERS[-1]}")
         drift = float(lower_median(lower_median(drifts(last))))
-        rows.append((network, LABELS[place], rate, validation, test, *medians, drift))
+        rows.append((network, LABELS[place], lr, validation, test, *medians, drift))
     return Table(
         "Each network at its best learning rate, by validation images. Accuracies are means over "
         "seeds. Size and range of the skewness are those of what is normalized; the drift is that "
@@ -211,14 +220,14 @@ def _table(evidence: Evidence, best: Rates) -> Table:
     )  # fmt: skip
 
 
-def _over_rates(evidence: Evidence) -> Figure:
+def _over_lrs(evidence: Evidence) -> Figure:
     panels = []
     for network in NETWORKS:
         lines = []
         for place in PLACES:
-            rates = RATES[network, place][evidence.scale]
-            finals = [evidence.final(at_rate(name(network, place), rate)) for rate in rates]
-            lines.append(over_seeds(LABELS[place], rates, 1 - np.stack(finals, axis=1)))
+            lrs = LRS[network, place][evidence.scale]
+            finals = [evidence.final(at_lr(name(network, place), lr)) for lr in lrs]
+            lines.append(over_seeds(LABELS[place], lrs, 1 - np.stack(finals, axis=1)))
         panels.append(
             Curves(f"{network} network", "learning rate", "test error at the last step", lines,
                    log_x=True, log_y=True)
@@ -232,7 +241,7 @@ def _over_training(evidence: Evidence, best: Rates) -> Figure:
     for network in NETWORKS:
         lines = []
         for place in PLACES:
-            steps, curves = evidence.curves(at_rate(name(network, place), best[network, place]))
+            steps, curves = evidence.curves(at_lr(name(network, place), best[network, place]))
             lines.append(over_seeds(LABELS[place], steps, 1 - curves))
         panels.append(Curves(f"{network} network", "step", "test error", lines, log_y=True))
     caption = (
@@ -263,7 +272,7 @@ def _skewness(evidence: Evidence, best: Rates) -> Figure:
     return Figure("skewness", caption, panels)
 
 
-def _left_open(evidence: Evidence, best: Rates) -> Check:
+def _unspecified(evidence: Evidence, best: Rates) -> Check:
     found: dict[str, Mapping[str, np.ndarray]] = {
         f"the shapes in the {network} network alone": shapes(evidence, best, (network,))
         for network in NETWORKS
@@ -271,10 +280,10 @@ def _left_open(evidence: Evidence, best: Rates) -> Check:
     found["the shapes in the last hidden layer alone"] = shapes(evidence, best, layers=LAYERS[-1:])
     found["the shapes after the first tenth of training"] = shapes(evidence, best, begin=0.1)
     for network in NETWORKS:
-        pre, post = (RATES[network, place][evidence.scale] for place in PLACES)
-        for rate in sorted({*pre} & {*post}):
-            both = {(network, place): rate for place in PLACES}
-            found[f"{network} network, learning rate {rate:g} for both"] = {
+        pre, post = (LRS[network, place][evidence.scale] for place in PLACES)
+        for lr in sorted({*pre} & {*post}):
+            both = {(network, place): lr for place in PLACES}
+            found[f"{network} network, learning rate {lr:g} for both"] = {
                 network: accuracy(evidence, network, both)
             }
     return Check(
@@ -288,13 +297,13 @@ CLAIM = Claim(
     "more symmetric and keeps its shape, and the network ends at a higher test accuracy than with "
     "batch normalization after it.",
     section="§3.2",
-    stated="z = g(BN(Wu)). “We could have also normalized the layer inputs u, but since u is "
+    paper_says="z = g(BN(Wu)). “We could have also normalized the layer inputs u, but since u is "
     "likely the output of another nonlinearity, the shape of its distribution is likely to change "
     "during training, and constraining its first and second moments would not eliminate the "
     "covariate shift. In contrast, Wu + b is more likely to have a symmetric, non-sparse "
     "distribution, that is ‘more Gaussian’; normalizing it is likely to produce activations with a "
     "stable distribution.”",
-    left_open="The evidence: the paper argues, and compares nothing. That the network is the "
+    unspecified="The evidence: the paper argues, and compares nothing. That the network is the "
     "better for it is implied, not said. Here Fig. 1's network and the same one with ReLU and He's "
     "weights, normalized at either place, for 10,000 steps, each at the best of a few learning "
     "rates. After the nonlinearity the linear layers keep their biases, the inputs of the first "
@@ -340,19 +349,19 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Mishkin et al. 2016",
             "1606.02228",
             "On ImageNet, a convolutional network with ReLU ended higher with batch normalization "
             "after the nonlinearity than before it.",
         ),
-        Later(
+        FollowUp(
             "Chen et al. 2019",
             "1905.05928",
             "Batch normalization should not stand before ReLU; directly before the next weights, "
             "together with Dropout, residual networks train more stably and end higher.",
         ),
-        Later(
+        FollowUp(
             "He et al. 2016",
             "1603.05027",
             "In residual networks the order normalization, ReLU, weights trained best of those "

@@ -15,8 +15,8 @@ from bnrepro.evidence.claim import (
     Claim,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
@@ -61,14 +61,14 @@ def papers(scale: str) -> list[int]:
     return [size for size in sizes(scale) if size in PAPERS]
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms = {sized(size): at_size(scale, BATCH, size, MIDDLE) for size in sizes(scale)}
     if scale != SMOKE:
         for choice, word in CHOICES.items():
             for size in papers(scale):
                 arms[f"{sized(size)}, {choice}"] = (*arms[sized(size)], word)
     arms[FIG1] = (*GRID[scale], f"norm={BATCH}", "studies=[inference]")
-    return Scale(SEEDS[scale], arms)
+    return Plan(SEEDS[scale], arms)
 
 
 def studied(evidence: Evidence, arm: str, *names: str) -> np.ndarray:
@@ -126,7 +126,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(evidence, [sized(size) for size in papers(scale)]),
         exhibits=(_accuracies(evidence), _outputs(evidence), _table(evidence)),
-        left_open=Check(
+        unspecified=Check(
             "The size of the training batch, from which Algorithm 2 and the moving averages take "
             "their statistics and in which batch statistics are taken; how fast the moving "
             "averages forget; how many batches Algorithm 2 goes through; the network.",
@@ -218,15 +218,15 @@ CLAIM = Claim(
     "is as accurate as with those of the batch, its answer depends on the input alone, and moving "
     "averages track its accuracy.",
     section="§3.1, Algorithm 2",
-    stated="“The normalization of activations that depends on the mini-batch allows efficient "
+    paper_says="“The normalization of activations that depends on the mini-batch allows efficient "
     "training, but is neither necessary nor desirable during inference; we want the output to "
     "depend only on the input, deterministically.” So mean and variance are averaged over several "
     "training mini-batches, the variance times m ÷ (m − 1). “Using moving averages instead, we can "
     "track the accuracy of a model as it trains.” Batches of 32 and 60; no number.",
-    left_open="How many batches (100 here, of training images in an order that no epoch had), the "
-    "rate of the moving averages (0.1), how near is near. Here the network and the batch sizes of "
-    "the claim batch-size, at one learning rate that goes with √(batch size): three hidden layers "
-    "of 100 rectified units on 2,048 images of MNIST. Judged at batches of 32 and 64, each "
+    unspecified="How many batches (100 here, of training images in an order that no epoch had), "
+    "the rate of the moving averages (0.1), how near is near. Here the network and the batch sizes "
+    "of the claim batch-size, at one learning rate that goes with √(batch size): three hidden "
+    "layers of 100 rectified units on 2,048 images of MNIST. Judged at batches of 32 and 64, each "
     "criterion at the one that supports it less.",
     criteria=(
         Criterion(
@@ -262,19 +262,19 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Ioffe 2017",
             "1702.03275",
             "That training and inference compute two functions is a drawback where batches are "
             "small or not drawn independently; batch renormalization makes them one.",
         ),
-        Later(
+        FollowUp(
             "Singh and Shrivastava 2019",
             "1904.06031",
             "With batches of 2 the loss of accuracy is for a good part one of inference: "
             "statistics corrected for an image's own share in its batch win back 6 % on ImageNet.",
         ),
-        Later(
+        FollowUp(
             "Wu and Johnson 2021",
             "2105.07576",
             "Statistics computed anew after training, as Algorithm 2 has it, are better and "

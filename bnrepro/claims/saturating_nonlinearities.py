@@ -6,12 +6,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS, at_rate, over_rates
-from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
-from bnrepro.evidence.deep_arms import DEPTHS, FIG1, RATES, WORDS, at_depth, best, deep, hidden
+from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS, at_lr, over_lrs
+from bnrepro.evidence.claim import (
+    SCALES,
+    Check,
+    Claim,
+    Criterion,
+    Finding,
+    FollowUp,
+    Plan,
+    Variation,
+)
+from bnrepro.evidence.deep_arms import DEPTHS, FIG1, LRS, WORDS, at_depth, best, deep, hidden
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence, log_ratio
-from bnrepro.evidence.tuning import best_rate
+from bnrepro.evidence.tuning import best_lr
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""
@@ -32,14 +41,14 @@ FURTHER = {"smoke": (), "short": (30.0,), "paper": (30.0,)}
 
 def careful(scale: str) -> tuple[float, ...]:
     """The learning rates of the deepest network without batch normalization."""
-    return (*RATES[scale], *FURTHER[scale])
+    return (*LRS[scale], *FURTHER[scale])
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     deepest = DEPTHS[scale][-1]
     none = (*WORDS[scale], hidden(deepest), f"norm={NONE}")
     care = {at_depth(NONE, deepest, init): (*none, *words) for init, words in INITS.items()}
-    return Scale(SEEDS[scale], deep(scale) | over_rates(care, careful(scale)))
+    return Plan(SEEDS[scale], deep(scale) | over_lrs(care, careful(scale)))
 
 
 def deepest(evidence: Evidence, arms: Mapping[int, str], trained: float) -> np.ndarray:
@@ -60,9 +69,9 @@ def at_best(evidence: Evidence) -> Arms:
     return {norm: {d: best(evidence, norm, d) for d in DEPTHS[evidence.scale]} for norm in NORMS}
 
 
-def at_one(scale: str, rate: float) -> Arms:
+def at_one(scale: str, lr: float) -> Arms:
     """Every arm at the same learning rate."""
-    return {norm: {d: at_rate(at_depth(norm, d), rate) for d in DEPTHS[scale]} for norm in NORMS}
+    return {norm: {d: at_lr(at_depth(norm, d), lr) for d in DEPTHS[scale]} for norm in NORMS}
 
 
 def gain(evidence: Evidence, arms: Arms, trained: float = TRAINED) -> np.ndarray:
@@ -94,21 +103,21 @@ def measure(evidence: Evidence) -> Finding:
         effects(evidence, arms),
         exhibits=(_figure(evidence, arms), _table(evidence), _saturation(evidence, arms)),
         fair=_fair(evidence),
-        left_open=_left_open(evidence, arms),
+        unspecified=_unspecified(evidence, arms),
     )
 
 
 def _fair(evidence: Evidence) -> Check:
     depth, among = DEPTHS[evidence.scale][-1], careful(evidence.scale)
-    rates, variations, rows = {}, [], []
+    lrs, variations, rows = {}, [], []
     for init in INITS:
         name = at_depth(NONE, depth, init)
-        rates[init] = best_rate(evidence, name, among)
-        arm = at_rate(name, rates[init])
+        lrs[init] = best_lr(evidence, name, among)
+        arm = at_lr(name, lrs[init])
         validation, test = (
             float(evidence.final(arm, metric).mean()) for metric in (VALIDATION, TEST)
         )
-        rows.append((init, rates[init], validation, test))
+        rows.append((init, lrs[init], validation, test))
         variations.append(
             Variation(f"initial weights: {init}", {"without BN": stuck(evidence, arm)})
         )
@@ -119,7 +128,7 @@ def _fair(evidence: Evidence) -> Check:
     )
     return Check(
         "Every depth of both arms is judged at its own best learning rate, of "
-        f"{', '.join(f'{rate:g}' for rate in RATES[evidence.scale])}. Here the deepest network "
+        f"{', '.join(f'{lr:g}' for lr in LRS[evidence.scale])}. Here the deepest network "
         "without batch normalization alone gets more care: other initial weights, and one more "
         "rate for each.",
         tuple(variations),
@@ -127,10 +136,10 @@ def _fair(evidence: Evidence) -> Check:
     )
 
 
-def _left_open(evidence: Evidence, arms: Arms) -> Check:
+def _unspecified(evidence: Evidence, arms: Arms) -> Check:
     found = {
-        f"learning rate {rate:g} for all": effects(evidence, at_one(evidence.scale, rate))
-        for rate in RATES[evidence.scale]
+        f"learning rate {lr:g} for all": effects(evidence, at_one(evidence.scale, lr))
+        for lr in LRS[evidence.scale]
     }
     for trained in (0.5, 0.95):
         again = gain(evidence, arms, trained)
@@ -168,12 +177,12 @@ def _table(evidence: Evidence) -> Table:
     rows = []
     for norm in NORMS:
         for depth in DEPTHS[evidence.scale]:
-            rate = best_rate(evidence, at_depth(norm, depth), RATES[evidence.scale])
-            arm = at_rate(at_depth(norm, depth), rate)
+            lr = best_lr(evidence, at_depth(norm, depth), LRS[evidence.scale])
+            arm = at_lr(at_depth(norm, depth), lr)
             validation = evidence.final(arm, VALIDATION)
             rows.append(
                 (
-                    NAMES[norm], depth, rate, float(validation.mean()),
+                    NAMES[norm], depth, lr, float(validation.mean()),
                     float(evidence.final(arm).mean()),
                     f"{int((validation >= TRAINED).sum())} of {len(validation)}",
                 )
@@ -211,15 +220,15 @@ CLAIM = Claim(
     statement="With batch normalization deep networks of saturating nonlinearities train; without "
     "it they stay at chance.",
     section="Abstract, §3, §4.2.2",
-    stated="Inception with sigmoids in place of ReLUs comes to 69.8 % on ImageNet with batch "
+    paper_says="Inception with sigmoids in place of ReLUs comes to 69.8 % on ImageNet with batch "
     "normalization (at five times the initial learning rate); without it, it never gets better "
     "than chance, 1/1000 (§4.2.2). Batch normalization is to keep the network from getting stuck "
     "in the saturated modes (abstract).",
-    left_open="How deep: here 3, 6, 9 and 12 hidden layers of 100 sigmoids, otherwise the network "
-    "of Fig. 1, for 2,000 steps on MNIST, each depth of both arms at the better of two learning "
-    "rates. The initial weights: those of Fig. 1, and others for the deepest network without batch "
-    f"normalization. What it is to train: a last validation accuracy of {TRAINED} at least. What "
-    f"chance is: a test accuracy below {STUCK}.",
+    unspecified="How deep: here 3, 6, 9 and 12 hidden layers of 100 sigmoids, otherwise the "
+    "network of Fig. 1, for 2,000 steps on MNIST, each depth of both arms at the better of two "
+    "learning rates. The initial weights: those of Fig. 1, and others for the deepest network "
+    f"without batch normalization. What it is to train: a last validation accuracy of {TRAINED} at "
+    f"least. What chance is: a test accuracy below {STUCK}.",
     criteria=(
         Criterion(
             "depth",
@@ -252,14 +261,14 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Xu et al. 2016",
             "1602.05980",
             "That deep sigmoid networks do not train lies as much in the slope and the offset at "
             "the origin: rescaled to be like tanh there, the sigmoid trains about as well as tanh "
             "does.",
         ),
-        Later(
+        FollowUp(
             "Pennington et al. 2017",
             "1711.04735",
             "With orthogonal weights of the right scale, very deep networks of tanh train well "

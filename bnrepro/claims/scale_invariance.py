@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, GRID, NAMES, NONE, SEEDS
-from bnrepro.evidence.claim import SCALES, Check, Claim, Criterion, Finding, Later, Scale, Variation
+from bnrepro.evidence.claim import (
+    SCALES,
+    Check,
+    Claim,
+    Criterion,
+    Finding,
+    FollowUp,
+    Plan,
+    Variation,
+)
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, Line, Table, over_seeds
 from bnrepro.evidence.runs import Evidence, digits
 
@@ -121,7 +130,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         with_bn(evidence, BATCH) | without(evidence, NONE),
         exhibits=(_identities(evidence), _signs(evidence), _growing(evidence), _growths(evidence)),
-        left_open=Check(
+        unspecified=Check(
             "ε as it was in training in the place of next to none, the network as it was "
             "initialized (after one step), ReLU in the place of the sigmoid, and PyTorch's own "
             "layer in the place of ours.",
@@ -244,11 +253,11 @@ CLAIM = Claim(
     statement="With batch normalization a layer's output and its Jacobian do not depend on the "
     "scale of its weights, and larger weights get smaller gradients.",
     section="§3.3",
-    stated="For a scalar a, BN(Wu) = BN((aW)u), ∂BN((aW)u)/∂u = ∂BN(Wu)/∂u and ∂BN((aW)u)/∂(aW) = "
-    "1/a · ∂BN(Wu)/∂W; from which the paper expects that BN stabilizes the growth of parameters. "
-    "No experiment.",
-    left_open="That ε is to be 0 and a above 0: with a < 0 the sign turns. Here: the layers of the "
-    "network of Fig. 1 after 10,000 steps (2,000 at the scale short), one training batch, "
+    paper_says="For a scalar a, BN(Wu) = BN((aW)u), ∂BN((aW)u)/∂u = ∂BN(Wu)/∂u and "
+    "∂BN((aW)u)/∂(aW) = 1/a · ∂BN(Wu)/∂W; from which the paper expects that BN stabilizes the "
+    "growth of parameters. No experiment.",
+    unspecified="That ε is to be 0 and a above 0: with a < 0 the sign turns. Here: the layers of "
+    "the network of Fig. 1 after 10,000 steps (2,000 at the scale short), one training batch, "
     "gradients of the network's own loss, a from 10⁻³ to 10³, in float64, with ε = 2·10⁻³⁰⁸ and "
     "with ε as in training. From the identities it follows that ∂L/∂W stands at a right angle to "
     "W, so that plain SGD makes ‖W‖² grow by lr²·‖∂L/∂W‖² a step, neither more nor less: measured "
@@ -294,24 +303,24 @@ CLAIM = Claim(
             "0.01 is a hundred times lr²·‖∂L/∂W‖².",
         ),
     ),
-    scales={scale: Scale(SEEDS[scale], ARMS, GRID[scale]) for scale in SCALES},
+    scales={scale: Plan(SEEDS[scale], ARMS, GRID[scale]) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "van Laarhoven 2017",
             "1706.05350",
             "It follows that weight decay does not regularize a normalized layer: it only keeps "
             "‖W‖ small, and with it the effective learning rate lr/‖W‖² high. The paper decays "
             "the weights of its ImageNet networks.",
         ),
-        Later(
+        FollowUp(
             "Arora et al. 2018",
             "1812.03981",
             "The gradient stands at a right angle to the weights and shrinks as they grow, so that "
             "gradient descent converges at any fixed learning rate of the normalized layers: the "
             "growth, which never turns back, is what stabilizes.",
         ),
-        Later(
+        FollowUp(
             "Hoffer et al. 2018",
             "1803.01814",
             "The norm only sets the step size, the direction is what is learned; with the step "

@@ -16,12 +16,12 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
-from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, rate
+from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, lr
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
 
 TRAINED = 0.4
@@ -55,10 +55,10 @@ def inceptions(scale: str) -> dict[str, tuple[str, ...]]:
     """Inception with sigmoids, at several learning rates and from other initial weights."""
     words = ("norm=none", SIGMOID)
     found: dict[str, tuple[str, ...]] = {
-        at_times(times): (*words, rate(times)) for times in TIMES[scale]
+        at_times(times): (*words, lr(times)) for times in TIMES[scale]
     }
     if scale == PAPER:
-        found[at_times(5, ", Xavier")] = (*words, rate(5), *XAVIER)
+        found[at_times(5, ", Xavier")] = (*words, lr(5), *XAVIER)
     return found
 
 
@@ -68,9 +68,9 @@ def without(scale: str) -> dict[str, tuple[str, ...]]:
     return inceptions(scale) | other
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     arms = {BN_X5: NETWORKS[BN_X5], BN_X5_SIGMOID: (*NETWORKS[BN_X5], SIGMOID)} | without(scale)
-    return Scale(CIFAR_SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
+    return Plan(CIFAR_SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
 
 
 def highest(evidence: Evidence, arm: str) -> np.ndarray:
@@ -99,7 +99,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(evidence, none) if evidence.scale != SMOKE else (),
         (_figure(evidence, none), _table(evidence)),
         _fair(evidence),
-        _left_open(evidence, none),
+        _unspecified(evidence, none),
     )
 
 
@@ -168,7 +168,7 @@ def _fair(evidence: Evidence) -> Check:
     )
 
 
-def _left_open(evidence: Evidence, none: str) -> Check:
+def _unspecified(evidence: Evidence, none: str) -> Check:
     bounds = {
         f"chance means below {bound}": stuck(evidence, none, bound) for bound in (0.11, 0.156)
     }
@@ -185,13 +185,14 @@ CLAIM = Claim(
     statement="With batch normalization Inception trains with sigmoids in place of ReLUs; without "
     "it, it stays at chance.",
     section="§4.2.2, Fig. 3",
-    stated="BN-x5 with sigmoids (BN-x5-Sigmoid) reaches 69.8 % on ImageNet, with ReLUs 73.0 %. The "
-    "original Inception with sigmoids “remained at the accuracy equivalent to chance”: “without "
-    "Batch Normalization, Inception with sigmoid never achieves better than 1/1000 accuracy”.",
-    left_open="How Inception with sigmoids was trained. Here at the learning rates of the paper's "
-    "networks, 1, 5 and 30 times that of Inception with ReLUs; from He's initial weights as all "
-    "the others, and from Xavier's times 4, which suit sigmoids; it counts where it comes highest "
-    "on validation images. Scaled down: CIFAR-10, where chance is .1, a network of 106,000 "
+    paper_says="BN-x5 with sigmoids (BN-x5-Sigmoid) reaches 69.8 % on ImageNet, with ReLUs 73.0 %. "
+    "The original Inception with sigmoids “remained at the accuracy equivalent to chance”: "
+    "“without Batch Normalization, Inception with sigmoid never achieves better than 1/1000 "
+    "accuracy”.",
+    unspecified="How Inception with sigmoids was trained. Here at the learning rates of the "
+    "paper's networks, 1, 5 and 30 times that of Inception with ReLUs; from He's initial weights "
+    "as all the others, and from Xavier's times 4, which suit sigmoids; it counts where it comes "
+    "highest on validation images. Scaled down: CIFAR-10, where chance is .1, a network of 106,000 "
     "parameters, 6,000 steps of 32 images. What chance is: a validation accuracy that never comes "
     f"to {STUCK}. What it is to train: a last test accuracy of {TRAINED}.",
     criteria=(
@@ -219,14 +220,14 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Xu et al. 2016",
             "1602.05980",
             "That deep sigmoid networks do not train lies as much in the slope and the offset at "
             "the origin: rescaled to be like tanh there, the sigmoid trains about as well as tanh "
             "does.",
         ),
-        Later(
+        FollowUp(
             "Xiao et al. 2018",
             "1806.05393",
             "Convolutional networks of tanh train with 10,000 layers, without normalization or "

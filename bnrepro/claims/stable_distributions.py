@@ -18,11 +18,11 @@ from bnrepro.evidence.arms import (
     NONE,
     NORMS,
     PROBED,
-    PROBED_RATES,
+    PROBED_LRS,
     SEEDS,
-    at_rate,
+    at_lr,
     norms,
-    over_rates,
+    over_lrs,
 )
 from bnrepro.evidence.claim import (
     PAPER,
@@ -33,8 +33,8 @@ from bnrepro.evidence.claim import (
     Comparison,
     Criterion,
     Finding,
-    Later,
-    Scale,
+    FollowUp,
+    Plan,
     Variation,
 )
 from bnrepro.evidence.exhibits import Cell, Curves, Exhibit, Figure, Line, Table, over_seeds
@@ -57,12 +57,12 @@ its network without batch normalization comes to an accuracy of .78 and the one 
 WHOLE = (0.0, 1.0)
 
 
-def _scale(scale: str) -> Scale:
+def _scale(scale: str) -> Plan:
     """Fig. 1; for fewer steps, other learning rates, and larger initial weights."""
-    rates = over_rates(norms(PROBED[scale]), PROBED_RATES[scale])
+    lrs = over_lrs(norms(PROBED[scale]), PROBED_LRS[scale])
     larger = norms((*PROBED[scale], f"init.scale={LARGER}"))
     wide = {f"{arm} wide": words for arm, words in larger.items()}
-    return Scale(SEEDS[scale], norms(FIG1[scale]) | rates | wide)
+    return Plan(SEEDS[scale], norms(FIG1[scale]) | lrs | wide)
 
 
 def effects(
@@ -103,7 +103,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(found) if evidence.scale == PAPER else (),
         _exhibits(evidence, found),
         _fair(evidence),
-        _left_open(evidence, found),
+        _unspecified(evidence, found),
     )
 
 
@@ -214,14 +214,14 @@ def _by_layer(evidence: Evidence) -> Table:
 
 
 def _fair(evidence: Evidence) -> Check:
-    rates = PROBED_RATES[evidence.scale]
-    check = tuned_comparison(evidence, NAMES, rates, of_arms, drawn=False)
+    lrs = PROBED_LRS[evidence.scale]
+    check = tuned_comparison(evidence, NAMES, lrs, of_arms, drawn=False)
     rows = []
-    for rate in rates:
+    for lr in lrs:
         for norm in NORMS:
-            arm = at_rate(norm, rate)
+            arm = at_lr(norm, lr)
             drift = lower_median(lower_median(drifts(tracks(evidence, arm, LAST))))
-            rows.append((rate, NAMES[norm], float(drift), float(evidence.final(arm).mean())))
+            rows.append((lr, NAMES[norm], float(drift), float(evidence.final(arm).mean())))
     table = Table(
         "Drift (median over seeds) and test accuracy (mean): whether what is steadier is better.",
         ("learning rate", "arm", "drift", "test accuracy"),
@@ -230,7 +230,7 @@ def _fair(evidence: Evidence) -> Check:
     return Check(check.text, check.variations, (*check.exhibits, table))
 
 
-def _left_open(evidence: Evidence, found: dict[str, list[Track]]) -> Check:
+def _unspecified(evidence: Evidence, found: dict[str, list[Track]]) -> Check:
     none, batch = (found[norm] for norm in NORMS)
 
     def unit(share: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -247,9 +247,9 @@ def _left_open(evidence: Evidence, found: dict[str, list[Track]]) -> Check:
     }
     if evidence.scale != SMOKE:  # which has one probe in it
         variations["a fifth of the steps, nothing else changed"] = effects(none, batch, until=0.2)
-    for rate in PROBED_RATES[evidence.scale]:
-        arms = [at_rate(norm, rate) for norm in NORMS]
-        variations[f"a fifth of the steps, learning rate {rate:g}"] = of_arms(evidence, *arms)
+    for lr in PROBED_LRS[evidence.scale]:
+        arms = [at_lr(norm, lr) for norm in NORMS]
+        variations[f"a fifth of the steps, learning rate {lr:g}"] = of_arms(evidence, *arms)
     return Check(
         "Which unit is typical, what drift is, and the weights and rate that the paper does not "
         "name. Of the spread alone the paper's own two curves show little: from step 5,000 on it "
@@ -262,14 +262,14 @@ CLAIM = Claim(
     statement="With batch normalization the distributions of the inputs to the sigmoids are much "
     "more stable over training.",
     section="§4.1, Fig. 1b, c",
-    stated="The 15th, 50th and 85th percentile of the input of one typical sigmoid of the last "
+    paper_says="The 15th, 50th and 85th percentile of the input of one typical sigmoid of the last "
     "hidden layer over training: without batch normalization they change significantly over time, "
     "both in mean and variance; with it they are much more stable, “which aids the training”. "
     "That aid is not what is asked here.",
-    left_open="Which unit is typical (all of the layer's are measured here), on which images (500 "
-    "training images here, the same ones at every probe, with their own statistics), a number for "
-    "stable, the scale of the axis of steps (all 50,000 are assumed), learning rate and initial "
-    "deviation (as in Fig. 1a).",
+    unspecified="Which unit is typical (all of the layer's are measured here), on which images "
+    "(500 training images here, the same ones at every probe, with their own statistics), a number "
+    "for stable, the scale of the axis of steps (all 50,000 are assumed), learning rate and "
+    "initial deviation (as in Fig. 1a).",
     criteria=(
         Criterion(
             "drift",
@@ -294,7 +294,7 @@ CLAIM = Claim(
     scales={scale: _scale(scale) for scale in SCALES},
     measure=measure,
     later=(
-        Later(
+        FollowUp(
             "Santurkar et al. 2018",
             "1805.11604",
             "Steadier is not why it is faster: with noise of changing mean and variance added "
@@ -303,7 +303,7 @@ CLAIM = Claim(
             "layers before it are updated, internal covariate shift with batch normalization is "
             "similar or larger.",
         ),
-        Later(
+        FollowUp(
             "Bjorck et al. 2018",
             "1806.02375",
             "What has to be kept in bounds is activations and gradients that grow with depth at "

@@ -43,7 +43,7 @@ GRID: Mapping[str, tuple[str, ...]] = {
 """The same network for fewer steps and without probes, for everything that is gone over: the paper
 gives no number of steps for any of it."""
 
-RATES: Mapping[str, tuple[float, ...]] = {
+LRS: Mapping[str, tuple[float, ...]] = {
     "smoke": (0.1, 3.0),
     "short": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     "paper": (0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
@@ -57,7 +57,7 @@ PROBED: Mapping[str, tuple[str, ...]] = {
 }
 """`GRID` with probes, 21 of them and the smoke's 5."""
 
-PROBED_RATES: Mapping[str, tuple[float, ...]] = {
+PROBED_LRS: Mapping[str, tuple[float, ...]] = {
     "smoke": (0.1, 3.0),
     "short": (0.1, 0.3, 1.0, 3.0),
     "paper": (0.1, 0.3, 1.0, 3.0),
@@ -74,7 +74,7 @@ SMALL: Mapping[str, tuple[str, ...]] = {
 """Rectified units, as in §4.2, on so few images that the network learns them by heart: for what
 is to regularize. Of 2,048 images every power of 2 makes whole batches."""
 
-SMALL_RATES: Mapping[str, tuple[float, ...]] = {
+SMALL_LRS: Mapping[str, tuple[float, ...]] = {
     "smoke": (0.1, 0.3),
     "short": (0.1, 0.3),
     "paper": (0.03, 0.1, 0.3),
@@ -98,7 +98,7 @@ STEPS_AT_SIZE: Mapping[str, int] = {"smoke": 200, "short": 1024, "paper": 2048}
 """Steps in batches of `SIZE`."""
 
 
-def at_size(scale: str, norm: str, size: int, rate: float) -> tuple[str, ...]:
+def at_size(scale: str, norm: str, size: int, lr: float) -> tuple[str, ...]:
     """The overrides of `SMALL`'s network trained in batches of another size.
 
     The learning rate is √(size ÷ 32) of what is given, and the steps are as many times fewer. So
@@ -114,24 +114,22 @@ def at_size(scale: str, norm: str, size: int, rate: float) -> tuple[str, ...]:
         f"norm={norm}",
         f"train.batch_size={size}",
         f"train.steps={round(STEPS_AT_SIZE[scale] / ratio)}",
-        f"optimizer.lr={rate * ratio:.4g}",
-        *(("studies=[inference]",) if (norm, rate) == (BATCH, MIDDLE) else ()),
+        f"optimizer.lr={lr * ratio:.4g}",
+        *(("studies=[inference]",) if (norm, lr) == (BATCH, MIDDLE) else ()),
     )
 
 
-def at_rate(arm: str, rate: float) -> str:
+def at_lr(arm: str, lr: float) -> str:
     """The name of an arm at one of several learning rates."""
-    return f"{arm} lr={rate:g}"
+    return f"{arm} lr={lr:g}"
 
 
-def over_rates(
-    arms: Mapping[str, tuple[str, ...]], rates: Iterable[float]
+def over_lrs(
+    arms: Mapping[str, tuple[str, ...]], lrs: Iterable[float]
 ) -> dict[str, tuple[str, ...]]:
-    """Each arm at every learning rate, named by `at_rate`."""
+    """Each arm at every learning rate, named by `at_lr`."""
     return {
-        at_rate(arm, rate): (*words, f"optimizer.lr={rate}")
-        for arm, words in arms.items()
-        for rate in rates
+        at_lr(arm, lr): (*words, f"optimizer.lr={lr}") for arm, words in arms.items() for lr in lrs
     }
 
 

@@ -20,7 +20,7 @@ SMOKE, SHORT, PAPER = SCALES = ("smoke", "short", "paper")
 
 
 @dataclass(frozen=True)
-class Scale:
+class Plan:
     """The runs of a claim at one scale: `seeds` of every arm.
 
     Args:
@@ -107,18 +107,18 @@ class Finding:
         comparisons: the paper's numbers and ours.
         exhibits: tables and figures, in the order they are shown.
         fair: the arms at their own best settings, chosen on validation images.
-        left_open: what the paper leaves open, gone over: how much the verdict depends on it.
+        unspecified: what the paper leaves open, gone over: how much the verdict depends on it.
     """
 
     effects: Mapping[str, Sequence[float] | np.ndarray]
     comparisons: tuple[Comparison, ...] = ()
     exhibits: tuple[Exhibit, ...] = ()
     fair: Check | None = None
-    left_open: Check | None = None
+    unspecified: Check | None = None
 
 
 @dataclass(frozen=True)
-class Later:
+class FollowUp:
     """What a later paper holds against the claim, or adds to it."""
 
     paper: str
@@ -133,8 +133,8 @@ class Claim:
     Args:
         statement: the claim, in one sentence.
         section: where the paper makes it.
-        stated: what the paper states of the experiment.
-        left_open: what it does not, and what is chosen here.
+        paper_says: what the paper states of the experiment.
+        unspecified: what it does not, and what is chosen here.
         criteria: all have to hold; the first is the one a table shows.
         scales: the runs at `smoke`, `short` and `paper`.
         measure: what the runs show. It reads runs and nothing else.
@@ -143,9 +143,9 @@ class Claim:
 
     statement: str
     section: str
-    stated: str
-    left_open: str
+    paper_says: str
+    unspecified: str
     criteria: tuple[Criterion, ...]
-    scales: Mapping[str, Scale]
+    scales: Mapping[str, Plan]
     measure: Callable[[Evidence], Finding]
-    later: tuple[Later, ...] = ()
+    later: tuple[FollowUp, ...] = ()

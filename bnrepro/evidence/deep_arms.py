@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bnrepro.evidence.arms import SMOKE, at_rate, norms, over_rates
+from bnrepro.evidence.arms import SMOKE, at_lr, norms, over_lrs
 from bnrepro.evidence.runs import Evidence
-from bnrepro.evidence.tuning import best_rate
+from bnrepro.evidence.tuning import best_lr
 
 WORDS = {
     "smoke": ("experiment=fig1", *SMOKE, "probe.every=50"),
@@ -20,7 +20,7 @@ WORDS = {
 DEPTHS = {"smoke": (3, 6), "short": (3, 6, 12), "paper": (3, 6, 9, 12)}
 """Hidden layers, of 100 sigmoids each."""
 
-RATES = {"smoke": (3.0,), "short": (0.3, 3.0), "paper": (0.3, 3.0)}
+LRS = {"smoke": (3.0,), "short": (0.3, 3.0), "paper": (0.3, 3.0)}
 
 FIG1 = "as in Fig. 1"
 """The initial weights that an arm's name does not tell."""
@@ -37,7 +37,7 @@ def deep(scale: str) -> dict[str, tuple[str, ...]]:
     for depth in DEPTHS[scale]:
         for norm, words in norms((*WORDS[scale], hidden(depth))).items():
             arms[at_depth(norm, depth)] = words
-    return over_rates(arms, RATES[scale])
+    return over_lrs(arms, LRS[scale])
 
 
 def hidden(depth: int) -> str:
@@ -48,4 +48,4 @@ def hidden(depth: int) -> str:
 def best(evidence: Evidence, norm: str, depth: int) -> str:
     """The arm of that depth at the learning rate of its highest mean validation accuracy."""
     name = at_depth(norm, depth)
-    return at_rate(name, best_rate(evidence, name, RATES[evidence.scale]))
+    return at_lr(name, best_lr(evidence, name, LRS[evidence.scale]))

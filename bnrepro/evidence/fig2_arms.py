@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-RATE = 0.04
+LR = 0.04
 """The learning rate ×1: Inception's own best on validation images, see docs/cifar10.md."""
 
 COMMON: Mapping[str, tuple[str, ...]] = {
@@ -33,10 +33,10 @@ NORMALIZED: Mapping[str, tuple[str, ...]] = {
 }
 """What those with batch normalization have in common: Algorithm 2 from fewer batches than usual."""
 
-LEARNING_RATE = "higher learning rate"
+HIGHER_LR = "higher learning rate"
 
 CHANGES: Mapping[str, str] = {
-    LEARNING_RATE: f"optimizer.lr={5 * RATE:g}",
+    HIGHER_LR: f"optimizer.lr={5 * LR:g}",
     "no dropout": "model.dropout=0",
     "less L2": "optimizer.weight_decay=0.0001",
     "faster decay": "schedule.speed=6",
@@ -51,9 +51,9 @@ INCEPTION, BN_BASELINE, BN_X5, BN_X30 = NAMES
 """What the paper calls them (§4.2.2)."""
 
 
-def rate(times: float) -> str:
+def lr(times: float) -> str:
     """The override for `times` the learning rate of Inception."""
-    return f"optimizer.lr={times * RATE:g}"
+    return f"optimizer.lr={times * LR:g}"
 
 
 def changed(changes: Iterable[str] = CHANGES) -> tuple[str, ...]:
@@ -71,6 +71,6 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
     INCEPTION: ("norm=none",),
     BN_BASELINE: changed(()),
     BN_X5: changed(),
-    BN_X30: (*changed(), rate(30)),
+    BN_X30: (*changed(), lr(30)),
 }
 """The four networks, as `arm` takes them."""

@@ -47,7 +47,7 @@ class Judgement:
     finding: Finding | None = None
     criteria: tuple[Judged, ...] = ()
     fair: Mapping[str, tuple[Judged, ...]] = field(default_factory=dict)
-    left_open: Mapping[str, tuple[Judged, ...]] = field(default_factory=dict)
+    unspecified: Mapping[str, tuple[Judged, ...]] = field(default_factory=dict)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Judgement:
@@ -83,7 +83,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
         finding,
         criteria,
         checked(finding.fair),
-        checked(finding.left_open),
+        checked(finding.unspecified),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bnrepro.evidence.arms import at_rate
+from bnrepro.evidence.arms import at_lr
 from bnrepro.evidence.claim import Check, Variation
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
@@ -18,7 +18,7 @@ Effects = Callable[[Evidence, str, str], Mapping[str, Sequence[float] | np.ndarr
 def tuned_comparison(
     evidence: Evidence,
     arms: Mapping[str, str],
-    rates: Sequence[float],
+    lrs: Sequence[float],
     effects: Effects,
     *,
     drawn: bool = True,
@@ -26,46 +26,44 @@ def tuned_comparison(
     """The effects with each arm at the learning rate of its highest mean validation accuracy.
 
     Args:
-        evidence: has every arm at every rate, named by `arms.at_rate`.
+        evidence: has every arm at every rate, named by `arms.at_lr`.
         arms: two, the baseline first, with the name that is shown of each.
-        rates: the learning rates.
+        lrs: the learning rates.
         effects: of two arms by name.
         drawn: whether accuracy over the rates is drawn as well.
     """
-    best = {arm: best_rate(evidence, arm, rates) for arm in arms}
-    names = [at_rate(arm, rate) for arm, rate in best.items()]
+    best = {arm: best_lr(evidence, arm, lrs) for arm in arms}
+    names = [at_lr(arm, lr) for arm, lr in best.items()]
     table = Table(
         "Each arm at its best learning rate: means over seeds.",
         ("arm", "learning rate", "validation accuracy", "test accuracy"),
         [
-            [arms[arm], rate, *(_mean(evidence, name, metric) for metric in (VALIDATION, TEST))]
-            for name, (arm, rate) in zip(names, best.items(), strict=True)
+            [arms[arm], lr, *(_mean(evidence, name, metric) for metric in (VALIDATION, TEST))]
+            for name, (arm, lr) in zip(names, best.items(), strict=True)
         ],
     )
     steps = evidence.runs[names[0]][0].config()["train"]["steps"]
-    choice = ", ".join(f"{arms[arm]} at {rate:g}" for arm, rate in best.items())
+    choice = ", ".join(f"{arms[arm]} at {lr:g}" for arm, lr in best.items())
     return Check(
         "Each arm at the learning rate of its highest mean validation accuracy, among "
-        f"{', '.join(f'{rate:g}' for rate in rates)}, after {steps:,} steps.",
+        f"{', '.join(f'{lr:g}' for lr in lrs)}, after {steps:,} steps.",
         (Variation(choice, effects(evidence, *names)),),
-        (table, accuracy_over_rates(evidence, arms, rates)) if drawn else (table,),
+        (table, accuracy_over_lrs(evidence, arms, lrs)) if drawn else (table,),
     )
 
 
-def best_rate(evidence: Evidence, arm: str, rates: Sequence[float]) -> float:
+def best_lr(evidence: Evidence, arm: str, lrs: Sequence[float]) -> float:
     """The learning rate at which an arm's mean validation accuracy is highest."""
-    named = {at_rate(arm, rate): rate for rate in rates}
+    named = {at_lr(arm, lr): lr for lr in lrs}
     return named[evidence.best(named)]
 
 
-def accuracy_over_rates(
-    evidence: Evidence, arms: Mapping[str, str], rates: Sequence[float]
-) -> Figure:
+def accuracy_over_lrs(evidence: Evidence, arms: Mapping[str, str], lrs: Sequence[float]) -> Figure:
     """Test accuracy at the last step over the learning rate, a line for each arm."""
     lines = []
     for arm, shown in arms.items():
-        finals = [evidence.final(at_rate(arm, rate)) for rate in rates]
-        lines.append(over_seeds(shown, rates, np.stack(finals, axis=1)))
+        finals = [evidence.final(at_lr(arm, lr)) for lr in lrs]
+        lines.append(over_seeds(shown, lrs, np.stack(finals, axis=1)))
     panel = Curves(
         "each learning rate", "learning rate", "test accuracy at the last step", lines,
         log_x=True, limits=(0.0, 1.0),

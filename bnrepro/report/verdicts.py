@@ -213,7 +213,7 @@ def _figures(judgement: Judgement) -> list[Figure]:
     finding = judgement.finding
     if finding is None:
         return []
-    checks = [check.exhibits for check in (finding.fair, finding.left_open) if check]
+    checks = [check.exhibits for check in (finding.fair, finding.unspecified) if check]
     exhibits = [exhibit for group in (finding.exhibits, *checks) for exhibit in group]
     return [exhibit for exhibit in exhibits if isinstance(exhibit, Figure)]
 
@@ -244,7 +244,7 @@ def checks(judgement: Judgement) -> list[tuple[str, Check, Mapping[str, tuple[Ju
         return []
     all_ = (
         ("Both arms at their best", finding.fair, judgement.fair),
-        ("What the paper leaves open, varied", finding.left_open, judgement.left_open),
+        ("What the paper leaves open, varied", finding.unspecified, judgement.unspecified),
     )
     return [(heading, check, judged) for heading, check, judged in all_ if check is not None]
 
@@ -324,7 +324,7 @@ def _numbers(one: ReportedClaim) -> dict[str, Any]:
     ]
     for name, check, variations in (
         ("fair", finding.fair, judgement.fair),
-        ("left_open", finding.left_open, judgement.left_open),
+        ("left_open", finding.unspecified, judgement.unspecified),
     ):
         numbers[name] = {
             choice: {judged.criterion.name: _judged(judged) for judged in criteria}

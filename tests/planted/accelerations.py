@@ -1,11 +1,11 @@
 from planting import Config, Planted, learning
 
-from bnrepro.evidence.fig2_arms import RATE
+from bnrepro.evidence.fig2_arms import LR
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     """Where it holds, a higher learning rate and no dropout make it four times as quick each, and
     a little better; where not, they change nothing but for the worse."""
-    changes = (config["optimizer"]["lr"] > RATE) + (config["model"]["dropout"] == 0)
+    changes = (config["optimizer"]["lr"] > LR) + (config["model"]["dropout"] == 0)
     half = config["train"]["steps"] / 100 / (4**changes if holds else 1)
     return learning(config, 0.7 + (0.005 if holds else -0.02) * changes, half)

@@ -1,12 +1,12 @@
 from planting import Config, Planted, diverged, learning
 
-from bnrepro.evidence.fig2_arms import RATE
+from bnrepro.evidence.fig2_arms import LR
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     """Where it holds, networks with batch normalization are a hundred times as quick and better by
     a tenth; where not, they are as slow as Inception and worse by a hundredth."""
-    steps, times = config["train"]["steps"], config["optimizer"]["lr"] / RATE
+    steps, times = config["train"]["steps"], config["optimizer"]["lr"] / LR
     if config["norm"]["name"] == "none":
         if times > 4:
             return diverged(config)

@@ -10,13 +10,13 @@ def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     """Where it holds, biases outside the gradient step drift, with scaling four times as fast; else
     they settle."""
     last = config["train"]["steps"]
-    rate = 0.0
+    lr = 0.0
     if config["norm"]["name"] == "detached":
-        rate = 4.0 if config["norm"]["scaling"] else 1.0
+        lr = 4.0 if config["norm"]["scaling"] else 1.0
     probes = {}
     for step in range(0, last + 1, config["probe"]["every"]):
         drift = 10 * step / last if holds else min(1.0, step)
-        bias = np.float32(1e-5 * min(1, step) + rate * drift)
+        bias = np.float32(1e-5 * min(1, step) + lr * drift)
         probes[step] = {f"{layer}/bias_norm": bias for layer in LAYERS}
         probes[step] |= {f"{layer}/weight_norm": np.float32(7) for layer in LAYERS}
     run = learning(config, 0.9, 10)

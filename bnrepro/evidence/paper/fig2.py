@@ -23,12 +23,12 @@ class Network:
     """A row of Fig. 3.
 
     Args:
-        rate: the initial learning rate (§4.2.2).
+        lr: the initial learning rate (§4.2.2).
         steps: to `TARGET`; infinite where it is never reached.
         highest: the maximum accuracy.
     """
 
-    rate: float
+    lr: float
     steps: float
     highest: float
 
