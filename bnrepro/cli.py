@@ -140,7 +140,7 @@ EXAMPLES = {
     "reproduce": {
         "bnrepro reproduce": "every claim in minutes, to see how it works",
         "bnrepro reproduce faster-training --scale paper": "one claim, as long as in the paper",
-        "bnrepro reproduce hydra/launcher=submitit_slurm": "on a Slurm cluster",
+        "bnrepro reproduce hydra/launcher=submitit_slurm hydra.launcher.partition=gpu": "on Slurm",
     },
     "bench": {
         "bnrepro bench layer": "one benchmark",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
 import bnrepro
 from bnrepro import load_run
@@ -253,6 +254,7 @@ def test_a_norm_that_is_half_there_says_what_is_missing(
         assert main([*line, "norm=none", "--cfg", "job"]) == 0  # the others still work
     finally:
         options_module._options.cache_clear()
+        ConfigStore.instance().repo.get("norm", {}).pop("rms.yaml", None)
         for name in [name for name in sys.modules if name.partition(".")[0] == "half"]:
             del sys.modules[name]
 

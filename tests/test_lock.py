@@ -31,15 +31,15 @@ CONTAINER = "pid:[1]"
 SILENT = lock.SILENT_SECONDS
 OWNERS: dict[str, tuple[dict[str, Any], bool | None]] = {
     "this process": (owner(), True),
-    "another container, heard of": (owner(pid_namespace=CONTAINER, heartbeat=ago(9)), True),
+    "another container, heard of": (owner(pid_namespace=CONTAINER), True),
     "another container, silent": (owner(pid_namespace=CONTAINER, heartbeat=ago(SILENT + 9)), None),
     "another container, no such pid here": (
-        owner(pid_namespace=CONTAINER, pid=2**22 + 1, heartbeat=ago(9)), True,
+        owner(pid_namespace=CONTAINER, pid=2**22 + 1), True,
     ),
-    "another host, heard of": (owner(host="a", heartbeat=ago(9)), True),
+    "another host, heard of": (owner(host="a"), True),
     "another host, silent": (owner(host="a"), None),
     "before this boot": (owner(boot_id="b"), False),
-    "another machine of this name": (owner(boot_id="b", heartbeat=ago(-9)), True),
+    "another machine of this name": (owner(boot_id="b"), True),
     "a pid used again": (owner(pid_start="1"), False),
     "a group of processes": (owner(pid=0, pid_start=None), False),
     "all processes": (owner(pid=-1, pid_start=None), False),
@@ -53,9 +53,18 @@ OWNERS: dict[str, tuple[dict[str, Any], bool | None]] = {
 }  # fmt: skip
 
 
+HEARD = {
+    "another container, heard of": 9, "another container, no such pid here": 9,
+    "another host, heard of": 9, "another machine of this name": -9,
+}  # fmt: skip
+"""Seconds since the last heartbeat of owners that are alive."""
+
+
 @pytest.mark.parametrize("name", OWNERS)
 def test_whether_an_owner_is_alive(name: str) -> None:
     described, expected = OWNERS[name]
+    if name in HEARD:  # now, not when this file was imported
+        described = {**described, "heartbeat": ago(HEARD[name])}
     assert lock.alive(described) is expected
 
 

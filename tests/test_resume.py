@@ -132,11 +132,12 @@ def test_a_terminal_that_is_closed_loses_no_step(
 def test_a_folder_in_use_is_code_4_naming_who_uses_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = start(tmp_path / "run")
+    long = "train.steps=1000000"
+    process = start(tmp_path / "run", long)
     wait_for_step(tmp_path / "run", 10)
-    assert again(tmp_path / "run") == 4
+    assert again(tmp_path / "run", long) == 4
     assert f"in use by process {process.pid} on " in capsys.readouterr().err
-    assert again(tmp_path / "run", "run.overwrite=true") == 4
+    assert again(tmp_path / "run", long, "run.overwrite=true") == 4
     process.kill()
     process.communicate()
     assert StoredRun(tmp_path / "run").status()["state"] == "stale"

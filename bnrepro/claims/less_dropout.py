@@ -2,165 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from bnrepro.evidence.arms import MIDDLE, NORMS, SEEDS, SIZE, SMALL, SMALL_LRS
+from bnrepro.evidence.claim import PAPER, SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.exhibits import Figure
+from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_map, table
+from bnrepro.evidence.runs import STANDARD_ERROR, TEST, TOLD_APART, TRAIN, VALIDATION, Evidence
 
-import numpy as np
-
-from bnrepro.evidence.arms import BATCH, MIDDLE, NAMES, NONE, NORMS, SIZE, SMALL, SMALL_LRS, at_lr
-from bnrepro.evidence.claim import (
-    PAPER,
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
-from bnrepro.evidence.runs import (
-    STANDARD_ERROR,
-    TEST,
-    TOLD_APART,
-    VALIDATION,
-    Evidence,
-    gap,
-    needed,
-)
-
-SEEDS = {"smoke": 1, "short": 3, "paper": 5}
 STEPS = {"smoke": 200, "short": 1200, "paper": 2500}
 DROPOUTS = {"smoke": (0.0, 0.5), "short": (0.0, 0.1, 0.3, 0.5), "paper": (0.0, 0.1, 0.3, 0.5, 0.7)}
 
 WIDE = ("model.hidden=[200,200,200]", f"train.batch_size={SIZE}")
 """Twice the units of Fig. 1, so that some are left where dropout is strong; batches as in §4.2."""
 
-FEWER = ("dataset.limit=512", "train.steps=1000")
+FEWER = ("dataset.limit=512", "train.steps=1000", f"optimizer.lr={MIDDLE}")
 """Four times fewer images, each seen 1.6 times as often, at the middle learning rate."""
 
-Cell = Callable[[str, float], str]
-"""The arm that stands for a norm and a dropout."""
+
+def cells(scale: str) -> Grid:
+    """Every dropout with and without BN, at several learning rates."""
+    return grid(norm=NORMS, dropout=DROPOUTS[scale], lr=SMALL_LRS[scale])
 
 
-def cell(norm: str, dropout: float) -> str:
-    """The name of a norm and a dropout, before its learning rate."""
-    return f"{norm} dropout={dropout:g}"
-
-
-def fewer(norm: str, dropout: float) -> str:
+def fewer(scale: str) -> Grid:
     """The same on fewer images."""
-    return f"{cell(norm, dropout)}, fewer images"
+    return grid("on fewer images", norm=NORMS, dropout=DROPOUTS[scale])
 
 
-def _scale(scale: str) -> Plan:
-    arms: dict[str, tuple[str, ...]] = {}
-    for norm in NORMS:
-        for dropout in DROPOUTS[scale]:
-            words = (f"norm={norm}", f"model.dropout={dropout:g}")
-            for lr in SMALL_LRS[scale]:
-                arms[at_lr(cell(norm, dropout), lr)] = (*words, f"optimizer.lr={lr}")
-            if scale == PAPER:
-                arms[fewer(norm, dropout)] = (*words, *FEWER, f"optimizer.lr={MIDDLE}")
-    return Plan(SEEDS[scale], arms, (*SMALL[scale], *WIDE, f"train.steps={STEPS[scale]}"))
+def _plan(scale: str) -> Plan:
+    more = fewer(scale).arms(*FEWER) if scale == PAPER else {}
+    words = (*SMALL[scale], *WIDE, f"train.steps={STEPS[scale]}")
+    return Plan(SEEDS[scale], cells(scale).arms() | more, words)
 
 
-def effects(evidence: Evidence, arm: Cell, error: float = STANDARD_ERROR) -> dict[str, np.ndarray]:
-    """Every criterion's effects, where `arm` names a cell of the grid."""
-    dropouts = DROPOUTS[evidence.scale]
-    arms = {norm: {dropout: arm(norm, dropout) for dropout in dropouts} for norm in NORMS}
-    without = {norm: evidence.final(arms[norm][0.0]) for norm in NORMS}
-    best = {norm: evidence.final(evidence.best(arms[norm].values())) for norm in NORMS}
-    least = {norm: needed(evidence, arms[norm], error) for norm in NORMS}
+def effects(test: Array, validation: Array, error: float = STANDARD_ERROR) -> dict[str, Array]:
+    """Every criterion's effects (seed), from accuracies (norm, dropout, seed)."""
+    without, tuned = test.sel(dropout=0), test.sel(dropout=best(validation, "dropout"))
+    enough = validation >= validation.max("dropout") - error
+    needed = validation.dropout.where(enough).min("dropout")  # the least that is good enough
+    gain = tuned - without
     return {
-        "gain": (best[NONE] - without[NONE]) - (best[BATCH] - without[BATCH]),
-        "strength": least[NONE] - least[BATCH],
-        "replaced": without[BATCH] - best[NONE],
+        "gain": gain.sel(norm="none") - gain.sel(norm="batch"),
+        "strength": needed.sel(norm="none") - needed.sel(norm="batch"),
+        "replaced": without.sel(norm="batch") - tuned.sel(norm="none"),
     }
 
 
 def measure(evidence: Evidence) -> Finding:
     """Every cell at its own best learning rate; the same at each rate, and on fewer images."""
-
-    def best(norm: str, dropout: float) -> str:
-        return evidence.best(at_lr(cell(norm, dropout), r) for r in SMALL_LRS[evidence.scale])
-
-    return Finding(
-        effects(evidence, best),
-        exhibits=(_curves(evidence, best), _grid(evidence, best), _table(evidence, best)),
-        unspecified=_unspecified(evidence, best),
-    )
-
-
-def _curves(evidence: Evidence, arm: Cell) -> Figure:
-    dropouts = DROPOUTS[evidence.scale]
-
-    def panel(title: str, y: str, value: Callable[[str], np.ndarray]) -> Curves:
-        values = {
-            norm: np.stack([value(arm(norm, dropout)) for dropout in dropouts], axis=1)
-            for norm in NORMS
-        }
-        lines = [over_seeds(NAMES[norm], dropouts, values[norm]) for norm in NORMS]
-        return Curves(title, "dropout", y, lines)
-
-    panels = (
-        panel("What dropout is worth", "test accuracy", evidence.final),
-        panel("Overfitting", "training − test accuracy", lambda name: gap(evidence, name)),
-    )
-    caption = (
-        "Each cell at its best learning rate: median over seeds, band from least to greatest. "
-        "Both accuracies are of inference: without dropout, and with moving averages."
-    )
-    return Figure("dropout", caption, panels)
-
-
-def _grid(evidence: Evidence, arm: Cell) -> Figure:
-    dropouts = DROPOUTS[evidence.scale]
-
-    def panel(title: str, name: str) -> HeatMap:
-        values = [
-            [float(np.median(evidence.final(arm(norm, dropout), name))) for dropout in dropouts]
-            for norm in NORMS
-        ]
-        return HeatMap(title, "dropout", "", dropouts, [NAMES[norm] for norm in NORMS], values)
-
-    panels = (panel("Test accuracy", TEST), panel("Training accuracy", "train_accuracy"))
-    return Figure("grid", "The same as numbers: medians over seeds.", panels)
-
-
-def _table(evidence: Evidence, arm: Cell) -> Table:
-    rows = []
-    for norm in NORMS:
-        for dropout in DROPOUTS[evidence.scale]:
-            name = arm(norm, dropout)
-            lr = evidence.runs[name][0].config()["optimizer"]["lr"]
-            finals = (evidence.final(name, m) for m in (VALIDATION, TEST, "train_accuracy"))
-            means = (float(values.mean()) for values in finals)
-            rows.append((NAMES[norm], dropout, lr, *means, float(gap(evidence, name).mean())))
-    columns = ("arm", "dropout", "learning rate", "validation", "test", "training", "gap")
-    caption = "Accuracies of every cell at its best learning rate: means over seeds."
-    return Table(caption, columns, rows)
-
-
-def _at(lr: float, norm: str, dropout: float) -> str:
-    return at_lr(cell(norm, dropout), lr)
-
-
-def _unspecified(evidence: Evidence, best: Cell) -> Check:
-    found: dict[str, Mapping[str, np.ndarray]] = {}
-    for lr in SMALL_LRS[evidence.scale]:
-        found[f"learning rate {lr:g} in every cell"] = effects(evidence, partial(_at, lr))
+    of, few = cells(evidence.scale), fewer(evidence.scale)
+    validation, test, training = (of.final(evidence, m) for m in (VALIDATION, TEST, TRAIN))
+    lr = best(validation)
+    tuned = {"validation": validation, "test": test, "training": training}
+    tuned = {name: values.sel(lr=lr) for name, values in tuned.items()}
+    gap = tuned["training"] - tuned["test"]
+    x, y = ("dropout", "dropout"), ("norm", "")
+    choices = {
+        f"learning rate {rate:g} in every cell": effects(test.sel(lr=rate), validation.sel(lr=rate))
+        for rate in SMALL_LRS[evidence.scale]
+    }
     if evidence.scale == PAPER:
-        found["512 training images"] = effects(evidence, fewer)
+        choices["512 training images"] = effects(
+            few.final(evidence), few.final(evidence, VALIDATION)
+        )
     for text, error in (("the best one on validation", 0.0), ("within .006 of it", 0.006)):
-        found[f"the dropout needed is {text}"] = {
-            "strength": effects(evidence, best, error)["strength"]
-        }
-    return Check(
-        "One learning rate for all cells in place of each one's best, fewer images, and what "
-        "counts as the dropout that is needed.",
-        tuple(Variation(choice, values) for choice, values in found.items()),
+        strength = effects(tuned["test"], tuned["validation"], error)["strength"]
+        choices[f"the dropout needed is {text}"] = {"strength": strength}
+    return Finding(
+        effects(tuned["test"], tuned["validation"]),
+        exhibits=(
+            Figure(
+                "dropout",
+                "Each cell at its best learning rate: median over seeds, band from least to "
+                "greatest. Both accuracies are of inference: without dropout, and with moving "
+                "averages.",
+                (
+                    curves("What dropout is worth", x, "test accuracy", tuned["test"]),
+                    curves("Overfitting", x, "training − test accuracy", gap),
+                ),
+            ),
+            Figure(
+                "grid",
+                "The same as numbers: medians over seeds.",
+                (
+                    heat_map("Test accuracy", x, y, tuned["test"]),
+                    heat_map("Training accuracy", x, y, tuned["training"]),
+                ),
+            ),
+            table(
+                "Accuracies of every cell at its best learning rate: means over seeds.",
+                {"norm": "arm", "dropout": "dropout"},
+                {"learning rate": lr, **tuned, "gap": gap},
+            ),
+        ),
+        unspecified=check(
+            "One learning rate for all cells in place of each one's best, fewer images, and what "
+            "counts as the dropout that is needed.",
+            choices,
+        ),
     )
 
 
@@ -206,7 +144,7 @@ CLAIM = Claim(
             "without dropout are better than the one with it, by .008 at least.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales={scale: _plan(scale) for scale in SCALES},
     measure=measure,
     later=(
         FollowUp(

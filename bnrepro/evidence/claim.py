@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence import stats
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.runs import Evidence
+
+Effects = Mapping[str, Sequence[float] | np.ndarray | xr.DataArray]
+"""One number a seed, of each criterion by its name; positive supports the claim."""
 
 SMOKE, SHORT, PAPER = SCALES = ("smoke", "short", "paper")
 """smoke: does it run at all, on digits, never judged; short: tens of minutes; paper: its steps."""
@@ -85,7 +89,7 @@ class Variation:
     """The effects, by criterion, had something been chosen otherwise; judged by the same margin."""
 
     choice: str
-    effects: Mapping[str, Sequence[float] | np.ndarray]
+    effects: Effects
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,15 @@ class Check:
     text: str
     variations: tuple[Variation, ...] = ()
     exhibits: tuple[Exhibit, ...] = ()
+
+
+def check(text: str, choices: Mapping[str, Effects], exhibits: tuple[Exhibit, ...] = ()) -> Check:
+    """The same question asked otherwise, with the effects of each choice."""
+    variations = (
+        Variation(choice, {name: np.asarray(values) for name, values in effects.items()})
+        for choice, effects in choices.items()
+    )
+    return Check(text, tuple(variations), exhibits)
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ class Finding:
         unspecified: what the paper leaves open, gone over: how much the verdict depends on it.
     """
 
-    effects: Mapping[str, Sequence[float] | np.ndarray]
+    effects: Effects
     comparisons: tuple[Comparison, ...] = ()
     exhibits: tuple[Exhibit, ...] = ()
     fair: Check | None = None

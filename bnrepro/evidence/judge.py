@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence import stats
-from bnrepro.evidence.claim import SMOKE, Check, Claim, Criterion, Finding
+from bnrepro.evidence.claim import SMOKE, Check, Claim, Criterion, Effects, Finding
 from bnrepro.evidence.runs import Evidence, seeds
 from bnrepro.evidence.stats import Summary
 
@@ -63,7 +64,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
     finding = claim.measure(evidence)
     enough = set(evidence.seeds) >= set(least)
 
-    def all_criteria(effects: Mapping[str, Sequence[float] | np.ndarray]) -> tuple[Judged, ...]:
+    def all_criteria(effects: Effects) -> tuple[Judged, ...]:
         return tuple(
             _criterion(c, effects[c.name], evidence.scale, enough)
             for c in claim.criteria
@@ -88,9 +89,12 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
 
 
 def _criterion(
-    criterion: Criterion, effects: Sequence[float] | np.ndarray, scale: str, enough: bool
+    criterion: Criterion,
+    effects: Sequence[float] | np.ndarray | xr.DataArray,
+    scale: str,
+    enough: bool,
 ) -> Judged:
-    summary = stats.summary(effects)
+    summary = stats.summary(np.asarray(effects))
     if not enough:
         verdict = Verdict.INCOMPLETE
     elif scale == SMOKE:

@@ -20,6 +20,7 @@ HELPERS = (
     "claim",
     "deep_arms",
     "fig2_arms",
+    "grid",
     "judge",
     "movement",
     "runs",

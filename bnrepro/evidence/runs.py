@@ -18,7 +18,7 @@ from bnrepro.evidence.stats import lower_median
 from bnrepro.store import CHANCE as CHANCE  # where measures look for it
 from bnrepro.store import SUMMARY, StoredRun
 
-TEST, VALIDATION = "test_accuracy", "validation_accuracy"
+TEST, VALIDATION, TRAIN = "test_accuracy", "validation_accuracy", "train_accuracy"
 """Verdicts read the test set once, at the final step; all that is chosen, or watched over training
 for a verdict, is read off the validation images. Test curves are for drawing."""
 

@@ -1,0 +1,162 @@
+"""Arms by coordinates, and what was measured of them as arrays with the same axes and `seed`.
+
+cells = grid(norm=NORMS, lr=(0.1, 1.0))
+test = cells.final(evidence)                    # (norm, lr, seed)
+lr = best(cells.final(evidence, VALIDATION))    # of each norm the lr of its highest mean
+tuned = test.sel(lr=lr)                         # (norm, seed)
+effect = tuned.sel(norm="batch") - tuned.sel(norm="none")
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bnrepro.evidence.arms import NAMES
+from bnrepro.evidence.exhibits import Curves, HeatMap, Line, Table, over_seeds
+from bnrepro.evidence.runs import CHANCE, TEST, Evidence
+
+Array = xr.DataArray
+
+SETTINGS = {
+    "norm": "norm", "lr": "optimizer.lr", "dropout": "model.dropout", "std": "init.scale",
+    "size": "train.batch_size",
+}  # fmt: skip
+"""Axes whose values are those of a setting; of any other, each value has its overrides."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of the values of some axes.
+
+    Args:
+        axes: by name, the overrides of each value.
+        label: what tells these arms from those of another grid with the same axes.
+    """
+
+    axes: Mapping[str, Mapping[Any, tuple[str, ...]]]
+    label: str = ""
+
+    def arms(self, *words: str) -> dict[str, tuple[str, ...]]:
+        """The overrides of every arm, by its name; `words` come before the axes' own."""
+        return {
+            self.arm(*values): (*words, *itertools.chain.from_iterable(
+                self.axes[axis][value] for axis, value in zip(self.axes, values, strict=True)
+            ))
+            for values in itertools.product(*self.axes.values())
+        }  # fmt: skip
+
+    def arm(self, *values: Any) -> str:
+        """The name of the arm at a value of each axis, in their order."""
+        shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        pairs = (f"{axis}={text}" for axis, text in zip(self.axes, shown, strict=True))
+        return " ".join([*pairs, *([self.label] if self.label else [])])
+
+    def final(self, evidence: Evidence, name: str = TEST, *, diverged: float = CHANCE) -> Array:
+        """A number of the summaries, at the last step; that of a diverged run as stated."""
+        return self._array(evidence, lambda arm: evidence.final(arm, name, diverged=diverged))
+
+    def diverged(self, evidence: Evidence) -> Array:
+        """Whether the loss was not finite at some step."""
+        return self._array(evidence, evidence.diverged)
+
+    def steps_to(self, evidence: Evidence, target: Array, name: str) -> Array:
+        """The first step at or above a target, which may have some of the axes."""
+        return self._array(
+            evidence, lambda arm, **at: evidence.steps_to(arm, _at(target, at), name), True
+        )
+
+    def highest(self, evidence: Evidence, name: str) -> Array:
+        """The highest value of a metric over training."""
+        return self._array(evidence, lambda arm: evidence.curves(arm, name)[1].max(1))
+
+    def _array(self, evidence: Evidence, read: Any, placed: bool = False) -> Array:
+        shape = [len(values) for values in self.axes.values()]
+        rows = []
+        for values in itertools.product(*self.axes.values()):
+            at = dict(zip(self.axes, values, strict=True)) if placed else {}
+            rows.append(read(self.arm(*values), **at))
+        coords = {
+            **{axis: list(values) for axis, values in self.axes.items()},
+            "seed": list(evidence.seeds),
+        }
+        return Array(np.reshape(rows, (*shape, -1)), coords, [*self.axes, "seed"])
+
+
+def _at(target: Array | float, at: Mapping[str, Any]) -> np.ndarray | float:
+    if not isinstance(target, Array):
+        return target
+    return target.sel({axis: value for axis, value in at.items() if axis in target.dims}).to_numpy()
+
+
+def grid(label: str = "", /, **axes: Sequence[Any] | Mapping[Any, tuple[str, ...]]) -> Grid:
+    """Every combination of values: of a setting, or names with the overrides of each."""
+    return Grid(
+        {
+            axis: values if isinstance(values, Mapping)
+            else {value: (f"{SETTINGS[axis]}={value}",) for value in values}
+            for axis, values in axes.items()
+        },
+        label,
+    )  # fmt: skip
+
+
+def best(validation: Array, axis: str = "lr") -> Array:
+    """The coordinate of the highest mean over seeds; of equals, the first."""
+    return validation.mean("seed").idxmax(axis)
+
+
+def lines(values: Array, x: str, by: str = "norm", names: Mapping[Any, str] = NAMES) -> list[Line]:
+    """A line over `x` for each coordinate of `by`, as `over_seeds` makes it."""
+    return [
+        over_seeds(
+            names.get(key, str(key)), values[x].to_numpy(), of.transpose("seed", x).to_numpy()
+        )
+        for key, of in ((key, values.sel({by: key})) for key in values[by].to_numpy().tolist())
+    ]
+
+
+def curves(title: str, x: tuple[str, str], y: str, values: Array, **options: Any) -> Curves:
+    """Lines over an axis, `x` its name and what it is called, one for each arm."""
+    return Curves(title, x[1], y, lines(values, x[0]), **options)
+
+
+def heat_map(
+    title: str, x: tuple[str, str], y: tuple[str, str], values: Array,
+    limits: tuple[float, float] | None = None,
+) -> HeatMap:  # fmt: skip
+    """Medians over seeds of two axes, each with its name and what it is called."""
+    array = values.median("seed").transpose(y[0], x[0])
+    ys = [NAMES.get(key, key) for key in array[y[0]].to_numpy().tolist()]
+    return HeatMap(title, x[1], y[1], array[x[0]].to_numpy().tolist(), ys, array.to_numpy(), limits)
+
+
+def table(caption: str, axes: Mapping[str, str], columns: Mapping[str, Array]) -> Table:
+    """A row for every combination of coordinates: they, then each column's mean over seeds.
+
+    Args:
+        caption: of the table.
+        axes: what each is called.
+        columns: arrays that have some of the axes.
+    """
+    keys: Iterable[Any] = [_values(columns.values(), axis) for axis in axes]
+    rows = []
+    for place in itertools.product(*keys):
+        at = dict(zip(axes, place, strict=True))
+        cells = [
+            column.sel({a: v for a, v in at.items() if a in column.dims})
+            for column in columns.values()
+        ]
+        rows.append(
+            [*(NAMES.get(value, value) for value in place), *(cell.mean().item() for cell in cells)]
+        )
+    return Table(caption, [*axes.values(), *columns], rows)
+
+
+def _values(columns: Iterable[Array], axis: str) -> list[Any]:
+    return next(list(c[axis].to_numpy().tolist()) for c in columns if axis in c.dims)
