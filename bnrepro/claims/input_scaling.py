@@ -1,41 +1,37 @@
-"""§2: networks train faster on normalized inputs; with batch normalization they need them less."""
+"""§2: networks train better on normalized inputs; with BN their scale matters less."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, at_lr, over_lrs
+from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS
 from bnrepro.evidence.claim import (
     PAPER,
     SCALES,
     SMOKE,
-    Check,
     Claim,
     Criterion,
     Finding,
     FollowUp,
     Plan,
-    Variation,
+    check,
 )
-from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
-from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
+from bnrepro.evidence.exhibits import Curves, Exhibit, Figure
+from bnrepro.evidence.grid import Array, Grid, best, doublings, grid, lines, stack, steps_to, table
+from bnrepro.evidence.runs import VALIDATION, Evidence
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import best_lr
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that never gets there has not trained."""
 
-STANDARDIZED, RAW, SHIFTED, UNEVEN = INPUTS = ("standardized", "raw", "shifted", "uneven")
-BAD = INPUTS[1:]
-
-LABELS = {
-    STANDARDIZED: "standardized",
-    RAW: "raw, as stored",
-    SHIFTED: "shifted by 3 deviations",
-    UNEVEN: "each of its own scale",
+GOOD, *BAD = INPUTS = {
+    "standardized": "standardized",
+    "raw": "raw, as stored",
+    "shifted": "shifted by 3 deviations",
+    "uneven": "each of its own scale",
 }
+"""Kinds of inputs, and what they are called."""
 
 RUN: Mapping[str, tuple[str, ...]] = {
     "smoke": (
@@ -68,158 +64,136 @@ XAVIER, XAVIER_LR = ("init=xavier", "init.scale=1.0"), 1.0
 the first layer than Fig. 1's, larger in the others, which do not keep it on a plateau as long."""
 
 
-def name(norm: str, inputs: str) -> str:
-    """The name of an arm, but for its learning rate."""
-    return f"{norm} {inputs}"
+def kinds(label: str, lrs: Sequence[float]) -> Grid:
+    """Every kind of inputs at several learning rates."""
+    return grid(label, inputs={kind: (f"dataset.inputs={kind}",) for kind in INPUTS}, lr=lrs)
 
 
-def xavier(inputs: str) -> str:
-    """The name of an arm that begins with Xavier's weights."""
-    return f"{name(NONE, inputs)} xavier"
+def networks(scale: str) -> dict[str, Grid]:
+    """The arms without and with BN."""
+    return {norm: kinds(norm, LRS[norm][scale]) for norm in NORMS}
 
 
-def _scale(scale: str) -> Plan:
-    """Both networks on all kinds of inputs, at every learning rate."""
-    arms: dict[str, tuple[str, ...]] = {}
-    for norm in NORMS:
-        kinds = {name(norm, kind): (f"norm={norm}", f"dataset.inputs={kind}") for kind in INPUTS}
-        arms |= over_lrs(kinds, LRS[norm][scale])
-    if scale == PAPER:
-        for kind in INPUTS:
-            words = (f"norm={NONE}", f"dataset.inputs={kind}", *XAVIER)
-            arms |= over_lrs({xavier(kind): words}, (XAVIER_LR,))
+XAVIERS = kinds("none xavier", (XAVIER_LR,))
+
+
+def _plan(scale: str) -> Plan:
+    arms = XAVIERS.arms(f"norm={NONE}", *XAVIER) if scale == PAPER else {}
+    for norm, cells in networks(scale).items():
+        arms |= cells.arms(f"norm={norm}")
     return Plan(SEEDS[scale], arms, RUN[scale])
 
 
-Rates = Mapping[tuple[str, str], float]
-"""A learning rate for each norm and kind of inputs."""
+def gains(curves: Array, diverged: Array, test: Array) -> dict[str, Array]:
+    """What standardized inputs gain over each kind, (inputs, seed): in doublings, in accuracy."""
+    target = curves.max("step").clip(TRAINED)  # the best each kind of inputs comes to
+    good: Any = {"inputs": GOOD, "drop": True}
+    speed = doublings(
+        steps_to(curves, target, diverged),
+        steps_to(curves.sel(**good), target, diverged.sel(**good)),
+    )
+    return {"speed": speed.sel(inputs=BAD), "accuracy": (test.sel(**good) - test).sel(inputs=BAD)}
 
 
-def gain(evidence: Evidence, standardized: str, bad: str) -> np.ndarray:
-    """Steps to the best that bad inputs come to, bad ÷ standardized, in doublings: (S,)."""
-    _, curves = evidence.curves(bad, VALIDATION)
-    target = np.maximum(curves.max(1), TRAINED)
-    return log_ratio(evidence.steps_to(bad, target), evidence.steps_to(standardized, target))
+def effects(runs: Mapping[str, Array], bad: Sequence[str] = BAD) -> dict[str, Array]:
+    """All criteria's effects (seed), from arrays with the axes norm and inputs; the least of `bad`.
 
-
-def effects(evidence: Evidence, lrs: Rates, bad: Sequence[str] = BAD) -> dict[str, np.ndarray]:
-    """All criteria's effects with each kind of inputs at its rate: (S,) each; the least of `bad`.
-
-    What is standardized beside what is badly scaled, without batch normalization; and what bad
-    scaling costs without it beside what it costs with it.
+    What is standardized next to what is badly scaled, without batch normalization; and what bad
+    scaling costs without it next to what it costs with it.
     """
-    arms = {(norm, kind): at_lr(name(norm, kind), lr) for (norm, kind), lr in lrs.items()}
-    speeds, accuracies, spared = [], [], []
-    for kind in bad:
-        speeds.append(gain(evidence, arms[NONE, STANDARDIZED], arms[NONE, kind]))
-        without, with_it = (
-            evidence.final(arms[norm, STANDARDIZED]) - evidence.final(arms[norm, kind])
-            for norm in NORMS
-        )
-        accuracies.append(without)
-        spared.append(without - with_it)
-    return {
-        "speed": np.min(speeds, axis=0),
-        "accuracy": np.min(accuracies, axis=0),
-        "loss spared by BN": np.min(spared, axis=0),
-    }
+    none, batch = ({name: of.sel(norm=norm) for name, of in runs.items()} for norm in NORMS)
+    without, with_it = gains(**none), gains(**batch)["accuracy"]
+    spared = {"loss spared by BN": without["accuracy"] - with_it}
+    return {k: v.sel(inputs=list(bad)).min("inputs") for k, v in (without | spared).items()}
 
 
 def measure(evidence: Evidence) -> Finding:
     """Each kind of inputs at its own best learning rate."""
-    best = {
-        (norm, kind): best_lr(evidence, name(norm, kind), LRS[norm][evidence.scale])
-        for norm in NORMS
-        for kind in INPUTS
-    }
-    return Finding(
-        effects(evidence, best),
-        exhibits=(_over_training(evidence, best), _table(evidence, best), _over_lrs(evidence)),
-        unspecified=_unspecified(evidence, best),
-    )
+    cells = networks(evidence.scale)
+    lr = {norm: best(of.final(evidence, VALIDATION)) for norm, of in cells.items()}
 
-
-def _over_training(evidence: Evidence, best: Rates) -> Figure:
-    panels = []
-    for norm in NORMS:
-        lines = []
-        for kind in INPUTS:
-            steps, curves = evidence.curves(at_lr(name(norm, kind), best[norm, kind]))
-            lines.append(over_seeds(LABELS[kind], steps, curves))
-        panels.append(
-            Curves(
-                NAMES[norm], "step", "test accuracy", lines, limits=(0.0, 1.0), levels=(TRAINED,)
-            )
-        )
-    caption = (
-        "Test accuracy over training, each kind of inputs at its best learning rate: median over "
-        "seeds, band from least to greatest."
-    )
-    return Figure("accuracy", caption, panels)
-
-
-def _over_lrs(evidence: Evidence) -> Figure:
-    panels = []
-    for norm in NORMS:
-        lrs = LRS[norm][evidence.scale]
-        lines = []
-        for kind in INPUTS:
-            finals = [evidence.final(at_lr(name(norm, kind), lr)) for lr in lrs]
-            lines.append(over_seeds(LABELS[kind], lrs, np.stack(finals, axis=1)))
-        panels.append(
-            Curves(NAMES[norm], "learning rate", "test accuracy at the last step", lines,
-                   log_x=True, limits=(0.0, 1.0))
-        )  # fmt: skip
-    caption = "Accuracy over the learning rate: median over seeds, band from least to greatest."
-    return Figure("rates", caption, panels)
-
-
-def _table(evidence: Evidence, best: Rates) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for norm in NORMS:
-        standardized = at_lr(name(norm, STANDARDIZED), best[norm, STANDARDIZED])
-        for kind in INPUTS:
-            arm = at_lr(name(norm, kind), best[norm, kind])
-            test = evidence.final(arm)
-            rows.append(
-                (
-                    NAMES[norm],
-                    LABELS[kind],
-                    best[norm, kind],
-                    float(lower_median(evidence.steps_to(arm, TRAINED))),
-                    float(evidence.final(arm, VALIDATION).mean()),
-                    float(test.mean()),
-                    float((evidence.final(standardized) - test).mean()),
-                )
-            )
-    return Table(
-        "Each kind of inputs at its best learning rate. Steps are the median over seeds, "
-        "accuracies means. With BN, one common scale and shift of all inputs cancel (but for ε): "
-        "those rows differ by rounding, which training amplifies; uneven scales alone are a test.",
-        ("arm", "inputs", "learning rate", f"steps to {TRAINED} (validation)",
-         "validation accuracy", "test accuracy", "less than standardized"),
-        rows,
-    )  # fmt: skip
-
-
-def _unspecified(evidence: Evidence, best: Rates) -> Check:
-    found = {f"{LABELS[kind]}, alone": effects(evidence, best, (kind,)) for kind in BAD}
-    common = sorted({*LRS[NONE][evidence.scale]} & {*LRS[BATCH][evidence.scale]})
-    for lr in common if evidence.scale != SMOKE else ():  # which has one
-        one = dict.fromkeys(best, lr)
-        found[f"everything at the learning rate {lr:g}"] = effects(evidence, one)
-    if evidence.scale == PAPER:
-        at = {kind: at_lr(xavier(kind), XAVIER_LR) for kind in INPUTS}
-        found[f"Xavier's initial weights, everything at the learning rate {XAVIER_LR:g}"] = {
-            "speed": np.min([gain(evidence, at[STANDARDIZED], at[kind]) for kind in BAD], axis=0),
-            "accuracy": np.min(
-                [evidence.final(at[STANDARDIZED]) - evidence.final(at[kind]) for kind in BAD],
-                axis=0,
-            ),
+    def at(lrs: Mapping[str, Array | float]) -> dict[str, Array]:
+        read: dict[str, Callable[[Grid], Array]] = {
+            "curves": lambda of: of.curves(evidence, VALIDATION),
+            "diverged": lambda of: of.diverged(evidence),
+            "test": lambda of: of.final(evidence),
         }
-    return Check(
-        "Which bad scaling it is, one learning rate for all, and the initial weights.",
-        tuple(Variation(choice, values) for choice, values in found.items()),
+        return {
+            name: stack({norm: array(of).sel(lr=lrs[norm]) for norm, of in cells.items()})
+            for name, array in read.items()
+        }
+
+    tuned = at(lr)
+    choices: dict[str, Mapping[str, Array]] = {
+        f"{INPUTS[kind]}, alone": effects(tuned, (kind,)) for kind in BAD
+    }
+    common = sorted({*LRS[NONE][evidence.scale]} & {*LRS[BATCH][evidence.scale]})
+    for rate in common if evidence.scale != SMOKE else ():  # which has one
+        one = dict.fromkeys(NORMS, rate)
+        choices[f"everything at the learning rate {rate:g}"] = effects(at(one))
+    if evidence.scale == PAPER:
+        of = XAVIERS
+        small = gains(of.curves(evidence, VALIDATION), of.diverged(evidence), of.final(evidence))
+        choices[f"Xavier's initial weights, everything at the learning rate {XAVIER_LR:g}"] = {
+            name: values.isel(lr=0).min("inputs") for name, values in small.items()
+        }
+    return Finding(
+        effects(tuned),
+        exhibits=_exhibits(evidence, lr, tuned),
+        unspecified=check(
+            "Which bad scaling it is, one learning rate for all, and the initial weights.", choices
+        ),
+    )
+
+
+def _exhibits(
+    evidence: Evidence, lr: Mapping[str, Array], tuned: Mapping[str, Array]
+) -> tuple[Exhibit, ...]:
+    cells = networks(evidence.scale)
+    rates = [
+        Curves(
+            NAMES[norm], "learning rate", "test accuracy at the last step",
+            lines(of.final(evidence), "lr", "inputs", INPUTS), log_x=True, limits=(0.0, 1.0),
+        )
+        for norm, of in cells.items()
+    ]  # fmt: skip
+    training = [
+        Curves(
+            NAMES[norm], "step", "test accuracy",
+            lines(of.curves(evidence).sel(lr=lr[norm]), "step", "inputs", INPUTS),
+            limits=(0.0, 1.0), levels=(TRAINED,),
+        )
+        for norm, of in cells.items()
+    ]  # fmt: skip
+    validation = {n: of.final(evidence, VALIDATION).sel(lr=lr[n]) for n, of in cells.items()}
+    steps = steps_to(tuned["curves"], TRAINED, tuned["diverged"]).reduce(lower_median, "seed")
+    return (
+        Figure(
+            "accuracy",
+            "Test accuracy over training, each kind of inputs at its best learning rate: median "
+            "over seeds, band from least to greatest.",
+            training,
+        ),
+        table(
+            "Each kind of inputs at its best learning rate. Steps are the median over seeds, "
+            "accuracies means. With BN, one common scale and shift of all inputs cancel (but for "
+            "ε): those rows differ by rounding, which training amplifies; uneven scales alone are "
+            "a test.",
+            {"norm": "arm", "inputs": "inputs"},
+            {
+                "learning rate": stack(lr),
+                f"steps to {TRAINED} (validation)": steps,
+                "validation accuracy": stack(validation),
+                "test accuracy": tuned["test"],
+                "less than standardized": tuned["test"].sel(inputs=GOOD) - tuned["test"],
+            },
+            INPUTS,
+        ),
+        Figure(
+            "rates",
+            "Accuracy over the learning rate: median over seeds, band from least to greatest.",
+            rates,
+        ),
     )
 
 
@@ -266,7 +240,7 @@ CLAIM = Claim(
             "uneven ones may cost as much as without it, for BN(W diag(s) u) is another network.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales={scale: _plan(scale) for scale in SCALES},
     measure=measure,
     later=(
         FollowUp(

@@ -10,16 +10,17 @@ effect = tuned.sel(norm="batch") - tuned.sel(norm="none")
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bnrepro.evidence.arms import NAMES
 from bnrepro.evidence.exhibits import Curves, HeatMap, Line, Table, over_seeds
-from bnrepro.evidence.runs import CHANCE, TEST, Evidence
+from bnrepro.evidence.runs import CHANCE, TEST, Evidence, log_ratio
 
 Array = xr.DataArray
 
@@ -65,33 +66,32 @@ class Grid:
         """Whether the loss was not finite at some step."""
         return self._array(evidence, evidence.diverged)
 
-    def steps_to(self, evidence: Evidence, target: Array, name: str) -> Array:
-        """The first step at or above a target, which may have some of the axes."""
-        return self._array(
-            evidence, lambda arm, **at: evidence.steps_to(arm, _at(target, at), name), True
-        )
+    def curves(self, evidence: Evidence, name: str = TEST) -> Array:
+        """A metric over training, with the axis `step`; a diverged run guesses from there on."""
+        steps: list[np.ndarray] = []
 
-    def highest(self, evidence: Evidence, name: str) -> Array:
-        """The highest value of a metric over training."""
-        return self._array(evidence, lambda arm: evidence.curves(arm, name)[1].max(1))
+        def read(arm: str) -> np.ndarray:
+            of_arm, values = evidence.curves(arm, name)
+            steps.append(of_arm)
+            return values
 
-    def _array(self, evidence: Evidence, read: Any, placed: bool = False) -> Array:
-        shape = [len(values) for values in self.axes.values()]
-        rows = []
-        for values in itertools.product(*self.axes.values()):
-            at = dict(zip(self.axes, values, strict=True)) if placed else {}
-            rows.append(read(self.arm(*values), **at))
-        coords = {
-            **{axis: list(values) for axis, values in self.axes.items()},
-            "seed": list(evidence.seeds),
-        }
-        return Array(np.reshape(rows, (*shape, -1)), coords, [*self.axes, "seed"])
+        rows = [read(self.arm(*values)) for values in itertools.product(*self.axes.values())]
+        longest = max(steps, key=len)
+        rows = [np.pad(row, ((0, 0), (0, len(longest) - row.shape[1])), constant_values=CHANCE)
+                for row in rows]  # fmt: skip
+        return self._labelled(evidence, rows, {"step": longest.tolist()})
 
+    def _array(self, evidence: Evidence, read: Callable[[str], np.ndarray]) -> Array:
+        rows = [read(self.arm(*values)) for values in itertools.product(*self.axes.values())]
+        return self._labelled(evidence, rows, {})
 
-def _at(target: Array | float, at: Mapping[str, Any]) -> np.ndarray | float:
-    if not isinstance(target, Array):
-        return target
-    return target.sel({axis: value for axis, value in at.items() if axis in target.dims}).to_numpy()
+    def _labelled(
+        self, evidence: Evidence, rows: Sequence[np.ndarray], more: Mapping[str, Sequence[Any]]
+    ) -> Array:
+        axes = {axis: list(values) for axis, values in self.axes.items()}
+        coords = {**axes, "seed": list(evidence.seeds), **more}
+        shape = [len(values) for values in coords.values()]
+        return Array(np.reshape(rows, shape), coords, list(coords))
 
 
 def grid(label: str = "", /, **axes: Sequence[Any] | Mapping[Any, tuple[str, ...]]) -> Grid:
@@ -104,6 +104,25 @@ def grid(label: str = "", /, **axes: Sequence[Any] | Mapping[Any, tuple[str, ...
         },
         label,
     )  # fmt: skip
+
+
+def stack(arrays: Mapping[Any, Array], axis: str = "norm") -> Array:
+    """Arrays side by side along a new axis, whose coordinates are their keys."""
+    result: Array = xr.concat(list(arrays.values()), pd.Index(list(arrays), name=axis))
+    return result
+
+
+def doublings(a: Array, b: Array) -> Array:
+    """`log_ratio` of arrays, aligned by their axes."""
+    result: Array = xr.apply_ufunc(log_ratio, a, b)
+    return result
+
+
+def steps_to(curves: Array, target: Array | float, diverged: Array) -> Array:
+    """The first step at or above a target; infinite if it is never reached, or the run diverged."""
+    first: Array = curves.step.where(curves >= target).min("step").fillna(np.inf)
+    reached: Array = first.where(~diverged, np.inf)
+    return reached
 
 
 def best(validation: Array, axis: str = "lr") -> Array:
@@ -136,14 +155,21 @@ def heat_map(
     return HeatMap(title, x[1], y[1], array[x[0]].to_numpy().tolist(), ys, array.to_numpy(), limits)
 
 
-def table(caption: str, axes: Mapping[str, str], columns: Mapping[str, Array]) -> Table:
+def table(
+    caption: str,
+    axes: Mapping[str, str],
+    columns: Mapping[str, Array],
+    names: Mapping[Any, str] = NAMES,
+) -> Table:
     """A row for every combination of coordinates: they, then each column's mean over seeds.
 
     Args:
         caption: of the table.
         axes: what each is called.
         columns: arrays that have some of the axes.
+        names: what coordinates are called, besides the norms.
     """
+    names = {**NAMES, **names}
     keys: Iterable[Any] = [_values(columns.values(), axis) for axis in axes]
     rows = []
     for place in itertools.product(*keys):
@@ -153,7 +179,7 @@ def table(caption: str, axes: Mapping[str, str], columns: Mapping[str, Array]) -
             for column in columns.values()
         ]
         rows.append(
-            [*(NAMES.get(value, value) for value in place), *(cell.mean().item() for cell in cells)]
+            [*(names.get(value, value) for value in place), *(cell.mean().item() for cell in cells)]
         )
     return Table(caption, [*axes.values(), *columns], rows)
 
