@@ -17,8 +17,8 @@ from bnrepro.evidence.claim import (
     Plan,
     check,
 )
-from bnrepro.evidence.exhibits import Curves, Exhibit, Figure
-from bnrepro.evidence.grid import Array, Grid, best, doublings, grid, lines, stack, steps_to, table
+from bnrepro.evidence.exhibits import Exhibit
+from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, stack, steps_to, table
 from bnrepro.evidence.runs import VALIDATION, Evidence
 from bnrepro.evidence.stats import lower_median
 
@@ -149,52 +149,43 @@ def measure(evidence: Evidence) -> Finding:
 def _exhibits(
     evidence: Evidence, lr: Mapping[str, Array], tuned: Mapping[str, Array]
 ) -> tuple[Exhibit, ...]:
-    cells = networks(evidence.scale)
-    rates = [
-        Curves(
-            NAMES[norm], "learning rate", "test accuracy at the last step",
-            lines(of.final(evidence), "lr", "inputs", INPUTS), log_x=True, limits=(0.0, 1.0),
-        )
-        for norm, of in cells.items()
-    ]  # fmt: skip
-    training = [
-        Curves(
-            NAMES[norm], "step", "test accuracy",
-            lines(of.curves(evidence).sel(lr=lr[norm]), "step", "inputs", INPUTS),
-            limits=(0.0, 1.0), levels=(TRAINED,),
-        )
-        for norm, of in cells.items()
-    ]  # fmt: skip
-    validation = {n: of.final(evidence, VALIDATION).sel(lr=lr[n]) for n, of in cells.items()}
+    cells = {NAMES[norm]: of for norm, of in networks(evidence.scale).items()}
+    best_of = dict(zip(cells, lr.values(), strict=True))
+    validation = [
+        of.final(evidence, VALIDATION).sel(lr=best_of[name]) for name, of in cells.items()
+    ]
     steps = steps_to(tuned["curves"], TRAINED, tuned["diverged"]).reduce(lower_median, "seed")
     return (
-        Figure(
+        curves(
             "accuracy",
-            "Test accuracy over training, each kind of inputs at its best learning rate: median "
-            "over seeds, band from least to greatest.",
-            training,
+            "Test accuracy over training, each kind of inputs at its best learning rate",
+            {name: of.curves(evidence).sel(lr=best_of[name]) for name, of in cells.items()},
+            "step", "test accuracy", "inputs",
+            names=INPUTS, limits=(0.0, 1.0), levels=(TRAINED,),
         ),
         table(
             "Each kind of inputs at its best learning rate. Steps are the median over seeds, "
             "accuracies means. With BN, one common scale and shift of all inputs cancel (but for "
             "ε): those rows differ by rounding, which training amplifies; uneven scales alone are "
             "a test.",
-            {"norm": "arm", "inputs": "inputs"},
+            ("norm", "inputs"),
             {
                 "learning rate": stack(lr),
                 f"steps to {TRAINED} (validation)": steps,
-                "validation accuracy": stack(validation),
+                "validation accuracy": stack(dict(zip(lr, validation, strict=True))),
                 "test accuracy": tuned["test"],
                 "less than standardized": tuned["test"].sel(inputs=GOOD) - tuned["test"],
             },
             INPUTS,
         ),
-        Figure(
+        curves(
             "rates",
-            "Accuracy over the learning rate: median over seeds, band from least to greatest.",
-            rates,
+            "Accuracy over the learning rate",
+            {name: of.final(evidence) for name, of in cells.items()},
+            "lr", "test accuracy at the last step", "inputs",
+            names=INPUTS, limits=(0.0, 1.0),
         ),
-    )
+    )  # fmt: skip
 
 
 CLAIM = Claim(

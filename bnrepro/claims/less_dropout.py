@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bnrepro.evidence.arms import MIDDLE, NORMS, SEEDS, SIZE, SMALL, SMALL_LRS
 from bnrepro.evidence.claim import PAPER, SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
-from bnrepro.evidence.exhibits import Figure
-from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_map, table
+from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, table
 from bnrepro.evidence.runs import STANDARD_ERROR, TEST, TOLD_APART, TRAIN, VALIDATION, Evidence
 
 STEPS = {"smoke": 200, "short": 1200, "paper": 2500}
@@ -55,7 +54,6 @@ def measure(evidence: Evidence) -> Finding:
     tuned = {"validation": validation, "test": test, "training": training}
     tuned = {name: values.sel(lr=lr) for name, values in tuned.items()}
     gap = tuned["training"] - tuned["test"]
-    x, y = ("dropout", "dropout"), ("norm", "")
     choices = {
         f"learning rate {rate:g} in every cell": effects(test.sel(lr=rate), validation.sel(lr=rate))
         for rate in SMALL_LRS[evidence.scale]
@@ -70,27 +68,25 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(tuned["test"], tuned["validation"]),
         exhibits=(
-            Figure(
+            curves(
                 "dropout",
-                "Each cell at its best learning rate: median over seeds, band from least to "
-                "greatest. Both accuracies are of inference: without dropout, and with moving "
+                "Each cell at its best learning rate",
+                {"What dropout is worth": tuned["test"], "Overfitting": gap},
+                "dropout",
+                ("test accuracy", "training − test accuracy"),
+                more=" Both accuracies are of inference: without dropout, and with moving "
                 "averages.",
-                (
-                    curves("What dropout is worth", x, "test accuracy", tuned["test"]),
-                    curves("Overfitting", x, "training − test accuracy", gap),
-                ),
             ),
-            Figure(
+            heat_maps(
                 "grid",
                 "The same as numbers: medians over seeds.",
-                (
-                    heat_map("Test accuracy", x, y, tuned["test"]),
-                    heat_map("Training accuracy", x, y, tuned["training"]),
-                ),
+                {"Test accuracy": tuned["test"], "Training accuracy": tuned["training"]},
+                "dropout",
+                "norm",
             ),
             table(
                 "Accuracies of every cell at its best learning rate: means over seeds.",
-                {"norm": "arm", "dropout": "dropout"},
+                ("norm", "dropout"),
                 {"learning rate": lr, **tuned, "gap": gap},
             ),
         ),

@@ -19,7 +19,7 @@ import pandas as pd
 import xarray as xr
 
 from bnrepro.evidence.arms import NAMES
-from bnrepro.evidence.exhibits import Curves, HeatMap, Line, Table, over_seeds
+from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Line, Table, over_seeds
 from bnrepro.evidence.runs import CHANCE, TEST, Evidence, log_ratio
 
 Array = xr.DataArray
@@ -29,6 +29,15 @@ SETTINGS = {
     "size": "train.batch_size",
 }  # fmt: skip
 """Axes whose values are those of a setting; of any other, each value has its overrides."""
+
+
+AXES = {
+    "norm": "arm", "lr": "learning rate", "dropout": "dropout", "size": "batch size",
+    "std": "initial standard deviation", "step": "step", "inputs": "inputs",
+}  # fmt: skip
+"""What axes are called in figures and tables."""
+
+LOGARITHMIC = ("lr", "std", "size")
 
 
 @dataclass(frozen=True)
@@ -134,54 +143,89 @@ def lines(values: Array, x: str, by: str = "norm", names: Mapping[Any, str] = NA
     """A line over `x` for each coordinate of `by`, as `over_seeds` makes it."""
     return [
         over_seeds(
-            names.get(key, str(key)), values[x].to_numpy(), of.transpose("seed", x).to_numpy()
+            names.get(key, str(key)),
+            values[x].to_numpy(),
+            values.sel({by: key}).transpose("seed", x).to_numpy(),
         )
-        for key, of in ((key, values.sel({by: key})) for key in values[by].to_numpy().tolist())
+        for key in values[by].to_numpy().tolist()
     ]
 
 
-def curves(title: str, x: tuple[str, str], y: str, values: Array, **options: Any) -> Curves:
-    """Lines over an axis, `x` its name and what it is called, one for each arm."""
-    return Curves(title, x[1], y, lines(values, x[0]), **options)
+def curves(
+    name: str,
+    caption: str,
+    panels: Mapping[str, Array],
+    x: str,
+    y: str | Sequence[str],
+    by: str = "norm",
+    *,
+    more: str = "",
+    names: Mapping[Any, str] = NAMES,
+    **options: Any,
+) -> Figure:
+    """A figure of curves over an axis, a line for each coordinate of another.
+
+    Args:
+        name: of the figure's files.
+        caption: of the figure, to which is added what line and band are.
+        panels: arrays by the titles of their panels.
+        x: the axis along which curves go; a logarithmic one where its values are ratios.
+        y: what the values are, of all panels or of each.
+        by: the axis that has a line for each of its coordinates.
+        more: further sentences of the caption.
+        names: what those coordinates are called.
+        options: of every `Curves`.
+    """
+    ys = [y] * len(panels) if isinstance(y, str) else y
+    options = {"log_x": x in LOGARITHMIC, **options}
+    drawn = [
+        Curves(title, AXES[x], of, lines(values, x, by, names), **options)
+        for (title, values), of in zip(panels.items(), ys, strict=True)
+    ]
+    return Figure(name, f"{caption}: median over seeds, band from least to greatest.{more}", drawn)
 
 
-def heat_map(
-    title: str, x: tuple[str, str], y: tuple[str, str], values: Array,
+def heat_maps(
+    name: str, caption: str, panels: Mapping[str, Array], x: str, y: str,
     limits: tuple[float, float] | None = None,
-) -> HeatMap:  # fmt: skip
-    """Medians over seeds of two axes, each with its name and what it is called."""
-    array = values.median("seed").transpose(y[0], x[0])
-    ys = [NAMES.get(key, key) for key in array[y[0]].to_numpy().tolist()]
-    return HeatMap(title, x[1], y[1], array[x[0]].to_numpy().tolist(), ys, array.to_numpy(), limits)
+) -> Figure:  # fmt: skip
+    """A figure of heat maps over two axes: medians over seeds."""
+    drawn = []
+    for title, values in panels.items():
+        medians = values.median("seed").transpose(y, x)
+        xs, ys = (
+            [NAMES.get(key, key) for key in medians[axis].to_numpy().tolist()] for axis in (x, y)
+        )
+        label = "" if y == "norm" else AXES[y]
+        drawn.append(HeatMap(title, AXES[x], label, xs, ys, medians.to_numpy(), limits))
+    return Figure(name, caption, drawn)
 
 
 def table(
-    caption: str,
-    axes: Mapping[str, str],
-    columns: Mapping[str, Array],
-    names: Mapping[Any, str] = NAMES,
-) -> Table:
+    caption: str, axes: Sequence[str], columns: Mapping[str, Array],
+    names: Mapping[Any, str] = NAMES, called: Mapping[str, str] = AXES,
+) -> Table:  # fmt: skip
     """A row for every combination of coordinates: they, then each column's mean over seeds.
 
     Args:
         caption: of the table.
-        axes: what each is called.
+        axes: what there is a row for.
         columns: arrays that have some of the axes.
         names: what coordinates are called, besides the norms.
+        called: what the axes are called.
     """
     names = {**NAMES, **names}
-    keys: Iterable[Any] = [_values(columns.values(), axis) for axis in axes]
+    keys = [_values(columns.values(), axis) for axis in axes]
     rows = []
     for place in itertools.product(*keys):
         at = dict(zip(axes, place, strict=True))
-        cells = [
-            column.sel({a: v for a, v in at.items() if a in column.dims})
+        cells = (
+            column.sel({axis: value for axis, value in at.items() if axis in column.dims})
             for column in columns.values()
-        ]
-        rows.append(
-            [*(names.get(value, value) for value in place), *(cell.mean().item() for cell in cells)]
         )
-    return Table(caption, [*axes.values(), *columns], rows)
+        shown = (names.get(value, value) for value in place)
+        rows.append([*shown, *(cell.mean().item() for cell in cells)])
+    return Table(caption, [*(called[axis] for axis in axes), *columns], rows)
 
 
 def _values(columns: Iterable[Array], axis: str) -> list[Any]:
