@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from bnrepro.evidence.arms import GRID, LRS, NAMES, NONE, NORMS, SEEDS, at_lr, norms, over_lrs
-from bnrepro.evidence.claim import (
-    PAPER,
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
+from bnrepro.evidence.arms import GRID, LRS, NAMES, NORMS, SEEDS
+from bnrepro.evidence.claim import PAPER, SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
 from bnrepro.evidence.exhibits import Table
-from bnrepro.evidence.runs import VALIDATION, Evidence, log_ratio
-from bnrepro.evidence.tuning import accuracy_over_lrs, best_lr, tuned_comparison
+from bnrepro.evidence.grid import Array, Grid, best, curves, decades, grid
+from bnrepro.evidence.runs import VALIDATION, Evidence
+from bnrepro.evidence.tuning import both_tuned
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""
@@ -29,95 +17,88 @@ TRAINED = 0.9
 FURTHER = {"smoke": (), "short": (100.0,), "paper": (100.0, 300.0)}
 """Learning rates beyond the usual grid, so that its end is not the answer."""
 
-HIGH = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-SMALLER = 0.02
-"""At these rates, both arms again from smaller initial weights."""
+SMALLER, HIGH = 0.02, (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""Smaller initial weights, and the rates at which both arms are run from them as well."""
 
 
-def lrs(scale: str) -> tuple[float, ...]:
-    """All learning rates of a scale, rising."""
-    return (*LRS[scale], *FURTHER[scale])
+def cells(scale: str) -> Grid:
+    """Both arms at every learning rate."""
+    return grid(norm=NORMS, lr=(*LRS[scale], *FURTHER[scale]))
 
 
-def _scale(scale: str) -> Plan:
-    arms = over_lrs(norms(), lrs(scale))
-    if scale == PAPER:
-        smaller = {
-            f"{arm} small": words for arm, words in norms((f"init.scale={SMALLER}",)).items()
-        }
-        arms |= over_lrs(smaller, HIGH)
-    return Plan(SEEDS[scale], arms, GRID[scale])
+SMALL = grid("from smaller weights", norm=NORMS, lr=HIGH)
 
 
-def largest(
-    evidence: Evidence, arm: str, among: Sequence[float], trained: float = TRAINED
-) -> np.ndarray:
-    """The largest learning rate at which an arm trains: (S,); 0 where it does at none.
+def _plan(scale: str) -> Plan:
+    small = SMALL.arms(f"init.scale={SMALLER}") if scale == PAPER else {}
+    return Plan(SEEDS[scale], cells(scale).arms() | small, GRID[scale])
+
+
+def largest(evidence: Evidence, of: Grid, trained: float = TRAINED) -> Array:
+    """The largest learning rate at which each arm trains: (norm, seed); 0 where it does at none.
 
     It trains where the loss stays finite and the last validation accuracy is `trained` at least.
     """
-    found = np.zeros(len(evidence.seeds))
-    for lr in among:
-        name = at_lr(arm, lr)
-        trains = (evidence.final(name, VALIDATION) >= trained) & ~evidence.diverged(name)
-        found = np.where(trains, np.maximum(found, lr), found)
-    return found
+    validation = of.final(evidence, VALIDATION)
+    trains = (validation >= trained) & ~of.diverged(evidence)
+    rates: Array = validation.lr.where(trains).max("lr").fillna(0)
+    return rates
 
 
-def gain(
-    evidence: Evidence, arms: Sequence[str], among: Sequence[float], trained: float = TRAINED
-) -> np.ndarray:
-    """Decades by which the largest rate is larger that trains, the baseline named first: (S,)."""
-    none, batch = (largest(evidence, arm, among, trained) for arm in arms)
-    return log_ratio(batch, none, 10)
-
-
-def accuracy(evidence: Evidence, none: str, batch: str) -> Mapping[str, np.ndarray]:
-    """The difference in test accuracy of two arms at one rate each: (S,)."""
-    return {"accuracy": evidence.final(batch) - evidence.final(none)}
+def gain(evidence: Evidence, of: Grid, trained: float = TRAINED) -> dict[str, Array]:
+    """Decades by which the largest rate is larger that trains: (seed,)."""
+    rates = largest(evidence, of, trained)
+    return {"largest rate": decades(rates.sel(norm="batch"), rates.sel(norm="none"))}
 
 
 def measure(evidence: Evidence) -> Finding:
     """Where each arm still trains, and what it is worth there."""
-    among = lrs(evidence.scale)
-    bound = best_lr(evidence, NONE, among)
-    pairs = [[at_lr(norm, lr) for norm in NORMS] for lr in among if lr >= bound]
-    differences = [accuracy(evidence, *pair)["accuracy"] for pair in pairs]
-    return Finding(
-        {"largest rate": gain(evidence, NORMS, among), "accuracy": np.mean(differences, axis=0)},
-        exhibits=(accuracy_over_lrs(evidence, NAMES, among), _largest(evidence, among)),
-        fair=tuned_comparison(evidence, NAMES, among, accuracy, drawn=False),
-        unspecified=_unspecified(evidence, among),
-    )
+    of = cells(evidence.scale)
+    test = of.final(evidence)
+    bound = best(of.final(evidence, VALIDATION).sel(norm="none"))
+    difference = test.sel(norm="batch") - test.sel(norm="none")
+    accuracy = difference.where(difference.lr >= bound, drop=True).mean("lr")
 
+    def tuned(lr: Array) -> dict[str, Array]:
+        at_best = test.sel(lr=lr)
+        return {"accuracy": at_best.sel(norm="batch") - at_best.sel(norm="none")}
 
-def _largest(evidence: Evidence, among: Sequence[float]) -> Table:
-    rows = []
-    for norm in NORMS:
-        found = largest(evidence, norm, among)
-        diverged = sum(int(evidence.diverged(at_lr(norm, lr)).sum()) for lr in among)
-        seeds = ", ".join(f"{lr:g}" if lr else "none" for lr in found)
-        rows.append((NAMES[norm], seeds, diverged))
-    caption = (
-        f"The largest learning rate that trains, by seed. The grid ends at {among[-1]:g}: a "
-        "network that trains there might at more."
-    )
-    return Table(caption, ("arm", "largest rate that trains", "runs that diverged"), rows)
-
-
-def _unspecified(evidence: Evidence, among: Sequence[float]) -> Check:
-    found = {
-        f"trained means a validation accuracy of {trained}": gain(evidence, NORMS, among, trained)
+    choices = {
+        f"trained means a validation accuracy of {trained}": gain(evidence, of, trained)
         for trained in (0.5, 0.95)
     }
-    found["trained means that the loss stays finite"] = gain(evidence, NORMS, among, 0.0)
+    choices["trained means that the loss stays finite"] = gain(evidence, of, 0.0)
     if evidence.scale == PAPER:
-        small = [f"{norm} small" for norm in NORMS]
-        found[f"initial deviation {SMALLER}"] = gain(evidence, small, HIGH)
-    return Check(
-        "What counts as training, and the initial weights.",
-        tuple(Variation(choice, {"largest rate": effects}) for choice, effects in found.items()),
+        choices[f"initial deviation {SMALLER}"] = gain(evidence, SMALL)
+    return Finding(
+        {**gain(evidence, of), "accuracy": accuracy},
+        exhibits=(
+            curves(
+                "rates", "Accuracy over the learning rate", {"each learning rate": test},
+                "lr", "test accuracy at the last step", limits=(0.0, 1.0),
+            ),
+            _largest(evidence, of),
+        ),
+        fair=both_tuned(evidence, of, tuned),
+        unspecified=check("What counts as training, and the initial weights.", choices),
+    )  # fmt: skip
+
+
+def _largest(evidence: Evidence, of: Grid) -> Table:
+    rates, diverged = largest(evidence, of), of.diverged(evidence).sum(("lr", "seed"))
+    rows = [
+        (
+            NAMES[norm],
+            ", ".join(f"{lr:g}" if lr else "none" for lr in rates.sel(norm=norm).to_numpy()),
+            int(diverged.sel(norm=norm)),
+        )
+        for norm in NORMS
+    ]
+    caption = (
+        f"The largest learning rate that trains, by seed. The grid ends at {max(of.axes['lr']):g}: "
+        "a network that trains there might at more."
     )
+    return Table(caption, ("arm", "largest rate that trains", "runs that diverged"), rows)
 
 
 CLAIM = Claim(
@@ -149,7 +130,7 @@ CLAIM = Claim(
             "Better at all: what trains at a higher rate is to be worth something.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales={scale: _plan(scale) for scale in SCALES},
     measure=measure,
     later=(
         FollowUp(

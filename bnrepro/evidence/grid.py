@@ -127,6 +127,12 @@ def doublings(a: Array, b: Array) -> Array:
     return result
 
 
+def decades(a: Array, b: Array) -> Array:
+    """The same to the base 10."""
+    result: Array = xr.apply_ufunc(log_ratio, a, b, 10)
+    return result
+
+
 def steps_to(curves: Array, target: Array | float, diverged: Array) -> Array:
     """The first step at or above a target; infinite if it is never reached, or the run diverged."""
     first: Array = curves.step.where(curves >= target).min("step").fillna(np.inf)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bnrepro.evidence.arms import at_lr
-from bnrepro.evidence.claim import Check, Variation
+from bnrepro.evidence.arms import NAMES, at_lr
+from bnrepro.evidence.claim import Check, Variation, check
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
+from bnrepro.evidence.grid import Array, Grid, best, table
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
 Effects = Callable[[Evidence, str, str], Mapping[str, Sequence[float] | np.ndarray]]
@@ -74,3 +75,32 @@ def accuracy_over_lrs(evidence: Evidence, arms: Mapping[str, str], lrs: Sequence
 
 def _mean(evidence: Evidence, arm: str, name: str) -> float:
     return float(evidence.final(arm, name).mean())
+
+
+def both_tuned(
+    evidence: Evidence, of: Grid, effects: Callable[[Array], Mapping[str, Array]]
+) -> Check:
+    """The effects with each arm at the learning rate of its highest mean validation accuracy.
+
+    Args:
+        evidence: has the arms.
+        of: arms with and without BN at several learning rates.
+        effects: from the learning rate of each, (norm,).
+    """
+    validation = of.final(evidence, VALIDATION)
+    lr = best(validation)
+    rates = validation.lr.to_numpy().tolist()
+    run = evidence.runs[of.arm(*(values[0] for values in map(list, of.axes.values())))][0]
+    choice = ", ".join(f"{NAMES[norm]} at {lr.sel(norm=norm).item():g}" for norm in of.axes["norm"])
+    columns = {
+        "learning rate": lr,
+        "validation accuracy": validation.sel(lr=lr),
+        "test accuracy": of.final(evidence).sel(lr=lr),
+    }
+    return check(
+        "Each arm at the learning rate of its highest mean validation accuracy, among "
+        f"{', '.join(f'{rate:g}' for rate in rates)}, after {run.config()['train']['steps']:,} "
+        "steps.",
+        {choice: effects(lr)},
+        (table("Each arm at its best learning rate: means over seeds.", ("norm",), columns),),
+    )
