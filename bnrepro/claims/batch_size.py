@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-
 import numpy as np
 
 from bnrepro.evidence.arms import (
-    BATCH,
     MIDDLE,
-    NAMES,
-    NONE,
     NORMS,
     SEEDS,
+    SIZE,
     SIZES,
     SMALL_LRS,
-    at_lr,
+    STEPS_AT_SIZE,
     at_size,
 )
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
-from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
+from bnrepro.evidence.claim import SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.exhibits import Curves, Figure
+from bnrepro.evidence.grid import Array, Grid, best, curves, grid, lines, table
+from bnrepro.evidence.runs import TEST, TRAIN, VALIDATION, Evidence
 
 LEAST = 8
 """Of smaller batches nothing is judged: what does not fit its training images has no gap."""
@@ -38,147 +25,101 @@ LEAST = 8
 PAPERS, LARGE = (32, 64), (512, 1024)
 """The paper's batch sizes, 32 and (nearly) 60; and those that leave little of the noise."""
 
-Arm = Callable[[str, int], str]
-"""The arm that stands for a norm and a batch size."""
+
+def cells(scale: str) -> Grid:
+    """Both arms in batches of every size, at every learning rate (as it is for 32 images)."""
+    return grid(norm=NORMS, size=SIZES[scale], lr=SMALL_LRS[scale])
 
 
-def sized(norm: str, size: int) -> str:
-    """The name of a norm and a batch size, before its learning rate."""
-    return f"{norm} m={size}"
-
-
-def lrs(scale: str, size: int) -> tuple[float, ...]:
-    """The learning rates of a batch size, as they are for 32 images; for the smallest, one."""
-    return SMALL_LRS[scale] if size >= LEAST else (MIDDLE,)
-
-
-def _scale(scale: str) -> Plan:
+def _plan(scale: str) -> Plan:
+    """The smallest batches have one learning rate."""
+    of = cells(scale)
     arms = {
-        at_lr(sized(norm, size), lr): at_size(scale, norm, size, lr)
-        for norm in NORMS
-        for size in SIZES[scale]
-        for lr in lrs(scale, size)
-    }
+        of.arm(norm, size, lr): at_size(scale, norm, size, lr)
+        for norm in NORMS for size in SIZES[scale] for lr in SMALL_LRS[scale]
+        if size >= LEAST or lr == MIDDLE
+    }  # fmt: skip
     return Plan(SEEDS[scale], arms)
 
 
-def gap(evidence: Evidence, arm: str) -> np.ndarray:
-    """Accuracy on the images trained on less that on the test images, both in inference: (S,)."""
-    found: np.ndarray = evidence.final(arm, "train_accuracy") - evidence.final(arm)
-    return found
-
-
-def slope(sizes: Sequence[int], values: np.ndarray) -> np.ndarray:
-    """What a doubling of the batch adds to values (S, P), by least squares: (S,)."""
-    found: np.ndarray = np.polyfit(np.log2(sizes), values.T, 1)[0]
-    return found
-
-
-def effects(evidence: Evidence, arm: Arm, least: int = LEAST) -> dict[str, np.ndarray]:
-    """Both criteria's effects, where `arm` names the run of a norm and a batch size."""
-    sizes = [size for size in SIZES[evidence.scale] if size >= least]
-
-    def growth(norm: str) -> np.ndarray:
-        gaps = [gap(evidence, arm(norm, size)) for size in sizes]
-        return slope(sizes, np.stack(gaps, axis=1))
-
-    def advantage(norm: str) -> np.ndarray:
-        papers, large = (
-            np.mean([evidence.final(arm(norm, size)) for size in sizes if size in among], axis=0)
-            for among in (PAPERS, LARGE)
-        )
-        found: np.ndarray = papers - large
-        return found
-
-    return {"gap": growth(BATCH) - growth(NONE), "accuracy": advantage(BATCH) - advantage(NONE)}
-
-
-def _at(lr: float, norm: str, size: int) -> str:
-    return at_lr(sized(norm, size), lr)
+def effects(test: Array, gap: Array, least: int = LEAST) -> dict[str, Array]:
+    """Both criteria's effects (seed), from accuracies and gaps (norm, size, seed)."""
+    counted = test["size"] >= least
+    test, gap = test.where(counted, drop=True), gap.where(counted, drop=True)
+    # What a doubling of the batch adds to the gap, by least squares.
+    doublings = gap.assign_coords(size=np.log2(gap["size"]))
+    growth = doublings.polyfit("size", 1).polyfit_coefficients.sel(degree=1)
+    papers, large = (
+        test.sel(size=[size for size in among if size in test["size"]]).mean("size")
+        for among in (PAPERS, LARGE)
+    )
+    advantage = papers - large
+    return {
+        "gap": growth.sel(norm="batch") - growth.sel(norm="none"),
+        "accuracy": advantage.sel(norm="batch") - advantage.sel(norm="none"),
+    }
 
 
 def measure(evidence: Evidence) -> Finding:
     """Each norm and batch size at its best learning rate; at the same one; all batch sizes."""
-
-    def best(norm: str, size: int) -> str:
-        among = lrs(evidence.scale, size)
-        return evidence.best(at_lr(sized(norm, size), lr) for lr in among)
-
-    variations = [
-        Variation(
-            f"learning rate {lr:g} · √(batch size ÷ 32) throughout",
-            effects(evidence, partial(_at, lr)),
+    of = cells(evidence.scale)
+    validation, test, training = (of.final(evidence, m) for m in (VALIDATION, TEST, TRAIN))
+    lr = best(validation)
+    gap = training - test
+    choices = {
+        f"learning rate {rate:g} · √(batch size ÷ 32) throughout": effects(
+            test.sel(lr=rate), gap.sel(lr=rate)
         )
-        for lr in SMALL_LRS[evidence.scale]
-    ]
+        for rate in SMALL_LRS[evidence.scale]
+    }
     for least in (2, PAPERS[0]):
-        counted = {"gap": effects(evidence, best, least)["gap"]}
-        variations.append(Variation(f"batches of {least} and more", counted))
+        counted = effects(test.sel(lr=lr), gap.sel(lr=lr), least)["gap"]
+        choices[f"batches of {least} and more"] = {"gap": counted}
+    panels = {"Generalization gap": gap.sel(lr=lr), "Test accuracy": test.sel(lr=lr)}
+    ys = ("training − test accuracy", "test accuracy at the last step")
+    figure = curves("gap", "Each batch size at its best learning rate", panels, "size", ys)
+    more = (
+        " Last, the noise itself, in the trained network with BN: the most that a probability of "
+        "one of 100 test images changes as other images fill its batch."
+    )
+    size = test["size"]
     return Finding(
-        effects(evidence, best),
-        exhibits=(_figure(evidence, best), _table(evidence, best)),
-        unspecified=Check(
+        effects(test.sel(lr=lr), gap.sel(lr=lr)),
+        exhibits=(
+            Figure(figure.name, figure.caption + more, (*figure.panels, _noise(evidence, of))),
+            table(
+                "Accuracies of every batch size at its best learning rate: means over seeds.",
+                ("norm", "size"),
+                {
+                    "steps": (STEPS_AT_SIZE[evidence.scale] / (size / SIZE) ** 0.5).round(),
+                    "learning rate": lr * (size / SIZE) ** 0.5,
+                    "validation": validation.sel(lr=lr),
+                    "test": test.sel(lr=lr),
+                    "training": training.sel(lr=lr),
+                    "gap": gap.sel(lr=lr),
+                },
+            ),
+        ),
+        unspecified=check(
             "One learning rate for both arms and all batch sizes, in place of each one's best "
             "(a run that diverged guesses, and has no gap); and the smallest batch that counts: "
             "those of 2 and 4 may be too small to fit the training images at all.",
-            tuple(variations),
+            choices,
         ),
     )
 
 
-def _figure(evidence: Evidence, arm: Arm) -> Figure:
-    sizes = SIZES[evidence.scale]
+def _noise(evidence: Evidence, of: Grid) -> Curves:
+    """The most a probability changes with the company in a batch, at the middle rate."""
 
-    def panel(title: str, y: str, value: Callable[[str], np.ndarray]) -> Curves:
-        values = {
-            norm: np.stack([value(arm(norm, size)) for size in sizes], axis=1) for norm in NORMS
-        }
-        lines = [over_seeds(NAMES[norm], sizes, values[norm]) for norm in NORMS]
-        return Curves(title, "batch size", y, lines, log_x=True)
+    def read(arm: str) -> np.ndarray:
+        studies = evidence.studies(arm, "inference")
+        found = [s["determinism"]["batch_statistics"] if s else np.nan for s in studies]
+        return np.array(found, dtype=np.float64)
 
-    panels = (
-        panel("Generalization gap", "training − test accuracy", lambda name: gap(evidence, name)),
-        panel("Test accuracy", "test accuracy at the last step", evidence.final),
-        _noise(evidence),
-    )
-    caption = (
-        "Each batch size at its best learning rate: median over seeds, band from least to "
-        "greatest. Last, the noise itself, in the trained network with BN: the most that a "
-        "probability of one of 100 test images changes as other images fill its batch."
-    )
-    return Figure("gap", caption, panels)
-
-
-def _noise(evidence: Evidence) -> Curves:
-    sizes = SIZES[evidence.scale]
-    values = np.stack([noise(evidence, size) for size in sizes], axis=1)
-    line = over_seeds(NAMES[BATCH], sizes, values)
-    return Curves("What company does", "batch size", "change of a probability", (line,),
-                  log_x=True, log_y=True)  # fmt: skip
-
-
-def noise(evidence: Evidence, size: int) -> np.ndarray:
-    """The most a probability changes with the company in a batch, at the middle rate: (S,)."""
-    studies = evidence.studies(at_lr(sized(BATCH, size), MIDDLE), "inference")
-    found = [study["determinism"]["batch_statistics"] if study else np.nan for study in studies]
-    return np.array(found, dtype=np.float64)
-
-
-def _table(evidence: Evidence, arm: Arm) -> Table:
-    rows = []
-    for norm in NORMS:
-        for size in SIZES[evidence.scale]:
-            name = arm(norm, size)
-            config = evidence.runs[name][0].config()
-            finals = (evidence.final(name, m) for m in (VALIDATION, TEST, "train_accuracy"))
-            means = (float(values.mean()) for values in finals)
-            steps, lr = config["train"]["steps"], config["optimizer"]["lr"]
-            rows.append((NAMES[norm], size, steps, lr, *means, float(gap(evidence, name).mean())))
-    caption = "Accuracies of every batch size at its best learning rate: means over seeds."
-    columns = (
-        "arm", "batch size", "steps", "learning rate", "validation", "test", "training", "gap",
-    )  # fmt: skip
-    return Table(caption, columns, rows)
+    values = of.select(norm=["batch"], lr=[MIDDLE]).array(evidence, read).isel(lr=0)
+    return Curves("What company does", "batch size", "change of a probability",
+                  lines(values, "size"), log_x=True, log_y=True)  # fmt: skip
 
 
 CLAIM = Claim(
@@ -218,7 +159,7 @@ CLAIM = Claim(
             "is better for the noise at all, and does not merely fit its training images worse.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales={scale: _plan(scale) for scale in SCALES},
     measure=measure,
     later=(
         FollowUp(

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-import numpy as np
-
-from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS, SMOKE, at_lr, norms, over_lrs
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
-from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
-from bnrepro.evidence.tuning import best_lr
+from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMOKE
+from bnrepro.evidence.claim import SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, table
+from bnrepro.evidence.runs import CHANCE, VALIDATION, Evidence
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""
@@ -31,7 +17,7 @@ WORDS = {
 }
 """Fewer steps than in other grids: this one goes over rates and initial deviations together."""
 
-DEVIATIONS = {
+STDS = {
     "smoke": (0.01, 1.0),
     "short": (0.001, 0.01, 0.1, 1.0, 10.0),
     "paper": (0.001, 0.01, 0.1, 1.0, 10.0),
@@ -43,148 +29,85 @@ LRS = {"smoke": (1.0, 10.0), "short": (1.0, 10.0), "paper": (1.0, 3.0, 10.0)}
 higher its rate; with batch normalization large weights turn slowly, the sooner the higher too."""
 
 
-def at_deviation(norm: str, deviation: float) -> str:
-    """The name of an arm from one initial deviation."""
-    return f"{norm} init={deviation:g}"
+def cells(scale: str) -> Grid:
+    """Both arms from every initial deviation, at every learning rate."""
+    return grid(norm=NORMS, std=STDS[scale], lr=LRS[scale])
 
 
-def _scale(scale: str) -> Plan:
-    arms: dict[str, tuple[str, ...]] = {}
-    for deviation in DEVIATIONS[scale]:
-        for norm, words in norms((f"init.scale={deviation}",)).items():
-            arms[at_deviation(norm, deviation)] = words
-    return Plan(SEEDS[scale], over_lrs(arms, LRS[scale]), WORDS[scale])
+def effects(test: Array, validation: Array, trained: float = TRAINED) -> dict[str, Array]:
+    """Both criteria's effects (seed), from accuracies (norm, std, seed).
 
-
-Rate = Callable[[str, float], float]
-"""The learning rate of an arm, by its norm, from an initial deviation."""
-
-
-def finals(evidence: Evidence, norm: str, lr: Rate, name: str = TEST) -> np.ndarray:
-    """The last accuracy from every initial deviation: (S, D)."""
-    found = [
-        evidence.final(at_lr(at_deviation(norm, deviation), lr(norm, deviation)), name)
-        for deviation in DEVIATIONS[evidence.scale]
-    ]
-    return np.stack(found, axis=1)
-
-
-def decades(evidence: Evidence, lr: Rate, trained: float = TRAINED) -> np.ndarray:
-    """How many more of the deviations a network with batch normalization trains from: (S,)."""
-    none, batch = ((finals(evidence, norm, lr, VALIDATION) >= trained).sum(1) for norm in NORMS)
-    return np.asarray(batch - none, float)
-
-
-def worst(evidence: Evidence, lr: Rate) -> np.ndarray:
-    """By how much the lowest accuracy over all deviations is higher: (S,)."""
-    none, batch = (finals(evidence, norm, lr).min(1) for norm in NORMS)
-    result: np.ndarray = batch - none
-    return result
-
-
-def effects(evidence: Evidence, lr: Rate) -> Mapping[str, np.ndarray]:
-    """Both criteria's effects."""
-    return {"decades": decades(evidence, lr), "worst": worst(evidence, lr)}
-
-
-def fixed(lr: float) -> Rate:
-    """The same rate for both arms and from every deviation."""
-    return lambda norm, deviation: lr
-
-
-def tuned(evidence: Evidence) -> Rate:
-    """Each arm's own best rate from each deviation, by the validation images."""
-    lrs = LRS[evidence.scale]
-    return lambda norm, deviation: best_lr(evidence, at_deviation(norm, deviation), lrs)
-
-
-def suited(evidence: Evidence) -> float:
-    """The rate at which the network without batch normalization does best, from any deviation."""
-    lrs = {
-        at_lr(at_deviation(NONE, deviation), lr): lr
-        for deviation in DEVIATIONS[evidence.scale]
-        for lr in LRS[evidence.scale]
+    How many more of the deviations a network with batch normalization trains from, and by how much
+    its lowest accuracy over all of them is higher.
+    """
+    deviations, lowest = (validation >= trained).sum("std"), test.min("std")
+    return {
+        "decades": (deviations.sel(norm="batch") - deviations.sel(norm="none")).astype(float),
+        "worst": lowest.sel(norm="batch") - lowest.sel(norm="none"),
     }
-    return lrs[evidence.best(lrs)]
 
 
 def measure(evidence: Evidence) -> Finding:
     """At one rate; at every arm's best; over the whole grid."""
-    one, own = suited(evidence), tuned(evidence)
+    of = cells(evidence.scale)
+    test, validation = of.final(evidence), of.final(evidence, VALIDATION)
+    # The rate at which the network without batch normalization does best, from any deviation.
+    means = validation.sel(norm="none").mean("seed").stack(cell=("std", "lr"))
+    one = float(means.lr[means.argmax("cell")])
+    lr = best(validation)
+    tuned = effects(test.sel(lr=lr), validation.sel(lr=lr))
+    choices = {
+        f"learning rate {rate:g} for all": effects(test.sel(lr=rate), validation.sel(lr=rate))
+        for rate in LRS[evidence.scale]
+    }
+    fixed = test.sel(lr=one), validation.sel(lr=one)
+    for trained in (0.5, 0.95):
+        decades = effects(*fixed, trained)["decades"]
+        choices[f"trained means a validation accuracy of {trained}"] = {"decades": decades}
     return Finding(
-        {"decades": decades(evidence, fixed(one)), "worst": worst(evidence, own)},
-        exhibits=(_figure(evidence, one), _grid(evidence), _table(evidence)),
-        fair=Check(
+        {"decades": effects(*fixed)["decades"], "worst": tuned["worst"]},
+        exhibits=(
+            curves(
+                "deviations",
+                "Accuracy over the scale of the initial weights",
+                {
+                    f"all at learning rate {one:g}": fixed[0],
+                    "each at its own best learning rate": test.sel(lr=lr),
+                },
+                "std", "test accuracy at the last step",
+                more=" Dotted, guessing and what counts as trained.",
+                limits=(0.0, 1.0), levels=(CHANCE, TRAINED),
+            ),
+            heat_maps(
+                "grid",
+                "Test accuracy at the last step, median over seeds.",
+                {NAMES[norm]: test.sel(norm=norm) for norm in NORMS},
+                "std", "lr", (0.0, 1.0),
+            ),
+            table(
+                "Each arm at its best rate from each deviation: means over seeds.",
+                ("norm", "std"),
+                {
+                    "best learning rate": lr,
+                    "validation accuracy": validation.sel(lr=lr),
+                    "test accuracy": test.sel(lr=lr),
+                },
+            ),
+        ),
+        fair=check(
             "Each arm from each initial deviation at the learning rate of its highest mean "
             "validation accuracy: whoever is careful about the initial weights could as well be "
             "careful about the rate.",
-            (Variation("every arm at its best rate from every deviation", effects(evidence, own)),),
+            {"every arm at its best rate from every deviation": tuned},
         ),
-        unspecified=_unspecified(evidence),
-    )
-
-
-def _unspecified(evidence: Evidence) -> Check:
-    found: dict[str, Mapping[str, np.ndarray]] = {
-        f"learning rate {lr:g} for all": effects(evidence, fixed(lr)) for lr in LRS[evidence.scale]
-    }
-    one = suited(evidence)
-    for trained in (0.5, 0.95):
-        among = decades(evidence, fixed(one), trained)
-        found[f"trained means a validation accuracy of {trained}"] = {"decades": among}
-    return Check(
-        "Another fixed learning rate, and another meaning of trained.",
-        tuple(Variation(choice, values) for choice, values in found.items()),
-    )
-
-
-def _figure(evidence: Evidence, one: float) -> Figure:
-    panels = [
-        Curves(
-            title, "initial standard deviation", "test accuracy at the last step",
-            [
-                over_seeds(NAMES[norm], DEVIATIONS[evidence.scale], finals(evidence, norm, lr))
-                for norm in NORMS
-            ],
-            log_x=True, limits=(0.0, 1.0), levels=(CHANCE, TRAINED),
-        )
-        for title, lr in (
-            (f"all at learning rate {one:g}", fixed(one)),
-            ("each at its own best learning rate", tuned(evidence)),
-        )
-    ]  # fmt: skip
-    return Figure(
-        "deviations",
-        "Accuracy over the scale of the initial weights: median over seeds, band from least to "
-        "greatest; dotted, guessing and what counts as trained.",
-        panels,
-    )
-
-
-def _grid(evidence: Evidence) -> Figure:
-    deviations, lrs = DEVIATIONS[evidence.scale], LRS[evidence.scale]
-    panels = [
-        HeatMap(
-            NAMES[norm], "initial standard deviation", "learning rate", deviations, lrs,
-            [np.median(finals(evidence, norm, fixed(lr)), axis=0) for lr in lrs],
-            (0.0, 1.0),
-        )
-        for norm in NORMS
-    ]  # fmt: skip
-    return Figure("grid", "Test accuracy at the last step, median over seeds.", panels)
-
-
-def _table(evidence: Evidence) -> Table:
-    own, rows = tuned(evidence), []
-    for norm in NORMS:
-        accuracies = [finals(evidence, norm, own, name).mean(0) for name in (VALIDATION, TEST)]
-        for number, deviation in enumerate(DEVIATIONS[evidence.scale]):
-            validation, test = (float(values[number]) for values in accuracies)
-            rows.append((NAMES[norm], deviation, own(norm, deviation), validation, test))
-    columns = (
-        "arm", "initial deviation", "best learning rate", "validation accuracy", "test accuracy",
+        unspecified=check(
+            "Another fixed learning rate, and another meaning of trained.", choices
+        ),
     )  # fmt: skip
-    return Table("Each arm at its best rate from each deviation: means over seeds.", columns, rows)
+
+
+def _plan(scale: str) -> Plan:
+    return Plan(SEEDS[scale], cells(scale).arms(), WORDS[scale])
 
 
 CLAIM = Claim(
@@ -222,7 +145,7 @@ CLAIM = Claim(
             "be more.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales={scale: _plan(scale) for scale in SCALES},
     measure=measure,
     later=(
         FollowUp(

@@ -69,11 +69,11 @@ class Grid:
 
     def final(self, evidence: Evidence, name: str = TEST, *, diverged: float = CHANCE) -> Array:
         """A number of the summaries, at the last step; that of a diverged run as stated."""
-        return self._array(evidence, lambda arm: evidence.final(arm, name, diverged=diverged))
+        return self.array(evidence, lambda arm: evidence.final(arm, name, diverged=diverged))
 
     def diverged(self, evidence: Evidence) -> Array:
         """Whether the loss was not finite at some step."""
-        return self._array(evidence, evidence.diverged)
+        return self.array(evidence, evidence.diverged)
 
     def curves(self, evidence: Evidence, name: str = TEST) -> Array:
         """A metric over training, with the axis `step`; a diverged run guesses from there on."""
@@ -90,8 +90,19 @@ class Grid:
                 for row in rows]  # fmt: skip
         return self._labelled(evidence, rows, {"step": longest.tolist()})
 
-    def _array(self, evidence: Evidence, read: Callable[[str], np.ndarray]) -> Array:
-        rows = [read(self.arm(*values)) for values in itertools.product(*self.axes.values())]
+    def select(self, **axes: Sequence[Any]) -> Grid:
+        """A part of the grid: only these values of some axes."""
+        kept = {
+            axis: {value: values[value] for value in axes.get(axis, values)}
+            for axis, values in self.axes.items()
+        }
+        return Grid(kept, self.label)
+
+    def array(self, evidence: Evidence, read: Callable[[str], np.ndarray]) -> Array:
+        """What `read` makes of every arm, (seed,), with the grid's axes; NaN for one not run."""
+        absent = np.full(len(evidence.seeds), np.nan)
+        arms = [self.arm(*values) for values in itertools.product(*self.axes.values())]
+        rows = [read(arm) if arm in evidence.runs else absent for arm in arms]
         return self._labelled(evidence, rows, {})
 
     def _labelled(
