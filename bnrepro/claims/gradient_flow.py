@@ -21,7 +21,8 @@ from bnrepro.evidence.claim import (
     Plan,
     Variation,
 )
-from bnrepro.evidence.deep_arms import DEPTHS, best, deep, hidden
+from bnrepro.evidence.deep_arms import DEPTHS, best_arm, deep, hidden
+from bnrepro.evidence.deep_arms import WORDS as DEEP
 from bnrepro.evidence.exhibits import Curves, Figure, Line, Table, over_seeds
 from bnrepro.evidence.runs import Evidence
 
@@ -85,7 +86,7 @@ def others(scale: str) -> list[tuple[str, int]]:
 
 
 def _scale(scale: str) -> Plan:
-    arms = deep(scale)
+    arms = deep(scale).arms(*DEEP[scale])
     for depth in depths(scale):
         for deviation in DEVIATIONS[scale]:
             own = norms((*WORDS[scale], hidden(depth), f"init.scale={deviation}"))
@@ -163,7 +164,9 @@ def in_training(evidence: Evidence, depth: int) -> np.ndarray:
     """How much less uneven gradients are over training with batch normalization: (S,)."""
     found = []
     for norm in NORMS:
-        ratios = [ratios for _, ratios in training(evidence, best(evidence, norm, depth), depth)]
+        ratios = [
+            ratios for _, ratios in training(evidence, best_arm(evidence, norm, depth), depth)
+        ]
         # A run that diverged before its first probe has no gradient to tell of.
         found.append(
             np.array([
@@ -345,7 +348,7 @@ def _training(evidence: Evidence) -> Figure:
     for depth in (DEPTHS[evidence.scale][0], DEPTHS[evidence.scale][-1]):
         lines = []
         for norm in NORMS:
-            found = training(evidence, best(evidence, norm, depth), depth)
+            found = training(evidence, best_arm(evidence, norm, depth), depth)
             steps = max((steps for steps, _ in found), key=len)
             ratios = np.full((len(found), len(steps)), np.nan)  # a gap where a run had diverged
             for row, (_, own) in zip(ratios, found, strict=True):

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS, at_lr, over_lrs
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.deep_arms import DEPTHS, FIG1, LRS, WORDS, at_depth, best, deep, hidden
-from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
-from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence, log_ratio
-from bnrepro.evidence.tuning import best_lr
+from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS
+from bnrepro.evidence.claim import SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.deep_arms import DEPTHS, LRS, WORDS, best_arm, deep, hidden
+from bnrepro.evidence.exhibits import Curves, Figure, over_seeds
+from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, lines, table
+from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""
@@ -29,7 +20,11 @@ STUCK = 0.15
 """The same answer to every image is right for .1135 of them at most; a network that tells one digit
 from the others is right for about .2."""
 
-INITS = {FIG1: (), "Xavier × 4": ("init=xavier", "init.scale=4"), "deviation 1": ("init.scale=1",)}
+INITS = {
+    "as in Fig. 1": (),
+    "Xavier × 4": ("init=xavier", "init.scale=4"),
+    "deviation 1": ("init.scale=1",),
+}
 """Initial weights of the deepest network without batch normalization. Fig. 1's are close to
 Xavier's. Four times that is the rule for sigmoids, whose slope at 0 is ¼ of the identity's. At
 deviation 1, in layers of 100 sigmoids, gradients neither vanish nor explode: by mean field theory
@@ -39,160 +34,96 @@ FURTHER = {"smoke": (), "short": (30.0,), "paper": (30.0,)}
 """One more learning rate for the same network: the higher, the sooner it would leave a plateau."""
 
 
-def careful(scale: str) -> tuple[float, ...]:
-    """The learning rates of the deepest network without batch normalization."""
-    return (*LRS[scale], *FURTHER[scale])
+def careful(scale: str) -> Grid:
+    """The deepest network without batch normalization, from several initial weights."""
+    return grid("deepest without BN", init=INITS, lr=(*LRS[scale], *FURTHER[scale]))
 
 
-def _scale(scale: str) -> Plan:
-    deepest = DEPTHS[scale][-1]
-    none = (*WORDS[scale], hidden(deepest), f"norm={NONE}")
-    care = {at_depth(NONE, deepest, init): (*none, *words) for init, words in INITS.items()}
-    return Plan(SEEDS[scale], deep(scale) | over_lrs(care, careful(scale)))
+def _plan(scale: str) -> Plan:
+    none = (f"norm={NONE}", hidden(DEPTHS[scale][-1]))
+    arms = deep(scale).arms() | careful(scale).arms(*none)
+    return Plan(SEEDS[scale], arms, WORDS[scale])
 
 
-def deepest(evidence: Evidence, arms: Mapping[int, str], trained: float) -> np.ndarray:
-    """The greatest depth that trains, of arms by depth: (S,); 0 where none does."""
-    found = np.zeros(len(evidence.seeds))
-    for depth, arm in arms.items():
-        trains = evidence.final(arm, VALIDATION) >= trained
-        found = np.where(trains, np.maximum(found, depth), found)
-    return found
-
-
-Arms = Mapping[str, Mapping[int, str]]
-"""By norm and depth, the arm that is looked at."""
-
-
-def at_best(evidence: Evidence) -> Arms:
-    """Every arm at its own best learning rate."""
-    return {norm: {d: best(evidence, norm, d) for d in DEPTHS[evidence.scale]} for norm in NORMS}
-
-
-def at_one(scale: str, lr: float) -> Arms:
-    """Every arm at the same learning rate."""
-    return {norm: {d: at_lr(at_depth(norm, d), lr) for d in DEPTHS[scale]} for norm in NORMS}
-
-
-def gain(evidence: Evidence, arms: Arms, trained: float = TRAINED) -> np.ndarray:
-    """How many times as deep a network trains with batch normalization, in doublings: (S,)."""
-    none, batch = (deepest(evidence, arms[norm], trained) for norm in NORMS)
-    return log_ratio(batch, none)
-
-
-def effects(evidence: Evidence, arms: Arms) -> Mapping[str, np.ndarray]:
-    """All criteria's effects."""
-    none, batch = (arms[norm][DEPTHS[evidence.scale][-1]] for norm in NORMS)
+def effects(test: Array, validation: Array, trained: float = TRAINED) -> dict[str, Array]:
+    """All criteria's effects (seed), from accuracies (norm, depth, seed)."""
+    depths = validation.depth.where(validation >= trained).max("depth").fillna(0)
+    deepest = test.isel(depth=-1)
     return {
-        "depth": gain(evidence, arms),
-        "with BN": evidence.final(batch),
-        "without BN": stuck(evidence, none),
+        "depth": doublings(depths.sel(norm="batch"), depths.sel(norm="none")),
+        "with BN": deepest.sel(norm="batch"),
+        "without BN": STUCK - deepest.sel(norm="none"),
     }
-
-
-def stuck(evidence: Evidence, arm: str) -> np.ndarray:
-    """How far below `STUCK` a network's test accuracy stays: (S,)."""
-    result: np.ndarray = STUCK - evidence.final(arm)
-    return result
 
 
 def measure(evidence: Evidence) -> Finding:
     """Both arms at their best rates at every depth; at the greatest, with more care for one."""
-    arms = at_best(evidence)
-    return Finding(
-        effects(evidence, arms),
-        exhibits=(_figure(evidence, arms), _table(evidence), _saturation(evidence, arms)),
-        fair=_fair(evidence),
-        unspecified=_unspecified(evidence, arms),
-    )
-
-
-def _fair(evidence: Evidence) -> Check:
-    depth, among = DEPTHS[evidence.scale][-1], careful(evidence.scale)
-    lrs, variations, rows = {}, [], []
-    for init in INITS:
-        name = at_depth(NONE, depth, init)
-        lrs[init] = best_lr(evidence, name, among)
-        arm = at_lr(name, lrs[init])
-        validation, test = (
-            float(evidence.final(arm, metric).mean()) for metric in (VALIDATION, TEST)
-        )
-        rows.append((init, lrs[init], validation, test))
-        variations.append(
-            Variation(f"initial weights: {init}", {"without BN": stuck(evidence, arm)})
-        )
-    table = Table(
-        f"{depth} hidden layers without BN: means over seeds.",
-        ("initial weights", "best learning rate", "validation accuracy", "test accuracy"),
-        rows,
-    )
-    return Check(
-        "Every depth of both arms is judged at its own best learning rate, of "
-        f"{', '.join(f'{lr:g}' for lr in LRS[evidence.scale])}. Here the deepest network "
-        "without batch normalization alone gets more care: other initial weights, and one more "
-        "rate for each.",
-        tuple(variations),
-        (table,),
-    )
-
-
-def _unspecified(evidence: Evidence, arms: Arms) -> Check:
-    found = {
-        f"learning rate {lr:g} for all": effects(evidence, at_one(evidence.scale, lr))
-        for lr in LRS[evidence.scale]
+    of, care = deep(evidence.scale), careful(evidence.scale)
+    test, validation = of.final(evidence), of.final(evidence, VALIDATION)
+    lr = best(validation)
+    tuned = test.sel(lr=lr), validation.sel(lr=lr)
+    choices = {
+        f"learning rate {rate:g} for all": effects(test.sel(lr=rate), validation.sel(lr=rate))
+        for rate in LRS[evidence.scale]
     }
     for trained in (0.5, 0.95):
-        again = gain(evidence, arms, trained)
-        found[f"trained means a validation accuracy of {trained}"] = {"depth": again}
-    return Check(
-        "One learning rate for every depth, and another meaning of trained.",
-        tuple(Variation(choice, values) for choice, values in found.items()),
+        depths = effects(*tuned, trained)["depth"]
+        choices[f"trained means a validation accuracy of {trained}"] = {"depth": depths}
+    careful_lr = best(care.final(evidence, VALIDATION))
+    accuracies = {
+        name: care.final(evidence, metric).sel(lr=careful_lr)
+        for name, metric in (("validation accuracy", VALIDATION), ("test accuracy", TEST))
+    }
+    stuck = STUCK - accuracies["test accuracy"]
+    depth = DEPTHS[evidence.scale][-1]
+    return Finding(
+        effects(*tuned),
+        exhibits=(
+            _figure(evidence, tuned[0], lr),
+            table(
+                "Every depth at its best learning rate: means over seeds.",
+                ("norm", "depth"),
+                {
+                    "best learning rate": lr,
+                    "validation accuracy": tuned[1],
+                    "test accuracy": tuned[0],
+                    "share of seeds that train": (tuned[1] >= TRAINED).astype(float),
+                },
+            ),
+            _saturation(evidence),
+        ),
+        fair=check(
+            "Every depth of both arms is judged at its own best learning rate, of "
+            f"{', '.join(f'{rate:g}' for rate in LRS[evidence.scale])}. Here the deepest network "
+            "without batch normalization alone gets more care: other initial weights, and one more "
+            "rate for each.",
+            {f"initial weights: {init}": {"without BN": stuck.sel(init=init)} for init in INITS},
+            (
+                table(
+                    f"{depth} hidden layers without BN: means over seeds.",
+                    ("init",),
+                    {"best learning rate": careful_lr, **accuracies},
+                ),
+            ),
+        ),
+        unspecified=check(
+            "One learning rate for every depth, and another meaning of trained.", choices
+        ),
     )
 
 
-def _figure(evidence: Evidence, arms: Arms) -> Figure:
-    depths = DEPTHS[evidence.scale]
-    ends = [
-        over_seeds(
-            NAMES[norm], depths, np.stack([evidence.final(arms[norm][d]) for d in depths], axis=1)
-        )
-        for norm in NORMS
-    ]
-    over = [over_seeds(NAMES[norm], *evidence.curves(arms[norm][depths[-1]])) for norm in NORMS]
-    levels = (CHANCE, TRAINED)
-    return Figure(
-        "depth",
-        "Each arm at each depth at its own best learning rate: median over seeds, band from least "
-        "to greatest; dotted, guessing and what counts as trained.",
-        (
-            Curves("every depth", "hidden layers", "test accuracy at the last step", ends,
-                   limits=(0.0, 1.0), levels=levels),
-            Curves(f"{depths[-1]} hidden layers", "step", "test accuracy", over,
-                   limits=(0.0, 1.0), levels=levels),
-        ),
-    )  # fmt: skip
+def _figure(evidence: Evidence, tuned: Array, lr: Array) -> Figure:
+    options: Any = {"limits": (0.0, 1.0), "levels": (CHANCE, TRAINED)}
+    every = curves("depth", "Each arm at each depth at its own best learning rate",
+                   {"every depth": tuned}, "depth", "test accuracy at the last step",
+                   more=" Dotted, guessing and what counts as trained.", **options)  # fmt: skip
+    over = deep(evidence.scale).curves(evidence).sel(lr=lr).isel(depth=-1)
+    deepest = Curves(f"{DEPTHS[evidence.scale][-1]} hidden layers", "step", "test accuracy",
+                     lines(over, "step"), **options)  # fmt: skip
+    return Figure(every.name, every.caption, (*every.panels, deepest))
 
 
-def _table(evidence: Evidence) -> Table:
-    rows = []
-    for norm in NORMS:
-        for depth in DEPTHS[evidence.scale]:
-            lr = best_lr(evidence, at_depth(norm, depth), LRS[evidence.scale])
-            arm = at_lr(at_depth(norm, depth), lr)
-            validation = evidence.final(arm, VALIDATION)
-            rows.append(
-                (
-                    NAMES[norm], depth, lr, float(validation.mean()),
-                    float(evidence.final(arm).mean()),
-                    f"{int((validation >= TRAINED).sum())} of {len(validation)}",
-                )
-            )  # fmt: skip
-    columns = ("arm", "hidden layers", "best learning rate", "validation accuracy",
-               "test accuracy", "seeds that train")  # fmt: skip
-    return Table("Every depth at its best learning rate: means over seeds.", columns, rows)
-
-
-def _saturation(evidence: Evidence, arms: Arms) -> Figure:
+def _saturation(evidence: Evidence) -> Figure:
     depth = DEPTHS[evidence.scale][-1]
     layers = range(1, depth + 1)
     panels = []
@@ -202,7 +133,7 @@ def _saturation(evidence: Evidence, arms: Arms) -> Figure:
             names = [f"sigmoid{layer}/saturated" for layer in layers]
             found = [
                 [values[when].mean() for _, values in of_seeds]
-                for of_seeds in evidence.probed_each(arms[norm][depth], names)
+                for of_seeds in evidence.probed_each(best_arm(evidence, norm, depth), names)
             ]
             lines.append(over_seeds(NAMES[norm], list(layers), np.array(found).T))
         panels.append(Curves(title, "hidden layer", "share saturated", lines, limits=(0.0, 1.0)))
@@ -258,7 +189,7 @@ CLAIM = Claim(
             "about .2.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales={scale: _plan(scale) for scale in SCALES},
     measure=measure,
     later=(
         FollowUp(

@@ -1,10 +1,10 @@
-"""Deep networks of sigmoids, as overrides that two claims share."""
+"""Deep networks of sigmoids, as arms that two claims share."""
 
 from __future__ import annotations
 
-from bnrepro.evidence.arms import SMOKE, at_lr, norms, over_lrs
-from bnrepro.evidence.runs import Evidence
-from bnrepro.evidence.tuning import best_lr
+from bnrepro.evidence.arms import NORMS, SMOKE
+from bnrepro.evidence.grid import Grid, best, grid
+from bnrepro.evidence.runs import VALIDATION, Evidence
 
 WORDS = {
     "smoke": ("experiment=fig1", *SMOKE, "probe.every=50"),
@@ -22,22 +22,11 @@ DEPTHS = {"smoke": (3, 6), "short": (3, 6, 12), "paper": (3, 6, 9, 12)}
 
 LRS = {"smoke": (3.0,), "short": (0.3, 3.0), "paper": (0.3, 3.0)}
 
-FIG1 = "as in Fig. 1"
-"""The initial weights that an arm's name does not tell."""
 
-
-def at_depth(norm: str, depth: int, init: str = FIG1) -> str:
-    """The name of an arm by its number of hidden layers."""
-    return f"{norm} layers={depth}" + (f" {init}" if init != FIG1 else "")
-
-
-def deep(scale: str) -> dict[str, tuple[str, ...]]:
-    """Both arms at every depth and learning rate, all overrides of each."""
-    arms: dict[str, tuple[str, ...]] = {}
-    for depth in DEPTHS[scale]:
-        for norm, words in norms((*WORDS[scale], hidden(depth))).items():
-            arms[at_depth(norm, depth)] = words
-    return over_lrs(arms, LRS[scale])
+def deep(scale: str) -> Grid:
+    """Both arms at every depth and learning rate; `WORDS` come before."""
+    depths = {depth: (hidden(depth),) for depth in DEPTHS[scale]}
+    return grid(norm=NORMS, depth=depths, lr=LRS[scale])
 
 
 def hidden(depth: int) -> str:
@@ -45,7 +34,8 @@ def hidden(depth: int) -> str:
     return f"model.hidden=[{','.join(['100'] * depth)}]"
 
 
-def best(evidence: Evidence, norm: str, depth: int) -> str:
+def best_arm(evidence: Evidence, norm: str, depth: int) -> str:
     """The arm of that depth at the learning rate of its highest mean validation accuracy."""
-    name = at_depth(norm, depth)
-    return at_lr(name, best_lr(evidence, name, LRS[evidence.scale]))
+    of = deep(evidence.scale)
+    lr = best(of.final(evidence, VALIDATION)).sel(norm=norm, depth=depth)
+    return of.arm(norm, depth, lr.item())

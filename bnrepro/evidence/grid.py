@@ -34,6 +34,7 @@ SETTINGS = {
 AXES = {
     "norm": "arm", "lr": "learning rate", "dropout": "dropout", "size": "batch size",
     "std": "initial standard deviation", "step": "step", "inputs": "inputs",
+    "depth": "hidden layers", "init": "initial weights", "layer": "hidden layer",
 }  # fmt: skip
 """What axes are called in figures and tables."""
 

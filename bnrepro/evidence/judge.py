@@ -58,7 +58,9 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
     """
     wanted = claim.scales[evidence.scale]
     least = seeds(wanted.seeds)
-    asked = len(wanted.arms) * max(wanted.seeds, len(evidence.seeds))
+    asked = evidence.asked
+    if len(evidence.seeds) < wanted.seeds or set(evidence.runs) != set(wanted.arms):
+        asked = len(wanted.arms) * max(wanted.seeds, len(evidence.seeds))
     if evidence.present < evidence.asked or set(evidence.runs) != set(wanted.arms):
         return Judgement(Verdict.INCOMPLETE, evidence.present, asked)
     finding = claim.measure(evidence)

@@ -41,12 +41,12 @@ class Evidence:
     @cached_property
     def present(self) -> int:
         """How many of the runs are a result; read once."""
-        return sum(is_result(run) for runs in self.runs.values() for run in runs)
+        return sum(map(is_result, {run for runs in self.runs.values() for run in runs}))
 
     @property
     def asked(self) -> int:
-        """How many runs there should be."""
-        return sum(len(runs) for runs in self.runs.values())
+        """How many runs there should be; what two arms share is one."""
+        return len({run for runs in self.runs.values() for run in runs})
 
     def summaries(self, arm: str) -> list[dict[str, Any]]:
         """What stands in `summary.json`, of every seed."""
