@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-import numpy as np
+import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import (
-    PAPER,
     SCALES,
-    SMOKE,
     Check,
     Claim,
     Comparison,
@@ -18,9 +14,9 @@ from bnrepro.evidence.claim import (
     Finding,
     FollowUp,
     Plan,
-    Variation,
+    check,
 )
-from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
+from bnrepro.evidence.exhibits import Exhibit, Table
 from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
     BN_X5,
@@ -30,7 +26,8 @@ from bnrepro.evidence.fig2_arms import (
     arm,
     changed,
 )
-from bnrepro.evidence.runs import TEST, TOLD_APART, VALIDATION, Evidence, gap, log_ratio, needed
+from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, steps_to, table
+from bnrepro.evidence.runs import TOLD_APART, Evidence
 
 USUAL = 0.4
 """Inception's dropout (§4.2)."""
@@ -51,170 +48,130 @@ OVERFITTING = 0.01
 """By less a gap does not grow: a little more than its standard error."""
 
 
-def cell(network: str, dropout: float) -> str:
-    """The name of a network at a dropout."""
-    return f"{network} dropout={dropout:g}"
+def cells(scale: str) -> Grid:
+    """Every network at every dropout; BN-x5 only without, and at paper scale at the usual one."""
+    named: dict[str, tuple[str, ...]] = dict.fromkeys((*PAIR, BN_X5), ())
+    return grid(network=named, dropout=DROPOUTS[scale])
 
 
-def cells(evidence: Evidence, network: str) -> dict[float, str]:
-    """The arms of a network of the pair by their dropout, rising."""
-    return {dropout: cell(network, dropout) for dropout in DROPOUTS[evidence.scale]}
-
-
-def _scale(scale: str) -> Plan:
-    arms = {}
+def _plan(scale: str) -> Plan:
+    of, arms = cells(scale), {}
     for network in PAIR:
         for dropout in DROPOUTS[scale]:
             other = () if dropout == USUAL else (f"model.dropout={dropout:g}",)
-            arms[cell(network, dropout)] = arm(scale, *NETWORKS[network], *other)
-    if scale != SMOKE:
-        arms[cell(BN_X5, 0.0)] = arm(scale, *NETWORKS[BN_X5])
-    if scale == PAPER:
+            arms[of.arm(network, dropout)] = arm(scale, *NETWORKS[network], *other)
+    if scale != "smoke":
+        arms[of.arm(BN_X5, 0.0)] = arm(scale, *NETWORKS[BN_X5])
+    if scale == "paper":
         kept = changed(name for name in CHANGES if name != WITHOUT_DROPOUT)
-        arms[cell(BN_X5, USUAL)] = arm(scale, *kept)
+        arms[of.arm(BN_X5, USUAL)] = arm(scale, *kept)
     return Plan(CIFAR_SEEDS[scale], arms)
 
 
-def gain(evidence: Evidence, arms: Mapping[float, str]) -> np.ndarray:
-    """What the best dropout by mean validation accuracy, which may be none, adds: (S,)."""
-    found: np.ndarray = evidence.final(evidence.best(arms.values())) - evidence.final(arms[0.0])
-    return found
+def gain(runs: xr.Dataset) -> Array:
+    """What the best dropout by mean validation accuracy, which may be none, adds: (seed,)."""
+    tuned: Array = runs.test.sel(dropout=best(runs.validation, "dropout"))
+    gained: Array = tuned - runs.test.sel(dropout=0)
+    return gained
 
 
-def removal(evidence: Evidence, kept: str, removed: str) -> dict[str, np.ndarray]:
-    """Effects of leaving dropout out, from an arm that has it and one that does not."""
-    _, curves = evidence.curves(kept, VALIDATION)
-    slow, quick = (evidence.steps_to(name, curves.max(1)) for name in (kept, removed))
+def removal(runs: xr.Dataset, dropout: float) -> dict[str, Array]:
+    """Effects of leaving a dropout out of a network."""
+    kept, removed = runs.sel(dropout=dropout), runs.sel(dropout=0)
+    target = kept.curve.max("step")
     return {
-        "removed": evidence.final(removed) - evidence.final(kept),
-        "speed": log_ratio(slow, quick),
-        "overfitting": gap(evidence, kept) - gap(evidence, removed),
+        "removed": removed.test - kept.test,
+        "speed": doublings(
+            steps_to(kept.curve, target, kept.diverged),
+            steps_to(removed.curve, target, removed.diverged),
+        ),
+        "overfitting": (kept.training - kept.test) - (removed.training - removed.test),
     }
 
 
-def effects(
-    evidence: Evidence, none: Mapping[float, str], batch: Mapping[float, str]
-) -> dict[str, np.ndarray]:
-    """Every criterion's effects, from a network's arms without and one's with normalization."""
-    return {
-        "gain": gain(evidence, none) - gain(evidence, batch),
-        **removal(evidence, batch[USUAL], batch[0.0]),
-    }
+def effects(none: xr.Dataset, batch: xr.Dataset) -> dict[str, Array]:
+    """Every criterion's effects, from a network's runs without and one's with normalization."""
+    return {"gain": gain(none) - gain(batch), **removal(batch, USUAL)}
 
 
 def measure(evidence: Evidence) -> Finding:
     """Inception and BN-Baseline at every dropout; then BN-x5, and other dropouts left out."""
-    none, batch = (cells(evidence, network) for network in PAIR)
+    runs = cells(evidence.scale).runs(evidence)
+    none, batch = (runs.sel(network=network) for network in PAIR)
+    others = [dropout for dropout in DROPOUTS[evidence.scale] if dropout not in (0.0, USUAL)]
     return Finding(
-        effects(evidence, none, batch),
-        _comparisons(evidence) if evidence.scale != SMOKE else (),
-        (_dropouts(evidence), _training(evidence), _table(evidence), _needed(evidence)),
-        _fair(evidence),
-        _unspecified(evidence, batch),
+        effects(none, batch),
+        _comparisons(runs.test) if evidence.scale != "smoke" else (),
+        _exhibits(evidence, runs),
+        _fair(evidence.scale, runs.sel(dropout=[0.0, USUAL])),
+        check(
+            "The dropout that is left out of BN-Baseline; the paper's is 0.4. How long the "
+            "networks train and how many parameters they have is not gone over, though it says "
+            "how much there is to regularize: the claim less-dropout asks the same of networks "
+            "that learn their images by heart.",
+            {f"dropout of {dropout:g}": removal(batch, dropout) for dropout in others},
+        ),
     )
 
 
-def _comparisons(evidence: Evidence) -> tuple[Comparison, ...]:
-    ours = evidence.final(cell(BN_X5, 0.0)) - evidence.final(cell(INCEPTION, USUAL))
+def _comparisons(test: Array) -> tuple[Comparison, ...]:
+    ours = test.sel(network=BN_X5, dropout=0) - test.sel(network=INCEPTION, dropout=USUAL)
     what = (
         "accuracy of BN-x5, without dropout, − that of Inception, with it (paper: highest, on "
         "ImageNet; ours: last, on CIFAR-10; BN-x5 has the six other changes as well)"
     )
-    return (Comparison(what, "accuracy", 0.730 - 0.722, ours),)
+    return (Comparison(what, "accuracy", 0.730 - 0.722, ours.to_numpy()),)
 
 
-def _dropouts(evidence: Evidence) -> Figure:
-    dropouts = DROPOUTS[evidence.scale]
-
-    def panel(title: str, y: str, value: Callable[[str], np.ndarray]) -> Curves:
-        lines = []
-        for network in PAIR:
-            arms = cells(evidence, network).values()
-            values = np.stack([value(name) for name in arms], axis=1)
-            lines.append(over_seeds(network, dropouts, values))
-        return Curves(title, "dropout", y, lines)
-
-    panels = (
-        panel("What dropout is worth", "test accuracy", evidence.final),
-        panel("Overfitting", "training − test accuracy", lambda name: gap(evidence, name)),
-    )
-    caption = (
-        "At the last step: median over seeds, band from least to greatest. Both accuracies are of "
-        "inference: without dropout, of images as they are, and with moving averages."
-    )
-    return Figure("dropout", caption, panels)
-
-
-def _training(evidence: Evidence) -> Figure:
-    panels = []
-    for network in PAIR:
-        lines = []
-        for dropout in (0.0, USUAL):
-            label = f"dropout {dropout:g}" if dropout else "no dropout"
-            lines.append(over_seeds(label, *evidence.curves(cell(network, dropout))))
-        panels.append(Curves(network, "step", "test accuracy", lines))
-    caption = "Test accuracy over training: median over seeds, band from least to greatest."
-    return Figure("training", caption, panels)
-
-
-def _table(evidence: Evidence) -> Table:
-    rows = []
-    for name, runs in evidence.runs.items():
-        config = runs[0].config()
-        finals = (evidence.final(name, m) for m in (VALIDATION, TEST, "train_accuracy"))
-        means = (float(values.mean()) for values in finals)
-        network = name.partition(" dropout=")[0]
-        rows.append(
-            (network, config["model"]["dropout"], *means, float(gap(evidence, name).mean()))
-        )
-    columns = ("network", "dropout", "validation", "test", "training", "gap")
-    return Table("Accuracies at the last step: means over seeds.", columns, rows)
+def _exhibits(evidence: Evidence, runs: xr.Dataset) -> tuple[Exhibit, ...]:
+    pair, gap = runs.sel(network=list(PAIR)), runs.training - runs.test
+    over = cells(evidence.scale).curves(evidence)
+    named = {0.0: "no dropout", USUAL: f"dropout {USUAL:g}"}
+    enough = pair.validation >= pair.validation.max("dropout") - STANDARD_ERROR
+    needed = pair.dropout.where(enough).min("dropout")
+    return (
+        curves(
+            "dropout", "At the last step",
+            {"What dropout is worth": pair.test, "Overfitting": gap.sel(network=list(PAIR))},
+            "dropout", ("test accuracy", "training − test accuracy"), "network",
+            more=" Both accuracies are of inference: without dropout, of images as they are, and "
+            "with moving averages.",
+        ),
+        curves(
+            "training", "Test accuracy over training",
+            {network: over.sel(network=network, dropout=list(named)) for network in PAIR},
+            "step", "test accuracy", "dropout", names=named,
+        ),
+        table(
+            "Accuracies at the last step: means over seeds.",
+            ("network", "dropout"),
+            {**{name: runs[name] for name in ("validation", "test", "training")}, "gap": gap},
+        ),
+        Table(
+            f"The dropout needed, by seed: the least whose validation accuracy is within "
+            f"{STANDARD_ERROR} of the best one's, a standard error of an accuracy near .75 on "
+            "5,000 images.",
+            ("network", "dropout needed"),
+            [
+                (network, ", ".join(f"{d:g}" for d in needed.sel(network=network).to_numpy()))
+                for network in PAIR
+            ],
+        ),
+    )  # fmt: skip
 
 
-def _needed(evidence: Evidence) -> Table:
-    rows = []
-    for network in PAIR:
-        least = needed(evidence, cells(evidence, network), STANDARD_ERROR)
-        rows.append((network, ", ".join(f"{dropout:g}" for dropout in least)))
-    caption = (
-        f"The dropout needed, by seed: the least whose validation accuracy is within "
-        f"{STANDARD_ERROR} of the best one's, a standard error of an accuracy near .75 on 5,000 "
-        "images."
-    )
-    return Table(caption, ("network", "dropout needed"), rows)
-
-
-def _fair(evidence: Evidence) -> Check:
+def _fair(scale: str, runs: xr.Dataset) -> Check:
     text = (
         "×1, the learning rate of both networks, is Inception's own best by validation accuracy, "
         "with its dropout of 0.4. That of BN-Baseline was not looked for."
     )
-    if evidence.scale != PAPER:
-        return Check(text)
-    none, batch = (
-        {dropout: cell(network, dropout) for dropout in (0.0, USUAL)}
-        for network in (INCEPTION, BN_X5)
-    )
+    if scale != "paper":
+        return check(text, {})
     choice = "BN-x5 at five times that rate, in place of BN-Baseline; dropouts of 0 and 0.4"
-    return Check(
+    return check(
         f"{text} BN-x5 is the network that the paper speaks of; it has the other changes of §4.2.1 "
         "whether dropout is left out or not.",
-        (Variation(choice, effects(evidence, none, batch)),),
-    )
-
-
-def _unspecified(evidence: Evidence, batch: Mapping[float, str]) -> Check:
-    found = {
-        dropout: removal(evidence, name, batch[0.0])
-        for dropout, name in batch.items()
-        if dropout not in (0.0, USUAL)
-    }
-    return Check(
-        "The dropout that is left out of BN-Baseline; the paper's is 0.4. How long the networks "
-        "train and how many parameters they have is not gone over, though it says how much there "
-        "is to regularize: the claim less-dropout asks the same of networks that learn their "
-        "images by heart.",
-        tuple(Variation(f"dropout of {dropout:g}", values) for dropout, values in found.items()),
+        {choice: effects(runs.sel(network=INCEPTION), runs.sel(network=BN_X5))},
     )
 
 
@@ -269,7 +226,7 @@ CLAIM = Claim(
             f"networks' accuracies near .75 has a standard error of {STANDARD_ERROR}.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales={scale: _plan(scale) for scale in SCALES},
     measure=measure,
     later=(
         FollowUp(

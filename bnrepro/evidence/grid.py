@@ -20,7 +20,7 @@ import xarray as xr
 
 from bnrepro.evidence.arms import NAMES
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Line, Table, over_seeds
-from bnrepro.evidence.runs import CHANCE, TEST, Evidence, log_ratio
+from bnrepro.evidence.runs import CHANCE, TEST, TRAIN, VALIDATION, Evidence, log_ratio
 
 Array = xr.DataArray
 
@@ -34,7 +34,7 @@ SETTINGS = {
 AXES = {
     "norm": "arm", "lr": "learning rate", "dropout": "dropout", "size": "batch size",
     "std": "initial standard deviation", "step": "step", "inputs": "inputs",
-    "depth": "hidden layers", "init": "initial weights", "layer": "hidden layer",
+    "depth": "hidden layers", "init": "initial weights", "network": "network",
 }  # fmt: skip
 """What axes are called in figures and tables."""
 
@@ -74,22 +74,30 @@ class Grid:
 
     def diverged(self, evidence: Evidence) -> Array:
         """Whether the loss was not finite at some step."""
-        return self.array(evidence, evidence.diverged)
+        return self.array(evidence, evidence.diverged) == 1
 
     def curves(self, evidence: Evidence, name: str = TEST) -> Array:
         """A metric over training, with the axis `step`; a diverged run guesses from there on."""
-        steps: list[np.ndarray] = []
-
-        def read(arm: str) -> np.ndarray:
-            of_arm, values = evidence.curves(arm, name)
-            steps.append(of_arm)
-            return values
-
-        rows = [read(self.arm(*values)) for values in itertools.product(*self.axes.values())]
-        longest = max(steps, key=len)
-        rows = [np.pad(row, ((0, 0), (0, len(longest) - row.shape[1])), constant_values=CHANCE)
-                for row in rows]  # fmt: skip
+        arms = [self.arm(*values) for values in itertools.product(*self.axes.values())]
+        read = {arm: evidence.curves(arm, name) for arm in arms if arm in evidence.runs}
+        longest = max((steps for steps, _ in read.values()), key=len)
+        rows = np.full((len(arms), len(evidence.seeds), len(longest)), np.nan)
+        for row, arm in zip(rows, arms, strict=True):
+            if arm in read:
+                row[:] = CHANCE
+                row[:, : read[arm][1].shape[1]] = read[arm][1]
         return self._labelled(evidence, rows, {"step": longest.tolist()})
+
+    def runs(self, evidence: Evidence) -> xr.Dataset:
+        """What most claims ask for, by name.
+
+        The last accuracies `test`, `validation` and `training`; `diverged`; over training the
+        validation `curve`.
+        """
+        named = {"test": TEST, "validation": VALIDATION, "training": TRAIN}
+        arrays = {name: self.final(evidence, metric) for name, metric in named.items()}
+        curve = self.curves(evidence, VALIDATION)
+        return xr.Dataset({**arrays, "diverged": self.diverged(evidence), "curve": curve})
 
     def select(self, **axes: Sequence[Any]) -> Grid:
         """A part of the grid: only these values of some axes."""
@@ -107,7 +115,10 @@ class Grid:
         return self._labelled(evidence, rows, {})
 
     def _labelled(
-        self, evidence: Evidence, rows: Sequence[np.ndarray], more: Mapping[str, Sequence[Any]]
+        self,
+        evidence: Evidence,
+        rows: Sequence[np.ndarray] | np.ndarray,
+        more: Mapping[str, Sequence[Any]],
     ) -> Array:
         axes = {axis: list(values) for axis, values in self.axes.items()}
         coords = {**axes, "seed": list(evidence.seeds), **more}
@@ -237,10 +248,12 @@ def table(
     rows = []
     for place in itertools.product(*keys):
         at = dict(zip(axes, place, strict=True))
-        cells = (
+        cells = [
             column.sel({axis: value for axis, value in at.items() if axis in column.dims})
             for column in columns.values()
-        )
+        ]
+        if all(bool(cell.isnull().all()) for cell in cells):
+            continue  # not run
         shown = (names.get(value, value) for value in place)
         rows.append([*shown, *(cell.mean().item() for cell in cells)])
     return Table(caption, [*(called[axis] for axis in axes), *columns], rows)
