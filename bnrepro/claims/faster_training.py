@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence import paper
-from bnrepro.evidence.arms import (
-    BATCH,
-    FIG1,
-    GRID,
-    LRS,
-    NAMES,
-    NONE,
-    NORMS,
-    SEEDS,
-    at_lr,
-    norms,
-    over_lrs,
-)
+from bnrepro.evidence.arms import FIG1, GRID, LRS, NAMES, NORMS, SEEDS
 from bnrepro.evidence.claim import (
-    PAPER,
     SCALES,
-    SMOKE,
-    Check,
     Claim,
     Comparison,
     Criterion,
     Finding,
     FollowUp,
     Plan,
-    Variation,
+    check,
 )
-from bnrepro.evidence.exhibits import Curves, Figure, Line, over_seeds
-from bnrepro.evidence.runs import TEST, VALIDATION, Evidence, log_ratio
-from bnrepro.evidence.tuning import tuned_comparison
+from bnrepro.evidence.exhibits import Curves, Figure, Line
+from bnrepro.evidence.grid import Array, Grid, doublings, grid, lines, steps_to
+from bnrepro.evidence.runs import Evidence
+from bnrepro.evidence.tuning import both_tuned
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that never gets there has not trained."""
 
 CHOICES = {
+    "nothing changed": (),
     "initial deviation 0.01": ("init.scale=0.01",),
     "initial deviation 0.03": ("init.scale=0.03",),
     "initial deviation 0.1": ("init.scale=0.1",),
@@ -49,103 +37,107 @@ CHOICES = {
 """What the paper leaves open, chosen otherwise; learning rates are gone over in the grid."""
 
 
-def _scale(scale: str) -> Plan:
-    """Fig. 1; for fewer steps, both arms at every learning rate and under every choice."""
-    lrs = over_lrs(norms(GRID[scale]), LRS[scale])
-    choices = {f"{norm} as chosen": words for norm, words in norms(GRID[scale]).items()}
-    for choice, words in CHOICES.items() if scale != SMOKE else ():  # digits are grey anyway
-        for norm in (BATCH,) if words[0].startswith("norm.") else NORMS:
-            choices[f"{norm}, {choice}"] = (*GRID[scale], f"norm={norm}", *words)
-    return Plan(SEEDS[scale], norms(FIG1[scale]) | lrs | choices)
+ARMS = grid("as in Fig. 1", norm=NORMS)
 
 
-def effects(evidence: Evidence, none: str, batch: str) -> dict[str, np.ndarray]:
-    """Both criteria's effects, of an arm without and one with batch normalization."""
-    _, curves = evidence.curves(none, VALIDATION)
-    target = np.maximum(curves.max(1), TRAINED)
+def over_lrs(scale: str) -> Grid:
+    """For fewer steps, both arms at every learning rate."""
+    return grid(norm=NORMS, lr=LRS[scale])
+
+
+def choices(scale: str) -> Grid:
+    """Both arms under every choice, at the learning rate of Fig. 1."""
+    every = CHOICES if scale != "smoke" else {"nothing changed": ()}  # digits are grey anyway
+    return grid(norm=NORMS, choice=every)
+
+
+def _plan(scale: str) -> Plan:
+    """Without BN there is no ε and no moving average to choose: that is the run as it is."""
+    chosen = {
+        arm: tuple(w for w in words if "norm=batch" in words or not w.startswith("norm."))
+        for arm, words in choices(scale).arms(*GRID[scale]).items()
+    }
+    arms = ARMS.arms(*FIG1[scale]) | over_lrs(scale).arms(*GRID[scale]) | chosen
+    return Plan(SEEDS[scale], arms)
+
+
+def effects(runs: xr.Dataset) -> dict[str, Array]:
+    """Both criteria's effects (seed), of runs with the axis norm."""
+    none, batch = (runs.sel(norm=norm) for norm in NORMS)
+    target = none.curve.max("step").clip(TRAINED)
     return {
-        "speed": log_ratio(evidence.steps_to(none, target), evidence.steps_to(batch, target)),
-        "accuracy": evidence.final(batch) - evidence.final(none),
+        "speed": doublings(*(steps_to(of.curve, target, of.diverged) for of in (none, batch))),
+        "accuracy": batch.test - none.test,
     }
 
 
 def measure(evidence: Evidence) -> Finding:
     """Both arms at one setting; at their own best learning rates; under other choices."""
+    rates, chosen = over_lrs(evidence.scale), choices(evidence.scale).runs(evidence)
+    at_lr = rates.runs(evidence)
+    varied = {str(name): effects(chosen.sel(choice=name)) for name in chosen.choice.to_numpy()}
+    varied |= {f"learning rate {lr:g}": effects(at_lr.sel(lr=lr)) for lr in LRS[evidence.scale]}
     return Finding(
-        effects(evidence, NONE, BATCH),
-        _comparisons(evidence) if evidence.scale == PAPER else (),
+        effects(ARMS.runs(evidence)),
+        _comparisons(evidence) if evidence.scale == "paper" else (),
         (_figure(evidence),),
-        tuned_comparison(evidence, NAMES, LRS[evidence.scale], effects),
-        _unspecified(evidence),
+        both_tuned(evidence, rates, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
+        check(
+            "The same two criteria with one choice changed, after fewer steps than in Fig. 1: the "
+            "fewer there are, the less the network without BN has caught up.",
+            varied,
+        ),
     )
 
 
 def _comparisons(evidence: Evidence) -> tuple[Comparison, ...]:
-    found = []
+    runs, test = ARMS.runs(evidence), ARMS.curves(evidence)
+    first = steps_to(test, paper.TARGET, runs.diverged)
+    comparisons = []
     for norm in NORMS:
         name = NAMES[norm]
         at, accuracies = paper.accuracy(norm)
-        steps, curves = evidence.curves(norm)
-        found += [
+        mean = test.sel(norm=norm).mean("seed").to_numpy()
+        comparisons += [
             Comparison(
                 f"first step at or above {paper.TARGET}, {name}",
                 "steps",
                 paper.first_step(at, accuracies),
-                evidence.steps_to(norm, paper.TARGET, TEST),
+                first.sel(norm=norm).to_numpy(),
             ),
             Comparison(
-                f"last test accuracy, {name}", "accuracy", accuracies[-1], evidence.final(norm)
+                f"last test accuracy, {name}",
+                "accuracy",
+                accuracies[-1],
+                runs.test.sel(norm=norm).to_numpy(),
             ),
             Comparison(
                 f"the curve of Fig. 1a {name}: RMS distance of our mean over its {len(at)} points",
                 "accuracy",
-                distance=paper.distance(steps, curves.mean(0), norm),
+                distance=paper.distance(test.step.to_numpy(), mean, norm),
             ),
         ]
     slow, quick = (paper.first_step(*paper.accuracy(norm)) or np.inf for norm in NORMS)
-    times = 2 ** effects(evidence, NONE, BATCH)["speed"]
-    found.append(
-        Comparison("times fewer steps to what the network without BN comes to (paper: to .972)",
-                   "times", slow / quick, times)
-    )  # fmt: skip
-    return tuple(found)
+    what = "times fewer steps to what the network without BN comes to (paper: to .972)"
+    times = 2 ** effects(runs)["speed"].to_numpy()
+    return (*comparisons, Comparison(what, "times", slow / quick, times))
 
 
 def _figure(evidence: Evidence) -> Figure:
-    lines = []
-    for norm in NORMS:
-        name = NAMES[norm]
-        steps, curves = evidence.curves(norm)
-        lines.append(over_seeds(name, steps, curves))
-        if evidence.scale != SMOKE:
+    test = ARMS.curves(evidence)
+    drawn: list[Line] = []
+    for norm, ours in zip(NORMS, lines(test, "step"), strict=True):
+        drawn.append(ours)
+        if evidence.scale != "smoke":
             at, accuracies = paper.accuracy(norm)
-            shown = at <= steps[-1]
-            lines.append(
+            shown, name = at <= test.step.to_numpy()[-1], NAMES[norm]
+            drawn.append(
                 Line(f"{name}, paper", at[shown], accuracies[shown], points=True, like=name)
             )
-    panel = Curves("Fig. 1a", "step", "test accuracy", lines, limits=(0.7, 1.0),
+    panel = Curves("Fig. 1a", "step", "test accuracy", drawn, limits=(0.7, 1.0),
                    levels=(paper.TARGET,))  # fmt: skip
     caption = "Test accuracy over training: median over seeds, band from the least to the greatest."
     return Figure("accuracy", caption, (panel,))
-
-
-def _unspecified(evidence: Evidence) -> Check:
-    none, batch = f"{NONE} as chosen", f"{BATCH} as chosen"
-    found = {"nothing changed": effects(evidence, none, batch)}
-    for choice in CHOICES:
-        arms = [f"{norm}, {choice}" for norm in NORMS]
-        if arms[1] in evidence.runs:
-            found[choice] = effects(
-                evidence, arms[0] if arms[0] in evidence.runs else none, arms[1]
-            )
-    for lr in LRS[evidence.scale]:
-        arms = [at_lr(norm, lr) for norm in NORMS]
-        found[f"learning rate {lr:g}"] = effects(evidence, *arms)
-    return Check(
-        "The same two criteria with one choice changed, after fewer steps than in Fig. 1: the "
-        "fewer there are, the less the network without BN has caught up.",
-        tuple(Variation(choice, values) for choice, values in found.items()),
-    )
 
 
 CLAIM = Claim(
@@ -178,7 +170,7 @@ CLAIM = Claim(
             "Higher at all; the paper's curves end at .982 and .972.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales={scale: _plan(scale) for scale in SCALES},
     measure=measure,
     later=(
         FollowUp(

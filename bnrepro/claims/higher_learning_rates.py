@@ -7,9 +7,9 @@ import math
 from bnrepro.evidence.arms import GRID, LRS, NAMES, NORMS, SEEDS
 from bnrepro.evidence.claim import PAPER, SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
 from bnrepro.evidence.exhibits import Table
-from bnrepro.evidence.grid import Array, Grid, best, curves, decades, grid
+from bnrepro.evidence.grid import Array, Grid, best, decades, grid
 from bnrepro.evidence.runs import VALIDATION, Evidence
-from bnrepro.evidence.tuning import both_tuned
+from bnrepro.evidence.tuning import both_tuned, over_lrs
 
 TRAINED = 0.9
 """Less than a linear classifier of MNIST has: a network that does not get there has not trained."""
@@ -73,10 +73,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         {**gain(evidence, of), "accuracy": accuracy},
         exhibits=(
-            curves(
-                "rates", "Accuracy over the learning rate", {"each learning rate": test},
-                "lr", "test accuracy at the last step", limits=(0.0, 1.0),
-            ),
+            over_lrs(test),
             _largest(evidence, of),
         ),
         fair=both_tuned(evidence, of, tuned),

@@ -9,7 +9,7 @@ import numpy as np
 from bnrepro.evidence.arms import NAMES, at_lr
 from bnrepro.evidence.claim import Check, Variation, check
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
-from bnrepro.evidence.grid import Array, Grid, best, table
+from bnrepro.evidence.grid import Array, Grid, best, curves, table
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
 Effects = Callable[[Evidence, str, str], Mapping[str, Sequence[float] | np.ndarray]]
@@ -78,7 +78,11 @@ def _mean(evidence: Evidence, arm: str, name: str) -> float:
 
 
 def both_tuned(
-    evidence: Evidence, of: Grid, effects: Callable[[Array], Mapping[str, Array]]
+    evidence: Evidence,
+    of: Grid,
+    effects: Callable[[Array], Mapping[str, Array]],
+    *,
+    drawn: bool = False,
 ) -> Check:
     """The effects with each arm at the learning rate of its highest mean validation accuracy.
 
@@ -86,6 +90,7 @@ def both_tuned(
         evidence: has the arms.
         of: arms with and without BN at several learning rates.
         effects: from the learning rate of each, (norm,).
+        drawn: whether accuracy over the rates is drawn as well.
     """
     validation = of.final(evidence, VALIDATION)
     lr = best(validation)
@@ -102,5 +107,14 @@ def both_tuned(
         f"{', '.join(f'{rate:g}' for rate in rates)}, after {run.config()['train']['steps']:,} "
         "steps.",
         {choice: effects(lr)},
-        (table("Each arm at its best learning rate: means over seeds.", ("norm",), columns),),
+        (
+            table("Each arm at its best learning rate: means over seeds.", ("norm",), columns),
+            *([over_lrs(of.final(evidence))] if drawn else []),
+        ),
     )
+
+
+def over_lrs(test: Array) -> Figure:
+    """Test accuracy at the last step over the learning rate, a line for each arm."""
+    panels, y = {"each learning rate": test}, "test accuracy at the last step"
+    return curves("rates", "Accuracy over the learning rate", panels, "lr", y, limits=(0.0, 1.0))
