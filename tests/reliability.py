@@ -693,7 +693,7 @@ def measure(names: Sequence[str], quick: bool) -> Iterator[str]:
 
 
 def heading() -> str:
-    told = "import json; from bnrepro import environment as e; import torch; "
+    told = "import json; from bnrepro.training import environment as e; import torch; "
     told += "print(json.dumps(e.facts(torch.device('cpu'))))"
     line = [sys.executable, "-c", told]  # elsewhere: a process that has torch is slow to fork
     facts = json.loads(subprocess.run(line, capture_output=True, check=True).stdout)
