@@ -268,7 +268,7 @@ def _fair(evidence: Evidence) -> Check:
         at_lr(BN_X5, low): evidence.runs[taken(HIGHER_LR)],
         at_lr(BN_X5, high): evidence.runs[BN_X5],
     }
-    return tuned_comparison(replace(evidence, runs=runs), shown, (low, high), effects, drawn=False)
+    return tuned_comparison(replace(evidence, runs=runs), shown, (low, high), effects)
 
 
 def _unspecified(evidence: Evidence) -> Check:

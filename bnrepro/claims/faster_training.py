@@ -74,12 +74,12 @@ def effects(runs: xr.Dataset) -> dict[str, Array]:
 def measure(evidence: Evidence) -> Finding:
     """Both arms at one setting; at their own best learning rates; under other choices."""
     rates, chosen = over_lrs(evidence.scale), choices(evidence.scale).runs(evidence)
-    at_lr = rates.runs(evidence)
+    at_lr, runs = rates.runs(evidence), ARMS.runs(evidence)
     varied = {str(name): effects(chosen.sel(choice=name)) for name in chosen.choice.to_numpy()}
     varied |= {f"learning rate {lr:g}": effects(at_lr.sel(lr=lr)) for lr in LRS[evidence.scale]}
     return Finding(
-        effects(ARMS.runs(evidence)),
-        _comparisons(evidence) if evidence.scale == "paper" else (),
+        effects(runs),
+        _comparisons(evidence, runs) if evidence.scale == "paper" else (),
         (_figure(evidence),),
         both_tuned(evidence, rates, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
         check(
@@ -90,8 +90,8 @@ def measure(evidence: Evidence) -> Finding:
     )
 
 
-def _comparisons(evidence: Evidence) -> tuple[Comparison, ...]:
-    runs, test = ARMS.runs(evidence), ARMS.curves(evidence)
+def _comparisons(evidence: Evidence, runs: xr.Dataset) -> tuple[Comparison, ...]:
+    test = ARMS.curves(evidence)
     first = steps_to(test, paper.TARGET, runs.diverged)
     comparisons = []
     for norm in NORMS:

@@ -148,7 +148,7 @@ def measure(evidence: Evidence) -> Finding:
         base,
         (compared,) if evidence.scale == PAPER else (),
         (_spectra(evidence), _training(evidence), _table(evidence)),
-        tuned_comparison(evidence, NAMES, lrs, effects, drawn=False),
+        tuned_comparison(evidence, NAMES, lrs, effects),
         Check(
             "The initial deviation, the nonlinearity and the learning rate. At the start no scale "
             "of the weights matters with BN; without it the singular values scale with it, and "

@@ -26,7 +26,17 @@ from bnrepro.evidence.fig2_arms import (
     arm,
     changed,
 )
-from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, steps_to, table
+from bnrepro.evidence.grid import (
+    Array,
+    Grid,
+    best,
+    curves,
+    doublings,
+    grid,
+    needed,
+    steps_to,
+    table,
+)
 from bnrepro.evidence.runs import TOLD_APART, Evidence
 
 USUAL = 0.4
@@ -127,8 +137,7 @@ def _exhibits(evidence: Evidence, runs: xr.Dataset) -> tuple[Exhibit, ...]:
     pair, gap = runs.sel(network=list(PAIR)), runs.training - runs.test
     over = cells(evidence.scale).curves(evidence)
     named = {0.0: "no dropout", USUAL: f"dropout {USUAL:g}"}
-    enough = pair.validation >= pair.validation.max("dropout") - STANDARD_ERROR
-    needed = pair.dropout.where(enough).min("dropout")
+    least = needed(pair.validation, "dropout", STANDARD_ERROR)
     return (
         curves(
             "dropout", "At the last step",
@@ -153,7 +162,7 @@ def _exhibits(evidence: Evidence, runs: xr.Dataset) -> tuple[Exhibit, ...]:
             "5,000 images.",
             ("network", "dropout needed"),
             [
-                (network, ", ".join(f"{d:g}" for d in needed.sel(network=network).to_numpy()))
+                (network, ", ".join(f"{d:g}" for d in least.sel(network=network).to_numpy()))
                 for network in PAIR
             ],
         ),

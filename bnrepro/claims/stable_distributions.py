@@ -54,8 +54,6 @@ START = 0.1
 """The share of training that the start takes up: of the paper's 50,000 steps the first 5,000, when
 its network without batch normalization comes to an accuracy of .78 and the one with it to .96."""
 
-WHOLE = (0.0, 1.0)
-
 
 def _scale(scale: str) -> Plan:
     """Fig. 1; for fewer steps, other learning rates, and larger initial weights."""
@@ -215,7 +213,7 @@ def _by_layer(evidence: Evidence) -> Table:
 
 def _fair(evidence: Evidence) -> Check:
     lrs = PROBED_LRS[evidence.scale]
-    check = tuned_comparison(evidence, NAMES, lrs, of_arms, drawn=False)
+    check = tuned_comparison(evidence, NAMES, lrs, of_arms)
     rows = []
     for lr in lrs:
         for norm in NORMS:

@@ -44,9 +44,8 @@ def _options(group: str) -> tuple[dict[str, Entry], dict[str, ConfigError]]:
             errors[name] = _broken(group, name, package, f"{type(error).__name__}: {error}")
             continue
         if name in entries:
-            owner = entries[name].package or "bnrepro itself"
-            errors[f"{name} ({package})"] = _broken(group, name, package, f"{owner} has one, too")
-        elif not isinstance(entry, Entry):
+            continue  # the first to have a name keeps it
+        if not isinstance(entry, Entry):
             errors[name] = _broken(group, name, package, f"{point.value} is no Entry")
         else:
             entries[name] = replace(entry, package=package)

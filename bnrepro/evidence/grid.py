@@ -168,6 +168,13 @@ def best(validation: Array, axis: str = "lr") -> Array:
     return validation.mean("seed").idxmax(axis)
 
 
+def needed(validation: Array, axis: str, error: float) -> Array:
+    """The least coordinate whose validation accuracy is within `error` of the best one's."""
+    enough = validation >= validation.max(axis) - error
+    least: Array = validation[axis].where(enough).min(axis)
+    return least
+
+
 def lines(values: Array, x: str, by: str = "norm", names: Mapping[Any, str] = NAMES) -> list[Line]:
     """A line over `x` for each coordinate of `by`, as `over_seeds` makes it."""
     return [

@@ -26,9 +26,6 @@ TOLD_APART = 0.003
 """The smallest difference between accuracies that the paper takes for one: 73.0 and 72.7 %, with
 and without the changes of §4.2.1 at five times the learning rate."""
 
-STANDARD_ERROR = 0.003
-"""Of an accuracy near 0.95 on 5,000 validation images."""
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -211,19 +208,3 @@ def gap(evidence: Evidence, arm: str) -> np.ndarray:
     """Accuracy on the images trained on less that on the test images, both in inference: (S,)."""
     difference: np.ndarray = evidence.final(arm, "train_accuracy") - evidence.final(arm)
     return difference
-
-
-def needed(
-    evidence: Evidence, arms: Mapping[float, str], error: float = STANDARD_ERROR
-) -> np.ndarray:
-    """The least dropout whose validation accuracy is within `error` of the best one's: (S,).
-
-    Args:
-        evidence: has the arms.
-        arms: by their dropout, rising.
-        error: of an accuracy; less of a difference says nothing.
-    """
-    accuracies = np.stack([evidence.final(arm, VALIDATION) for arm in arms.values()], axis=1)
-    enough = accuracies >= accuracies.max(1, keepdims=True) - error
-    least: np.ndarray = np.array(list(arms))[enough.argmax(1)]
-    return least

@@ -8,7 +8,7 @@ import numpy as np
 
 from bnrepro.evidence.arms import NAMES, at_lr
 from bnrepro.evidence.claim import Check, Variation, check
-from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
+from bnrepro.evidence.exhibits import Figure, Table
 from bnrepro.evidence.grid import Array, Grid, best, curves, table
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
@@ -17,12 +17,7 @@ Effects = Callable[[Evidence, str, str], Mapping[str, Sequence[float] | np.ndarr
 
 
 def tuned_comparison(
-    evidence: Evidence,
-    arms: Mapping[str, str],
-    lrs: Sequence[float],
-    effects: Effects,
-    *,
-    drawn: bool = True,
+    evidence: Evidence, arms: Mapping[str, str], lrs: Sequence[float], effects: Effects
 ) -> Check:
     """The effects with each arm at the learning rate of its highest mean validation accuracy.
 
@@ -31,7 +26,6 @@ def tuned_comparison(
         arms: two, the baseline first, with the name that is shown of each.
         lrs: the learning rates.
         effects: of two arms by name.
-        drawn: whether accuracy over the rates is drawn as well.
     """
     best = {arm: best_lr(evidence, arm, lrs) for arm in arms}
     names = [at_lr(arm, lr) for arm, lr in best.items()]
@@ -49,7 +43,7 @@ def tuned_comparison(
         "Each arm at the learning rate of its highest mean validation accuracy, among "
         f"{', '.join(f'{lr:g}' for lr in lrs)}, after {steps:,} steps.",
         (Variation(choice, effects(evidence, *names)),),
-        (table, accuracy_over_lrs(evidence, arms, lrs)) if drawn else (table,),
+        (table,),
     )
 
 
@@ -57,20 +51,6 @@ def best_lr(evidence: Evidence, arm: str, lrs: Sequence[float]) -> float:
     """The learning rate at which an arm's mean validation accuracy is highest."""
     named = {at_lr(arm, lr): lr for lr in lrs}
     return named[evidence.best(named)]
-
-
-def accuracy_over_lrs(evidence: Evidence, arms: Mapping[str, str], lrs: Sequence[float]) -> Figure:
-    """Test accuracy at the last step over the learning rate, a line for each arm."""
-    lines = []
-    for arm, shown in arms.items():
-        finals = [evidence.final(at_lr(arm, lr)) for lr in lrs]
-        lines.append(over_seeds(shown, lrs, np.stack(finals, axis=1)))
-    panel = Curves(
-        "each learning rate", "learning rate", "test accuracy at the last step", lines,
-        log_x=True, limits=(0.0, 1.0),
-    )  # fmt: skip
-    caption = "Accuracy over the learning rate: median over seeds, band from least to greatest."
-    return Figure("rates", caption, (panel,))
 
 
 def _mean(evidence: Evidence, arm: str, name: str) -> float:
