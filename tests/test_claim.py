@@ -14,7 +14,7 @@ from planting import Planted, learning, write
 
 from bnrepro import claims
 from bnrepro.errors import ConfigError, UnreadableError
-from bnrepro.evidence.claim import Check, Claim, Comparison, Criterion, Finding, Plan, Variation
+from bnrepro.evidence.claim import Check, Claim, PaperNumber, Criterion, Finding, Plan, Variation
 from bnrepro.evidence.judge import Verdict, against, judge, together
 from bnrepro.evidence.runs import CHANCE, Evidence
 from bnrepro.evidence.stats import summary
@@ -190,10 +190,10 @@ def test_an_effect_without_a_criterion_is_a_bug(tmp_path: Path) -> None:
 
 
 def test_the_distance_is_that_of_the_median() -> None:
-    assert Comparison("x", "steps", 100.0, [90.0, 130.0, 120.0]).off == 20.0
-    assert Comparison("x", "steps", 100.0, [math.inf] * 3).off == math.inf
-    assert Comparison("curve", "accuracy", distance=0.01).off == 0.01
-    assert Comparison("x", "steps").off is None
+    assert PaperNumber("x", "steps", 100.0, [90.0, 130.0, 120.0]).off == 20.0
+    assert PaperNumber("x", "steps", 100.0, [math.inf] * 3).off == math.inf
+    assert PaperNumber("curve", "accuracy", distance=0.01).off == 0.01
+    assert PaperNumber("x", "steps").off is None
 
 
 def test_claims_are_found_in_their_folder() -> None:

@@ -21,7 +21,7 @@ from bnrepro.config import RESULTS_NUMBER
 from bnrepro.evidence.claim import (
     Check,
     Claim,
-    Comparison,
+    PaperNumber,
     Criterion,
     Finding,
     FollowUp,
@@ -203,8 +203,8 @@ def odd(effect: float = 2.0) -> Claim:
     finding = Finding(
         {"a": [effect, effect + 1, math.inf]},
         (
-            Comparison(f"steps {HOSTILE}", "steps", 15_000.0, [20_000.0, math.inf, 10_000.0]),
-            Comparison("curve", "accuracy", distance=0.0123),
+            PaperNumber(f"steps {HOSTILE}", "steps", 15_000.0, [20_000.0, math.inf, 10_000.0]),
+            PaperNumber("curve", "accuracy", distance=0.0123),
         ),
         (
             Figure("all", HOSTILE, PANELS),

@@ -18,10 +18,10 @@ from bnrepro.evidence.claim import (
     SMOKE,
     Check,
     Claim,
-    Comparison,
     Criterion,
     Finding,
     FollowUp,
+    PaperNumber,
     Plan,
     Variation,
 )
@@ -146,31 +146,31 @@ def measure(evidence: Evidence) -> Finding:
     )
 
 
-def _comparisons(evidence: Evidence) -> tuple[Comparison, ...]:
+def _comparisons(evidence: Evidence) -> tuple[PaperNumber, ...]:
     together = BN_BASELINE, BN_X5
     times = {
         arm: 2 ** quicker(evidence, together, ends_with(evidence, arm))
         for arm in (INCEPTION, BN_BASELINE)
     }
     found = [
-        Comparison(
+        PaperNumber(
             "times fewer steps of BN-x5 than of BN-Baseline to what Inception ends with (paper: "
             "on ImageNet, to 72.2 %, Fig. 3)",
             "times", 13.3 / 2.1, times[INCEPTION],
         ),
-        Comparison(
+        PaperNumber(
             "the same to what BN-Baseline ends with (paper: on ImageNet, 16.6 ÷ 2.56 M steps to "
             "72.7 %, read off Fig. 2)",
             "times", 16.6 / 2.56, times[BN_BASELINE],
         ),
-        Comparison(
+        PaperNumber(
             "last test accuracy, BN-x5 − BN-Baseline (paper: on ImageNet, of their maxima, Fig. 3)",
             "accuracy", 0.730 - 0.727, better(evidence, together),
         ),
     ]  # fmt: skip
     if SHUFFLING in CHANGED[evidence.scale]:
         found += [
-            Comparison(
+            PaperNumber(
                 f"last test accuracy, what {SHUFFLING} is worth, {side} (paper: on ImageNet, "
                 "“about 1 %” of validation accuracy)",
                 "accuracy", 0.01, better(evidence, pair(SHUFFLING)),

@@ -13,10 +13,10 @@ from bnrepro.evidence.claim import (
     SMOKE,
     Check,
     Claim,
-    Comparison,
     Criterion,
     Finding,
     FollowUp,
+    PaperNumber,
     Plan,
     Variation,
 )
@@ -168,18 +168,18 @@ def measure(evidence: Evidence) -> Finding:
     )
 
 
-def _comparisons(evidence: Evidence, said: dict[Place, Answers]) -> tuple[Comparison, ...]:
+def _comparisons(evidence: Evidence, said: dict[Place, Answers]) -> tuple[PaperNumber, ...]:
     together_, alone = (
         100 * (1 - each) for each in (together(said, teams(evidence)), evidence.final(BN_X30))
     )
     papers = "the paper: top-5, on ImageNet"
     six, one, one_crop = ERRORS
     return (
-        Comparison(f"error of the ensemble ({papers}, 144 crops of each image)", "%", six,
+        PaperNumber(f"error of the ensemble ({papers}, 144 crops of each image)", "%", six,
                    together_),
-        Comparison(f"error of BN-x30 alone ({papers}, 144 crops)", "%", one, alone),
-        Comparison(f"error of BN-x30 alone ({papers}, one crop)", "%", one_crop, alone),
-        Comparison(f"the ensemble's ÷ that of BN-x30 ({papers}, 144 crops)", "times", six / one,
+        PaperNumber(f"error of BN-x30 alone ({papers}, 144 crops)", "%", one, alone),
+        PaperNumber(f"error of BN-x30 alone ({papers}, one crop)", "%", one_crop, alone),
+        PaperNumber(f"the ensemble's ÷ that of BN-x30 ({papers}, 144 crops)", "times", six / one,
                    together_ / alone),
     )  # fmt: skip
 

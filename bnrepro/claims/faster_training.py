@@ -10,10 +10,10 @@ from bnrepro.evidence.arms import FIG1, GRID, LRS, NAMES, NORMS, SEEDS
 from bnrepro.evidence.claim import (
     SCALES,
     Claim,
-    Comparison,
     Criterion,
     Finding,
     FollowUp,
+    PaperNumber,
     Plan,
     check,
 )
@@ -90,7 +90,7 @@ def measure(evidence: Evidence) -> Finding:
     )
 
 
-def _comparisons(evidence: Evidence, runs: xr.Dataset) -> tuple[Comparison, ...]:
+def _comparisons(evidence: Evidence, runs: xr.Dataset) -> tuple[PaperNumber, ...]:
     test = ARMS.curves(evidence)
     first = steps_to(test, paper.TARGET, runs.diverged)
     comparisons = []
@@ -99,19 +99,19 @@ def _comparisons(evidence: Evidence, runs: xr.Dataset) -> tuple[Comparison, ...]
         at, accuracies = paper.accuracy(norm)
         mean = test.sel(norm=norm).mean("seed").to_numpy()
         comparisons += [
-            Comparison(
+            PaperNumber(
                 f"first step at or above {paper.TARGET}, {name}",
                 "steps",
                 paper.first_step(at, accuracies),
                 first.sel(norm=norm).to_numpy(),
             ),
-            Comparison(
+            PaperNumber(
                 f"last test accuracy, {name}",
                 "accuracy",
                 accuracies[-1],
                 runs.test.sel(norm=norm).to_numpy(),
             ),
-            Comparison(
+            PaperNumber(
                 f"the curve of Fig. 1a {name}: RMS distance of our mean over its {len(at)} points",
                 "accuracy",
                 distance=paper.distance(test.step.to_numpy(), mean, norm),
@@ -120,7 +120,7 @@ def _comparisons(evidence: Evidence, runs: xr.Dataset) -> tuple[Comparison, ...]
     slow, quick = (paper.first_step(*paper.accuracy(norm)) or np.inf for norm in NORMS)
     what = "times fewer steps to what the network without BN comes to (paper: to .972)"
     times = 2 ** effects(runs)["speed"].to_numpy()
-    return (*comparisons, Comparison(what, "times", slow / quick, times))
+    return (*comparisons, PaperNumber(what, "times", slow / quick, times))
 
 
 def _figure(evidence: Evidence) -> Figure:

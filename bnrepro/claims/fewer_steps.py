@@ -15,10 +15,10 @@ from bnrepro.evidence.claim import (
     SMOKE,
     Check,
     Claim,
-    Comparison,
     Criterion,
     Finding,
     FollowUp,
+    PaperNumber,
     Plan,
     Variation,
 )
@@ -155,10 +155,10 @@ def _ratios(found: Mapping[str, np.ndarray], network: str) -> np.ndarray:
 
 def _comparisons(
     evidence: Evidence, times: float, found: Mapping[str, np.ndarray]
-) -> tuple[Comparison, ...]:
+) -> tuple[PaperNumber, ...]:
     best = inception(times)
     fewer = [
-        Comparison(
+        PaperNumber(
             f"times fewer steps to Inception's highest accuracy, {network} "
             f"({'batch normalization alone' if network == BN_BASELINE else 'all of §4.2.1'}; "
             "the paper: ImageNet)",
@@ -171,7 +171,7 @@ def _comparisons(
     peak = {arm: highest(evidence, arm) for arm in (best, *NORMALIZED)}
     slow, quick = (steps_to(evidence, arm, peak[arm]) for arm in (best, BN_X30))
     gains = [
-        Comparison(
+        PaperNumber(
             f"highest validation accuracy, {network} − Inception (the paper: ImageNet)",
             "accuracy",
             paper.FIG3[network].highest - paper.TARGET,
@@ -182,7 +182,7 @@ def _comparisons(
     steps, curves = evidence.curves(best, VALIDATION)
     return (
         *fewer,
-        Comparison(
+        PaperNumber(
             "times fewer steps of BN-x30 to its own highest accuracy than of Inception to its own "
             "(the paper: ImageNet)",
             "times",
@@ -190,14 +190,14 @@ def _comparisons(
             2.0 ** log_ratio(slow, quick),
         ),
         *gains,
-        Comparison(
+        PaperNumber(
             "Inception at ×5: part of the runs that diverged (the paper: one on ImageNet, whose "
             "parameters reached machine infinity)",
             "of all seeds",
             1.0,
             evidence.diverged(inception(5)).astype(float),
         ),
-        Comparison(
+        PaperNumber(
             "how flat Inception's curve is at its end: validation accuracy gained over the last "
             "tenth of its steps (the paper: ImageNet, Fig. 2)",
             "accuracy",

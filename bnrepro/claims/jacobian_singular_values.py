@@ -12,10 +12,10 @@ from bnrepro.evidence.claim import (
     SCALES,
     Check,
     Claim,
-    Comparison,
     Criterion,
     Finding,
     FollowUp,
+    PaperNumber,
     Plan,
     Variation,
 )
@@ -133,7 +133,7 @@ def measure(evidence: Evidence) -> Finding:
     """Both arms as in Fig. 1; at their own best learning rates; other networks."""
     base = effects(evidence, NONE, BATCH)
     _, batch = over_training(evidence, BATCH, lambda values: np.median(values, axis=-1))
-    compared = Comparison(
+    compared = PaperNumber(
         "singular value in the middle, mean over layers, images and training, with BN",
         "", 1.0, batch.mean(1),
     )  # fmt: skip

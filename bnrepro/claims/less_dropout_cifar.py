@@ -9,10 +9,10 @@ from bnrepro.evidence.claim import (
     SCALES,
     Check,
     Claim,
-    Comparison,
     Criterion,
     Finding,
     FollowUp,
+    PaperNumber,
     Plan,
     check,
 )
@@ -124,13 +124,13 @@ def measure(evidence: Evidence) -> Finding:
     )
 
 
-def _comparisons(test: Array) -> tuple[Comparison, ...]:
+def _comparisons(test: Array) -> tuple[PaperNumber, ...]:
     ours = test.sel(network=BN_X5, dropout=0) - test.sel(network=INCEPTION, dropout=USUAL)
     what = (
         "accuracy of BN-x5, without dropout, − that of Inception, with it (paper: highest, on "
         "ImageNet; ours: last, on CIFAR-10; BN-x5 has the six other changes as well)"
     )
-    return (Comparison(what, "accuracy", 0.730 - 0.722, ours.to_numpy()),)
+    return (PaperNumber(what, "accuracy", 0.730 - 0.722, ours.to_numpy()),)
 
 
 def _exhibits(evidence: Evidence, runs: xr.Dataset) -> tuple[Exhibit, ...]:

@@ -8,46 +8,37 @@ measured; so is what the paper only implies, that the network is the better for 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.arms import PROBED, PROBED_LRS, SEEDS, at_lr, over_lrs
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Cell, Curves, Figure, Table, over_seeds
+from bnrepro.evidence.arms import PROBED, PROBED_LRS, SEEDS
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.exhibits import Exhibit
+from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.movement import drifts, tracks
 from bnrepro.evidence.runs import VALIDATION, Evidence
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import best_lr
 
-SIGMOID, RELU = NETWORKS = ("sigmoid", "ReLU")
+SIGMOID, RELU = "sigmoid", "ReLU"
 
-WORDS = {
+NETWORKS = {
     SIGMOID: (),
     RELU: ("model.activation=relu", "init=he", "init.scale=1.0"),  # Fig. 1's scale is no gain
 }
 
-PRE, POST = PLACES = ("before", "after")
+PRE, POST = "before", "after"
 
-PLACED = {PRE: ("norm=batch",), POST: ("norm=batch", "norm.placement=post")}
+PLACES = {PRE: ("norm=batch",), POST: ("norm=batch", "norm.placement=post")}
+
+LABELS = {PRE: "before the nonlinearity", POST: "after it"}
 
 _RELU_LRS = {"smoke": (0.05, 0.8), "short": (0.05, 0.2, 0.8), "paper": (0.05, 0.2, 0.8)}
+_POST_LRS = (0.03, 0.1, 0.3, 1.0)
 
 LRS: Mapping[tuple[str, str], Mapping[str, tuple[float, ...]]] = {
     (SIGMOID, PRE): PROBED_LRS,
-    (SIGMOID, POST): {
-        "smoke": (0.1, 1.0),
-        "short": (0.03, 0.1, 0.3, 1.0),
-        "paper": (0.03, 0.1, 0.3, 1.0),
-    },
+    (SIGMOID, POST): {"smoke": (0.1, 1.0), "short": _POST_LRS, "paper": _POST_LRS},
     (RELU, PRE): _RELU_LRS,
     (RELU, POST): _RELU_LRS,
 }
@@ -56,31 +47,27 @@ the deviation of what they take in, or less; normalized after them it is one. So
 gradients are four times as large and more, and the grid lies half an order of magnitude lower. What
 a ReLU puts out is nearly as large as what is normalized."""
 
-LABELS = {PRE: "before the nonlinearity", POST: "after it"}
-
 ACTIVATE: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    SIGMOID: lambda x: (1 + np.tanh(x / 2)) / 2,
-    RELU: lambda x: np.maximum(x, 0.0),
+    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
+    "relu": lambda x: np.maximum(x, 0.0),
 }
 
 LAYERS = (1, 2, 3)
 
-WORST_SKEWNESS, WORST_CHANGE = 1.0, 2.0
-"""What a run that diverged counts as: the most there can be."""
+WORST = (1.0, 2.0)
+"""Size and range of the skewness of a run that diverged: the most there can be."""
 
 
-def name(network: str, place: str) -> str:
-    """The name of an arm, but for its learning rate."""
-    return f"{network} {place}"
+def cells(scale: str) -> Grid:
+    """Both networks, normalized at either place, at every learning rate that some of them has."""
+    lrs = sorted({lr for of in LRS.values() for lr in of[scale]})
+    return grid(network=NETWORKS, place=PLACES, lr=lrs)
 
 
-def _scale(scale: str) -> Plan:
-    """Both networks, normalized at either place, at every learning rate, probed."""
-    arms: dict[str, tuple[str, ...]] = {}
-    for (network, place), lrs in LRS.items():
-        words = {name(network, place): (*WORDS[network], *PLACED[place])}
-        arms |= over_lrs(words, lrs[scale])
-    return Plan(SEEDS[scale], arms, PROBED[scale])
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
+    of = cells(scale)
+    own = {of.arm(*place, lr) for place, lrs in LRS.items() for lr in lrs[scale]}
+    return {arm: words for arm, words in of.arms().items() if arm in own}
 
 
 def skewness(percentiles: np.ndarray) -> np.ndarray:
@@ -98,198 +85,142 @@ def skewness(percentiles: np.ndarray) -> np.ndarray:
 
 
 def skews(
-    evidence: Evidence, network: str, place: str, lr: float, layers: tuple[int, ...] = LAYERS
+    evidence: Evidence, arm: str, layers: tuple[int, ...] = LAYERS
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of every seed, the steps (P,) and the skewness of what is normalized, of every unit: (P, U).
 
     Before the nonlinearity that is its input, whose percentiles are probed. After it, it is the
     output: a nonlinearity that never falls maps percentiles to percentiles.
     """
-    arm = at_lr(name(network, place), lr)
-    names = [f"{network.lower()}{layer}/percentiles" for layer in layers]
-    probed = evidence.probed_each(arm, names)  # layers of seeds
-    found = []
-    for of_layers in zip(*probed, strict=True):
-        values = np.concatenate([values for _, values in of_layers], axis=1).astype(np.float64)
-        found.append(
-            (of_layers[0][0], skewness(ACTIVATE[network](values) if place == POST else values))
-        )
-    return found
+    config = evidence.runs[arm][0].config()
+    activation, post = config["model"]["activation"], config["norm"]["placement"] == "post"
+    names = [f"{activation}{layer}/percentiles" for layer in layers]
+    of_seeds = []
+    for of_layers in zip(*evidence.probed_each(arm, names), strict=True):
+        inputs = np.concatenate([values for _, values in of_layers], axis=1).astype(np.float64)
+        normalized = ACTIVATE[activation](inputs) if post else inputs
+        of_seeds.append((of_layers[0][0], skewness(normalized)))
+    return of_seeds
 
 
 def shape(
-    evidence: Evidence,
-    network: str,
-    place: str,
-    lr: float,
-    *,
-    layers: tuple[int, ...] = LAYERS,
-    begin: float = 0.0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of the median unit, the mean size of the skewness and its range over training: (S,) each.
+    evidence: Evidence, of: Grid, *, layers: tuple[int, ...] = LAYERS, begin: float = 0.0
+) -> Array:
+    """Of the median unit, the mean size of the skewness and its range over training.
 
-    `begin` is the share of training that is left out at the start.
+    `begin` is the share of training that is left out at the start. With an axis `criterion`.
     """
-    found = skews(evidence, network, place, lr, layers)
-    diverged = evidence.diverged(at_lr(name(network, place), lr))
-    sizes, changes = [], []
-    for steps, values in found:
-        kept = values[steps >= begin * steps[-1]]
-        sizes.append(float(lower_median(np.abs(kept).mean(0))))
-        changes.append(float(lower_median(np.ptp(kept, axis=0))))
-    return (
-        np.where(diverged, WORST_SKEWNESS, np.array(sizes)),
-        np.where(diverged, WORST_CHANGE, np.array(changes)),
-    )
+
+    def read(arm: str) -> np.ndarray:
+        rows = []
+        for steps, values in skews(evidence, arm, layers):
+            kept = values[steps >= begin * steps[-1]]
+            sizes, ranges = np.abs(kept).mean(0), np.ptp(kept, axis=0)
+            rows.append([lower_median(sizes), lower_median(ranges)])
+        return np.where(evidence.diverged(arm)[:, None], WORST, rows)
+
+    return of.array(evidence, read, criterion=("symmetry", "steady shape"))
 
 
-Rates = Mapping[tuple[str, str], float]
-"""A learning rate for each network and place."""
-
-
-def accuracy(evidence: Evidence, network: str, lrs: Rates) -> np.ndarray:
-    """Test accuracy at the last step, before less after: (S,)."""
-    pre, post = (
-        evidence.final(at_lr(name(network, place), lrs[network, place])) for place in PLACES
-    )
-    difference: np.ndarray = pre - post
-    return difference
-
-
-def shapes(
-    evidence: Evidence,
-    lrs: Rates,
-    networks: tuple[str, ...] = NETWORKS,
-    *,
-    layers: tuple[int, ...] = LAYERS,
-    begin: float = 0.0,
-) -> dict[str, np.ndarray]:
-    """By how much what is normalized is more symmetric and steadier before than after: (S,) each.
+def shapes(evidence: Evidence, of: Grid, **options: Any) -> dict[str, Array]:
+    """By how much what is normalized is more symmetric and steadier before than after.
 
     The least of all networks.
     """
-    differences = []
-    for network in networks:
-        pre, post = (
-            shape(evidence, network, place, lrs[network, place], layers=layers, begin=begin)
-            for place in PLACES
-        )
-        differences.append([after - before for before, after in zip(pre, post, strict=True)])
-    symmetry, steadiness = np.min(differences, axis=0)
-    return {"symmetry": symmetry, "steady shape": steadiness}
+    values = shape(evidence, of, **options)
+    gained = (values.sel(place=POST) - values.sel(place=PRE)).min("network")
+    return {
+        criterion: gained.sel(criterion=criterion) for criterion in ("symmetry", "steady shape")
+    }
 
 
 def measure(evidence: Evidence) -> Finding:
     """Each network at each place, at its own best learning rate."""
-    best = {
-        (network, place): best_lr(evidence, name(network, place), lrs[evidence.scale])
-        for (network, place), lrs in LRS.items()
-    }
-    accuracies = {network: accuracy(evidence, network, best) for network in NETWORKS}
-    return Finding(
-        accuracies | shapes(evidence, best),
-        exhibits=(
-            _table(evidence, best),
-            _over_lrs(evidence),
-            _over_training(evidence, best),
-            _skewness(evidence, best),
-        ),
-        unspecified=_unspecified(evidence, best),
-    )
+    of = cells(evidence.scale)
+    test, lr = of.final(evidence), best(of.final(evidence, VALIDATION))
+    tuned = of.at(lr=lr)
 
+    def gains(lr: Array | float) -> dict[str, Array]:
+        """Test accuracy at the last step, before less after, of each network."""
+        chosen = test.sel(lr=lr)
+        gained = chosen.sel(place=PRE) - chosen.sel(place=POST)
+        return {network: gained.sel(network=network) for network in NETWORKS}
 
-def _table(evidence: Evidence, best: Rates) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for (network, place), lr in best.items():
-        arm = at_lr(name(network, place), lr)
-        validation, test = (
-            float(evidence.final(arm, *metric).mean()) for metric in ((VALIDATION,), ())
+    choices = {
+        f"the shapes in the {network} network alone": shapes(
+            evidence, tuned.select(network=[network])
         )
-        medians = [float(lower_median(values)) for values in shape(evidence, network, place, lr)]
-        last = tracks(evidence, arm, f"{network.lower()}{LAYERS[-1]}")
-        drift = float(lower_median(lower_median(drifts(last))))
-        rows.append((network, LABELS[place], lr, validation, test, *medians, drift))
-    return Table(
-        "Each network at its best learning rate, by validation images. Accuracies are means over "
-        "seeds. Size and range of the skewness are those of what is normalized; the drift is that "
-        "of stable-distributions, of the inputs of the last nonlinearity, which only “before” "
-        "normalizes. Medians over units and seeds.",
-        ("network", "normalized", "learning rate", "validation accuracy", "test accuracy",
-         "skewness", "its range over training", "drift"),
-        rows,
-    )  # fmt: skip
-
-
-def _over_lrs(evidence: Evidence) -> Figure:
-    panels = []
-    for network in NETWORKS:
-        lines = []
-        for place in PLACES:
-            lrs = LRS[network, place][evidence.scale]
-            finals = [evidence.final(at_lr(name(network, place), lr)) for lr in lrs]
-            lines.append(over_seeds(LABELS[place], lrs, 1 - np.stack(finals, axis=1)))
-        panels.append(
-            Curves(f"{network} network", "learning rate", "test error at the last step", lines,
-                   log_x=True, log_y=True)
-        )  # fmt: skip
-    caption = "Test error over the learning rate: median over seeds, band from least to greatest."
-    return Figure("rates", caption, panels)
-
-
-def _over_training(evidence: Evidence, best: Rates) -> Figure:
-    panels = []
-    for network in NETWORKS:
-        lines = []
-        for place in PLACES:
-            steps, curves = evidence.curves(at_lr(name(network, place), best[network, place]))
-            lines.append(over_seeds(LABELS[place], steps, 1 - curves))
-        panels.append(Curves(f"{network} network", "step", "test error", lines, log_y=True))
-    caption = (
-        "Test error over training, each at its best learning rate: median over seeds, band from "
-        "least to greatest."
-    )
-    return Figure("error", caption, panels)
-
-
-def _skewness(evidence: Evidence, best: Rates) -> Figure:
-    panels = []
-    for network in NETWORKS:
-        lines = []
-        for place in PLACES:
-            found = skews(evidence, network, place, best[network, place])
-            probes = min(len(steps) for steps, _ in found)  # of a diverged run there are fewer
-            sizes = [np.median(np.abs(values[:probes]), axis=1) for _, values in found]
-            lines.append(over_seeds(LABELS[place], found[0][0][:probes], np.stack(sizes)))
-        panels.append(
-            Curves(f"{network} network", "step", "skewness of what is normalized", lines,
-                   limits=(-0.02, 1.02))
-        )  # fmt: skip
-    caption = (
-        "How asymmetric the distribution is that is normalized, Wu before and f(Wu + b) after the "
-        "nonlinearity f: 0 symmetric, 1 most of it at its lower end. Median over the units of all "
-        "hidden layers; median and range over seeds."
-    )
-    return Figure("skewness", caption, panels)
-
-
-def _unspecified(evidence: Evidence, best: Rates) -> Check:
-    found: dict[str, Mapping[str, np.ndarray]] = {
-        f"the shapes in the {network} network alone": shapes(evidence, best, (network,))
         for network in NETWORKS
     }
-    found["the shapes in the last hidden layer alone"] = shapes(evidence, best, layers=LAYERS[-1:])
-    found["the shapes after the first tenth of training"] = shapes(evidence, best, begin=0.1)
+    choices |= {
+        "the shapes in the last hidden layer alone": shapes(evidence, tuned, layers=LAYERS[-1:]),
+        "the shapes after the first tenth of training": shapes(evidence, tuned, begin=0.1),
+    }
     for network in NETWORKS:
         pre, post = (LRS[network, place][evidence.scale] for place in PLACES)
-        for lr in sorted({*pre} & {*post}):
-            both = {(network, place): lr for place in PLACES}
-            found[f"{network} network, learning rate {lr:g} for both"] = {
-                network: accuracy(evidence, network, both)
-            }
-    return Check(
-        "Which network and layer, and both places at one learning rate.",
-        tuple(Variation(choice, values) for choice, values in found.items()),
+        for rate in sorted({*pre} & {*post}):
+            choice = f"{network} network, learning rate {rate:g} for both"
+            choices[choice] = {network: gains(rate)[network]}
+    text = "Which network and layer, and both places at one learning rate."
+    return Finding(
+        gains(lr) | shapes(evidence, tuned),
+        exhibits=_exhibits(evidence, lr),
+        unspecified=check(text, choices),
     )
+
+
+def _exhibits(evidence: Evidence, lr: Array) -> tuple[Exhibit, ...]:
+    of = cells(evidence.scale)
+    tuned = of.at(lr=lr)
+    shaped = shape(evidence, tuned).reduce(lower_median, "seed")
+
+    def drift(arm: str) -> np.ndarray:
+        last = evidence.runs[arm][0].config()["model"]["activation"] + str(LAYERS[-1])
+        return lower_median(drifts(tracks(evidence, arm, last)))
+
+    def sizes(arm: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        found = skews(evidence, arm)
+        return [(steps, np.median(np.abs(values), axis=1)) for steps, values in found]
+
+    def panels(values: Array) -> dict[str, Array]:
+        return {f"{network} network": values.sel(network=network) for network in NETWORKS}
+
+    return (
+        table(
+            "Each network at its best learning rate, by validation images. Accuracies are means "
+            "over seeds. Size and range of the skewness are those of what is normalized; the drift "
+            "is that of stable-distributions, of the inputs of the last nonlinearity, which only "
+            "“before” normalizes. Medians over units and seeds.",
+            ("network", "place"),
+            {
+                "learning rate": lr,
+                "validation accuracy": tuned.final(evidence, VALIDATION),
+                "test accuracy": tuned.final(evidence),
+                "skewness": shaped.sel(criterion="symmetry"),
+                "its range over training": shaped.sel(criterion="steady shape"),
+                "drift": tuned.array(evidence, drift).reduce(lower_median, "seed"),
+            },
+            LABELS,
+            {"network": "network", "place": "normalized"},
+        ),
+        curves(
+            "rates", "Test error over the learning rate", panels(1 - of.final(evidence)),
+            "lr", "test error at the last step", "place", names=LABELS, log_y=True,
+        ),
+        curves(
+            "error", "Test error over training, each at its best learning rate",
+            panels(1 - tuned.curves(evidence)), "step", "test error", "place", names=LABELS,
+            log_y=True,
+        ),
+        curves(
+            "skewness",
+            "How asymmetric the distribution is that is normalized, Wu before and f(Wu + b) after "
+            "the nonlinearity f (0 symmetric, 1 most of it at its lower end), of the median unit "
+            "of all hidden layers",
+            panels(tuned.over_training(evidence, sizes)),
+            "step", "skewness of what is normalized", "place", names=LABELS, limits=(-0.02, 1.02),
+        ),
+    )  # fmt: skip
 
 
 CLAIM = Claim(
@@ -346,7 +277,7 @@ CLAIM = Claim(
             "normalization itself.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
     later=(
         FollowUp(

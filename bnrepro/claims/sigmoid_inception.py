@@ -13,10 +13,10 @@ from bnrepro.evidence.claim import (
     SMOKE,
     Check,
     Claim,
-    Comparison,
     Criterion,
     Finding,
     FollowUp,
+    PaperNumber,
     Plan,
     Variation,
 )
@@ -103,15 +103,15 @@ def measure(evidence: Evidence) -> Finding:
     )
 
 
-def _comparisons(evidence: Evidence, none: str) -> tuple[Comparison, ...]:
+def _comparisons(evidence: Evidence, none: str) -> tuple[PaperNumber, ...]:
     return (
-        Comparison(
+        PaperNumber(
             "last test accuracy, BN-x5 − BN-x5-Sigmoid (paper: on ImageNet, of their maxima)",
             "accuracy",
             0.730 - 0.698,
             evidence.final(BN_X5) - evidence.final(BN_X5_SIGMOID),
         ),
-        Comparison(
+        PaperNumber(
             "last test accuracy of Inception with sigmoids − chance (paper: on ImageNet, “never” "
             "better)",
             "accuracy",

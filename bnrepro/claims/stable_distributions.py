@@ -30,10 +30,10 @@ from bnrepro.evidence.claim import (
     SMOKE,
     Check,
     Claim,
-    Comparison,
     Criterion,
     Finding,
     FollowUp,
+    PaperNumber,
     Plan,
     Variation,
 )
@@ -113,7 +113,7 @@ def of_paper(norm: str) -> Track:
     return steps / 50_000, values[:, None]
 
 
-def _comparisons(found: dict[str, list[Track]]) -> tuple[Comparison, ...]:
+def _comparisons(found: dict[str, list[Track]]) -> tuple[PaperNumber, ...]:
     """The paper's unit beside the typical one of ours, both from step 500 on."""
     compared = []
     for what, begin, how in (
@@ -126,11 +126,11 @@ def _comparisons(found: dict[str, list[Track]]) -> tuple[Comparison, ...]:
             theirs[norm] = float(drifts([of_paper(norm)], begin, how=how)[0, 0])
             ours[norm] = lower_median(drifts(found[norm], begin, how=how))
             compared.append(
-                Comparison(f"{what}, {NAMES[norm]}", "spreads", theirs[norm], ours[norm])
+                PaperNumber(f"{what}, {NAMES[norm]}", "spreads", theirs[norm], ours[norm])
             )
         times = 2 ** log_ratio(ours[NONE], ours[BATCH])
         compared.append(
-            Comparison(f"{what}, times less with BN", "times", theirs[NONE] / theirs[BATCH], times)
+            PaperNumber(f"{what}, times less with BN", "times", theirs[NONE] / theirs[BATCH], times)
         )
     return tuple(compared)
 

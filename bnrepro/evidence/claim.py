@@ -43,6 +43,16 @@ class Plan:
         return (*self.overrides, *self.arms[arm])
 
 
+def plans(
+    arms: Callable[[str], Mapping[str, tuple[str, ...]]],
+    seeds: Mapping[str, int],
+    overrides: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, Plan]:
+    """The plan of every scale, from what makes its arms, its number of seeds, its overrides."""
+    given = overrides or {}
+    return {scale: Plan(seeds[scale], arms(scale), given.get(scale, ())) for scale in SCALES}
+
+
 @dataclass(frozen=True)
 class Criterion:
     """What has to be seen: the interval of an effect beyond a margin.
@@ -63,7 +73,7 @@ class Criterion:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PaperNumber:
     """The paper's number and ours, one of each seed.
 
     `distance` is that of our median to the paper's number, unless another one is given; for a curve
@@ -124,7 +134,7 @@ class Finding:
     """
 
     effects: Effects
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[PaperNumber, ...] = ()
     exhibits: tuple[Exhibit, ...] = ()
     fair: Check | None = None
     unspecified: Check | None = None

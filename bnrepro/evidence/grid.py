@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import xarray as xr
 
 from bnrepro.evidence.arms import NAMES
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Line, Table, over_seeds
-from bnrepro.evidence.runs import CHANCE, TEST, TRAIN, VALIDATION, Evidence, log_ratio
+from bnrepro.evidence.runs import CHANCE, TEST, TRAIN, VALIDATION, Evidence, aligned, log_ratio
 
 Array = xr.DataArray
 
@@ -48,10 +48,12 @@ class Grid:
     Args:
         axes: by name, the overrides of each value.
         label: what tells these arms from those of another grid with the same axes.
+        chosen: of axes that are no longer gone over, the coordinate by those of the others.
     """
 
     axes: Mapping[str, Mapping[Any, tuple[str, ...]]]
     label: str = ""
+    chosen: Mapping[str, Array] = field(default_factory=dict)
 
     def arms(self, *words: str) -> dict[str, tuple[str, ...]]:
         """The overrides of every arm, by its name; `words` come before the axes' own."""
@@ -64,9 +66,16 @@ class Grid:
 
     def arm(self, *values: Any) -> str:
         """The name of the arm at a value of each axis, in their order."""
-        shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-        pairs = (f"{axis}={text}" for axis, text in zip(self.axes, shown, strict=True))
+        at = dict(zip(self._coords(), values, strict=True))
+        for axis, coordinate in self.chosen.items():
+            at[axis] = coordinate.sel({str(name): at[str(name)] for name in coordinate.dims}).item()
+        shown = {k: f"{value:g}" if isinstance(value, float) else value for k, value in at.items()}
+        pairs = (f"{axis}={shown[axis]}" for axis in self.axes)
         return " ".join([*pairs, *([self.label] if self.label else [])])
+
+    def at(self, **chosen: Array) -> Grid:
+        """The arms at one coordinate of some axes, which may differ between those of the others."""
+        return replace(self, chosen={**self.chosen, **chosen})
 
     def final(self, evidence: Evidence, name: str = TEST, *, diverged: float = CHANCE) -> Array:
         """A number of the summaries, at the last step; that of a diverged run as stated."""
@@ -77,16 +86,26 @@ class Grid:
         return self.array(evidence, evidence.diverged) == 1
 
     def curves(self, evidence: Evidence, name: str = TEST) -> Array:
-        """A metric over training, with the axis `step`; a diverged run guesses from there on."""
-        arms = [self.arm(*values) for values in itertools.product(*self.axes.values())]
-        read = {arm: evidence.curves(arm, name) for arm in arms if arm in evidence.runs}
-        longest = max((steps for steps, _ in read.values()), key=len)
-        rows = np.full((len(arms), len(evidence.seeds), len(longest)), np.nan)
-        for row, arm in zip(rows, arms, strict=True):
-            if arm in read:
-                row[:] = CHANCE
-                row[:, : read[arm][1].shape[1]] = read[arm][1]
-        return self._labelled(evidence, rows, {"step": longest.tolist()})
+        """A metric over training; a diverged run guesses from there on."""
+        return self.over_training(
+            evidence, lambda arm: [run.curve(name) for run in evidence.runs[arm]], CHANCE
+        )
+
+    def over_training(
+        self,
+        evidence: Evidence,
+        read: Callable[[str], Sequence[tuple[np.ndarray, np.ndarray]]],
+        diverged: float = np.nan,
+    ) -> Array:
+        """What `read` makes of every arm, steps and values (P,) of each seed, with axis `step`.
+
+        Where a run that diverged has no more values, they are as stated.
+        """
+        found = {arm: read(arm) for arm in self._arms() if arm in evidence.runs}
+        steps = max((steps for of_seeds in found.values() for steps, _ in of_seeds), key=len)
+        return self.array(
+            evidence, lambda arm: aligned(found[arm], diverged, steps)[1], step=steps.tolist()
+        )
 
     def runs(self, evidence: Evidence) -> xr.Dataset:
         """What most claims ask for, by name.
@@ -105,25 +124,25 @@ class Grid:
             axis: {value: values[value] for value in axes.get(axis, values)}
             for axis, values in self.axes.items()
         }
-        return Grid(kept, self.label)
+        return replace(self, axes=kept)
 
-    def array(self, evidence: Evidence, read: Callable[[str], np.ndarray]) -> Array:
-        """What `read` makes of every arm, (seed,), with the grid's axes; NaN for one not run."""
-        absent = np.full(len(evidence.seeds), np.nan)
-        arms = [self.arm(*values) for values in itertools.product(*self.axes.values())]
-        rows = [read(arm) if arm in evidence.runs else absent for arm in arms]
-        return self._labelled(evidence, rows, {})
-
-    def _labelled(
-        self,
-        evidence: Evidence,
-        rows: Sequence[np.ndarray] | np.ndarray,
-        more: Mapping[str, Sequence[Any]],
+    def array(
+        self, evidence: Evidence, read: Callable[[str], np.ndarray], **more: Sequence[Any]
     ) -> Array:
-        axes = {axis: list(values) for axis, values in self.axes.items()}
-        coords = {**axes, "seed": list(evidence.seeds), **more}
+        """What `read` makes of every arm, (seed, *more), with the grid's axes; NaN if not run."""
+        coords = {**self._coords(), "seed": list(evidence.seeds)}
+        coords |= {axis: list(values) for axis, values in more.items()}
         shape = [len(values) for values in coords.values()]
+        absent = np.full(shape[-len(more) - 1 :], np.nan)
+        rows = [read(arm) if arm in evidence.runs else absent for arm in self._arms()]
         return Array(np.reshape(rows, shape), coords, list(coords))
+
+    def _coords(self) -> dict[str, list[Any]]:
+        """The values of every axis that is gone over."""
+        return {axis: list(of) for axis, of in self.axes.items() if axis not in self.chosen}
+
+    def _arms(self) -> list[str]:
+        return [self.arm(*values) for values in itertools.product(*self._coords().values())]
 
 
 def grid(label: str = "", /, **axes: Sequence[Any] | Mapping[Any, tuple[str, ...]]) -> Grid:
@@ -176,15 +195,12 @@ def needed(validation: Array, axis: str, error: float) -> Array:
 
 
 def lines(values: Array, x: str, by: str = "norm", names: Mapping[Any, str] = NAMES) -> list[Line]:
-    """A line over `x` for each coordinate of `by`, as `over_seeds` makes it."""
-    return [
-        over_seeds(
-            names.get(key, str(key)),
-            values[x].to_numpy(),
-            values.sel({by: key}).transpose("seed", x).to_numpy(),
-        )
-        for key in values[by].to_numpy().tolist()
-    ]
+    """A line over `x` for each coordinate of `by`, as `over_seeds` makes it, where it was run."""
+    drawn = []
+    for key in values[by].to_numpy().tolist():
+        line = values.sel({by: key}).transpose("seed", x).dropna(x)
+        drawn.append(over_seeds(names.get(key, str(key)), line[x].to_numpy(), line.to_numpy()))
+    return drawn
 
 
 def curves(
