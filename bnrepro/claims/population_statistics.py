@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence.arms import BATCH, GRID, MIDDLE, SEEDS, SIZES, at_size
-from bnrepro.evidence.claim import (
-    SCALES,
-    SMOKE,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
-from bnrepro.evidence.runs import CHANCE, Evidence, log_ratio
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.exhibits import Exhibit, HeatMap
+from bnrepro.evidence.grid import Array, Grid, curves, decades, grid, table
+from bnrepro.evidence.runs import CHANCE, TOLD_APART, Evidence
 
 EXACT, MOVING, OWN = "algorithm2", "moving_averages", "batch_statistics"
 MODES = {EXACT: "Algorithm 2", MOVING: "moving averages", OWN: "batch statistics"}
@@ -40,15 +33,10 @@ CHOICES = {
 }
 """What the paper leaves open, chosen otherwise."""
 
+SAID = "as said"
+
 FIG1 = "Fig. 1's network on all images"
-
-TOLD_APART = 0.003
-"""The smallest difference between accuracies that the paper takes for one: 73.0 and 72.7 %."""
-
-
-def sized(size: int) -> str:
-    """The name of a training batch size."""
-    return f"m={size}"
+FIG1_SIZE = 60
 
 
 def sizes(scale: str) -> list[int]:
@@ -61,156 +49,135 @@ def papers(scale: str) -> list[int]:
     return [size for size in sizes(scale) if size in PAPERS]
 
 
-def _scale(scale: str) -> Plan:
-    arms = {sized(size): at_size(scale, BATCH, size, MIDDLE) for size in sizes(scale)}
-    if scale != SMOKE:
+def cells(scale: str) -> Grid:
+    """As said at every size, otherwise at the paper's; and Fig. 1's network at its own."""
+    return grid(choice=dict.fromkeys((SAID, *CHOICES, FIG1), ()), size=[*sizes(scale), FIG1_SIZE])
+
+
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
+    of, arms = cells(scale), {}
+    for size in sizes(scale):
+        arms[of.arm(SAID, size)] = at_size(scale, BATCH, size, MIDDLE)
+    if scale != "smoke":
         for choice, word in CHOICES.items():
             for size in papers(scale):
-                arms[f"{sized(size)}, {choice}"] = (*arms[sized(size)], word)
-    arms[FIG1] = (*GRID[scale], f"norm={BATCH}", "studies=[inference]")
-    return Plan(SEEDS[scale], arms)
+                arms[of.arm(choice, size)] = (*arms[of.arm(SAID, size)], word)
+    fig1 = (*GRID[scale], f"norm={BATCH}", "studies=[inference]")
+    return arms | {of.arm(FIG1, FIG1_SIZE): fig1}
 
 
-def studied(evidence: Evidence, arm: str, *names: str) -> np.ndarray:
-    """A number, or a list of them, of the study of inference: (S,) or (S, …).
+def studied(evidence: Evidence) -> xr.Dataset:
+    """The study of inference: with axes choice, size and seed, NaN where a run diverged.
 
-    NaN where a run diverged.
+    By mode the test `accuracy`, which then is guessing, and the `change` of a probability with the
+    company in a batch; how far probabilities are `apart` with Algorithm 2 and moving averages, the
+    mean and the most; the accuracy with the statistics of test batches of `tested` images.
     """
-    found = []
-    for study in evidence.studies(arm, "inference"):
-        value: Any = study
-        for name in names:
-            value = None if value is None else value[name]
-        found.append(value)
-    there = next((value for value in found if value is not None), np.nan)
-    nothing = np.full(np.shape(there), np.nan)
-    return np.array([nothing if value is None else value for value in found], dtype=np.float64)
+    of = cells(evidence.scale)
+
+    def read(
+        number: Callable[[Any, Any], float], nothing: float = np.nan, **axis: Sequence[Any]
+    ) -> Array:
+        [keys] = axis.values()
+
+        def rows(arm: str) -> np.ndarray:
+            studies = evidence.studies(arm, "inference")
+            return np.array([[number(s, key) if s else nothing for key in keys] for s in studies])
+
+        return of.array(evidence, rows, **axis)
+
+    def by_size(study: Any, size: int) -> float:
+        accuracies: list[float] = study["by_batch_size"]["test_accuracy"]
+        return accuracies[TESTED.index(size)]
+
+    modes = list(MODES)
+    return xr.Dataset({
+        "accuracy": read(lambda s, mode: s["modes"][mode]["test_accuracy"], CHANCE, mode=modes),
+        "change": read(lambda s, mode: s["determinism"][mode], mode=modes),
+        "apart": read(lambda s, which: s["probability_change"][which], which=("mean", "max")),
+        "by_size": read(by_size, tested=TESTED),
+    })  # fmt: skip
 
 
-def accuracy(evidence: Evidence, arm: str, mode: str) -> np.ndarray:
-    """Test accuracy in one of the modes: (S,)."""
-    found = studied(evidence, arm, "modes", mode, "test_accuracy")
-    return np.where(np.isnan(found), CHANCE, found)
+def effects(runs: xr.Dataset) -> dict[str, Array]:
+    """Every criterion's effects: of several sizes the one that supports it least.
 
-
-def effects(evidence: Evidence, arms: Sequence[str]) -> dict[str, np.ndarray]:
-    """Every criterion's effects: of several arms the one that supports it least."""
-
-    def least(values: Sequence[np.ndarray]) -> np.ndarray:
-        """A run that diverged has shown nothing."""
-        found = np.min(values, axis=0)
-        return np.where(np.isnan(found), -np.inf, found)
-
-    exact, moving, own = (
-        [accuracy(evidence, arm, mode) for arm in arms] for mode in (EXACT, MOVING, OWN)
-    )
-    changes = [
-        [studied(evidence, arm, "determinism", mode) for arm in arms] for mode in (OWN, EXACT)
-    ]
-    return {
-        "accuracy": least([a - b for a, b in zip(exact, own, strict=True)]),
-        "determinism": least([log_ratio(a, b, 10) for a, b in zip(*changes, strict=True)]),
-        "tracking": least([TOLD_APART - abs(a - b) for a, b in zip(moving, exact, strict=True)]),
+    A run that diverged has shown nothing.
+    """
+    exact, moving, own = (runs.sel(mode=mode) for mode in MODES)
+    shown = {
+        "accuracy": exact.accuracy - own.accuracy,
+        "determinism": decades(own.change, exact.change),
+        "tracking": TOLD_APART - abs(moving.accuracy - exact.accuracy),
     }
+    return {name: values.fillna(-np.inf).min("size") for name, values in shown.items()}
 
 
 def measure(evidence: Evidence) -> Finding:
     """The paper's batch sizes; then each one, other choices, and Fig. 1's network."""
     scale = evidence.scale
-    chosen = {f"batches of {size}": [sized(size)] for size in sizes(scale)}
-    if scale != SMOKE:
+    runs = studied(evidence)
+    said = runs.sel(choice=SAID)
+    choices = {f"batches of {size}": effects(said.sel(size=[size])) for size in sizes(scale)}
+    if scale != "smoke":
         for choice in CHOICES:
-            chosen[choice] = [f"{sized(size)}, {choice}" for size in papers(scale)]
-    chosen[FIG1] = [FIG1]
-    variations = [Variation(choice, effects(evidence, arms)) for choice, arms in chosen.items()]
+            choices[choice] = effects(runs.sel(choice=choice, size=papers(scale)))
+    choices[FIG1] = effects(runs.sel(choice=FIG1, size=[FIG1_SIZE]))
     return Finding(
-        effects(evidence, [sized(size) for size in papers(scale)]),
-        exhibits=(_accuracies(evidence), _outputs(evidence), _table(evidence)),
-        unspecified=Check(
+        effects(said.sel(size=papers(scale))),
+        exhibits=_exhibits(runs, said.sel(size=sizes(scale))),
+        unspecified=check(
             "The size of the training batch, from which Algorithm 2 and the moving averages take "
             "their statistics and in which batch statistics are taken; how fast the moving "
             "averages forget; how many batches Algorithm 2 goes through; the network.",
-            tuple(variations),
+            choices,
         ),
     )
 
 
-def _over_sizes(evidence: Evidence, *names: str) -> np.ndarray:
-    """A number of the study over training batch sizes: (S, P)."""
-    found = [studied(evidence, sized(size), *names) for size in sizes(evidence.scale)]
-    return np.stack(found, axis=1)
-
-
-def _accuracies(evidence: Evidence) -> Figure:
-    among = sizes(evidence.scale)
-    lines = [
-        over_seeds(name, among, _over_sizes(evidence, "modes", mode, "test_accuracy"))
-        for mode, name in MODES.items()
-    ]
-    panels = (
-        Curves("Normalized by", "training batch size", "test accuracy", lines, log_x=True),
-        _company(evidence),
-    )
-    caption = (
+def _exhibits(runs: xr.Dataset, said: xr.Dataset) -> tuple[Exhibit, ...]:
+    accuracies = curves(
+        "accuracy",
         "Test accuracy of the same networks with three kinds of statistics, each taken over "
-        "batches of the training batch size: median over seeds, band from least to greatest. "
-        "And with the statistics of test batches of other sizes, beside Algorithm 2: medians."
-    )
-    return Figure("accuracy", caption, panels)
-
-
-def _company(evidence: Evidence) -> HeatMap:
-    among = sizes(evidence.scale)
-    values = []
-    for size in among:
-        found = studied(evidence, sized(size), "by_batch_size", "test_accuracy")
-        medians = np.median(found.reshape(len(evidence.seeds), -1), axis=0)
-        exact = np.median(accuracy(evidence, sized(size), EXACT))
-        values.append([*np.broadcast_to(medians, len(TESTED)), exact])
-    return HeatMap("Accuracy by the company in a test batch", "test batch size",
-                   "training batch size", [*TESTED, "Alg. 2"], among, values)  # fmt: skip
-
-
-def _outputs(evidence: Evidence) -> Figure:
-    among = sizes(evidence.scale)
-    changes = [
-        over_seeds(name, among, _over_sizes(evidence, "determinism", mode))
-        for mode, name in MODES.items()
-    ]
-    between = [
-        over_seeds(name, among, _over_sizes(evidence, "probability_change", which))
-        for which, name in (("mean", "mean"), ("max", "greatest"))
-    ]
-    panels = (
-        Curves("Is the answer a function of the input?", "training batch size",
-               "change of a probability", changes, log_x=True, log_y=True),
-        Curves("Algorithm 2 and moving averages", "training batch size",
-               "difference of a probability", between, log_x=True, log_y=True),
+        "batches of the training batch size",
+        {"Normalized by": said.accuracy}, "size", "test accuracy", "mode", names=MODES,
+        more=" And with the statistics of test batches of other sizes, beside Algorithm 2: "
+        "medians.",
     )  # fmt: skip
-    caption = (
-        "The most that a probability of one of 100 test images changes when the test images are "
-        "shuffled, in float64 (a change of exactly 0 is not drawn). And how far the probabilities "
-        "of Algorithm 2 and moving averages lie apart, over all test images and classes."
+    exact = said.accuracy.sel(mode=EXACT, drop=True).expand_dims(tested=["Alg. 2"])
+    company = (
+        xr.concat([said.by_size, exact], "tested")
+        .median("seed", skipna=False)
+        .transpose("size", "tested")
     )
-    return Figure("outputs", caption, panels)
-
-
-def _table(evidence: Evidence) -> Table:
-    rows: list[tuple[str | float, ...]] = []
-    for arm, runs in evidence.runs.items():
-        accuracies = (float(np.mean(accuracy(evidence, arm, mode))) for mode in MODES)
-        changes = (float(np.median(studied(evidence, arm, "determinism", mode))) for mode in MODES)
-        size = runs[0].config()["train"]["batch_size"]
-        rows.append((arm, size, *accuracies, *changes))
-    columns = (
-        "arm", "batch size", *(f"accuracy: {name}" for name in MODES.values()),
-        *(f"change: {name}" for name in MODES.values()),
+    heat = HeatMap(
+        "Accuracy by the company in a test batch", "test batch size", "training batch size",
+        [*TESTED, "Alg. 2"], company["size"].to_numpy().tolist(), company.to_numpy(),
     )  # fmt: skip
-    caption = (
-        "Test accuracy, means over seeds, and the change of a probability with a shuffle of the "
-        "test images, medians."
-    )
-    return Table(caption, columns, rows)
+    columns = {f"accuracy: {name}": runs.accuracy.sel(mode=mode) for mode, name in MODES.items()}
+    changes = runs.change.median("seed", skipna=False)
+    columns |= {f"change: {name}": changes.sel(mode=mode) for mode, name in MODES.items()}
+    return (
+        replace(accuracies, panels=[*accuracies.panels, heat]),
+        curves(
+            "outputs",
+            "The most that a probability of one of 100 test images changes when the test images "
+            "are shuffled, in float64 (a change of exactly 0 is not drawn). And how far the "
+            "probabilities of Algorithm 2 and moving averages lie apart, over all test images and "
+            "classes",
+            {
+                "Is the answer a function of the input?": said.change.rename(mode="of"),
+                "Algorithm 2 and moving averages": said.apart.rename(which="of"),
+            },
+            "size", ("change of a probability", "difference of a probability"), "of",
+            names={**MODES, "mean": "mean", "max": "greatest"}, log_y=True,
+        ),
+        table(
+            "Test accuracy, means over seeds, and the change of a probability with a shuffle of "
+            "the test images, medians.",
+            ("choice", "size"), columns, called={"choice": "arm", "size": "batch size"},
+        ),
+    )  # fmt: skip
 
 
 CLAIM = Claim(
@@ -259,7 +226,7 @@ CLAIM = Claim(
             "72.7 %): what tracks an accuracy must not blur it.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS),
     measure=measure,
     later=(
         FollowUp(

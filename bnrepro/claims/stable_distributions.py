@@ -6,42 +6,21 @@ here is read off the probes alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from bnrepro.evidence import paper
-from bnrepro.evidence.arms import (
-    BATCH,
-    FIG1,
-    NAMES,
-    NONE,
-    NORMS,
-    PROBED,
-    PROBED_LRS,
-    SEEDS,
-    at_lr,
-    norms,
-    over_lrs,
-)
-from bnrepro.evidence.claim import (
-    PAPER,
-    SCALES,
-    SMOKE,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    PaperNumber,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Cell, Curves, Exhibit, Figure, Line, Table, over_seeds
+from bnrepro.evidence.arms import FIG1, NAMES, NORMS, PROBED, PROBED_LRS, SEEDS
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
+from bnrepro.evidence.exhibits import Cell, Curves, Figure, Line, Table, over_seeds
+from bnrepro.evidence.grid import Grid, grid, table
 from bnrepro.evidence.movement import Drift, Track, drifts, path, tracks, wandering, widening
 from bnrepro.evidence.runs import Evidence, log_ratio
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import tuned_comparison
+from bnrepro.evidence.tuning import both_tuned
 from bnrepro.plots import typical_unit
 
 LAYERS = ("sigmoid1", "sigmoid2", "sigmoid3")
@@ -54,54 +33,83 @@ START = 0.1
 """The share of training that the start takes up: of the paper's 50,000 steps the first 5,000, when
 its network without batch normalization comes to an accuracy of .78 and the one with it to .96."""
 
+WHOLE, WIDE = grid(norm=NORMS), grid("wide", norm=NORMS)
+"""Fig. 1; and from larger initial weights, for fewer steps."""
 
-def _scale(scale: str) -> Plan:
-    """Fig. 1; for fewer steps, other learning rates, and larger initial weights."""
-    lrs = over_lrs(norms(PROBED[scale]), PROBED_LRS[scale])
-    larger = norms((*PROBED[scale], f"init.scale={LARGER}"))
-    wide = {f"{arm} wide": words for arm, words in larger.items()}
-    return Plan(SEEDS[scale], norms(FIG1[scale]) | lrs | wide)
+
+def over(scale: str) -> Grid:
+    """For fewer steps, at other learning rates."""
+    return grid(norm=NORMS, lr=PROBED_LRS[scale])
+
+
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
+    wide = WIDE.arms(*PROBED[scale], f"init.scale={LARGER}")
+    return WHOLE.arms(*FIG1[scale]) | over(scale).arms(*PROBED[scale]) | wide
+
+
+Tracks = Mapping[str, Sequence[Track]]
+"""The last hidden layer's, of every seed, by norm."""
 
 
 def effects(
-    none: Sequence[Track],
-    batch: Sequence[Track],
+    found: Tracks,
     *,
     until: float = 1.0,
     how: Drift = wandering,
     typical: Callable[[np.ndarray], np.ndarray] = lower_median,
 ) -> dict[str, np.ndarray]:
-    """Both criteria's effects, of the tracks without and with batch normalization.
+    """Both criteria's effects.
 
     Args:
-        none: one of every seed.
-        batch: the same with batch normalization.
+        found: without and with batch normalization.
         until: where training is taken to end, as a share of it.
         how: what drift is.
         typical: the unit that stands for the layer, from the drifts (S, U): (S,).
     """
 
     def ratio(begin: float) -> np.ndarray:
-        without, with_it = (typical(drifts(arm, begin, until, how)) for arm in (none, batch))
+        without, with_it = (typical(drifts(found[norm], begin, until, how)) for norm in NORMS)
         return log_ratio(without, with_it)
 
     return {"drift": ratio(0.0), "after the start": ratio(START * until)}
 
 
-def of_arms(evidence: Evidence, none: str, batch: str) -> dict[str, np.ndarray]:
-    """The effects of two arms by their names."""
-    return effects(tracks(evidence, none, LAST), tracks(evidence, batch, LAST))
+def last(evidence: Evidence, of: Grid) -> Tracks:
+    """The tracks of a grid's two arms."""
+    return {norm: tracks(evidence, of.arm(norm), LAST) for norm in NORMS}
 
 
 def measure(evidence: Evidence) -> Finding:
     """Every unit of the last hidden layer, in both arms."""
-    found = {norm: tracks(evidence, norm, LAST) for norm in NORMS}
+    found, lrs = last(evidence, WHOLE), over(evidence.scale)
+
+    def unit(share: float) -> Callable[[np.ndarray], np.ndarray]:
+        return partial(np.quantile, q=share, axis=1, method="inverted_cdf")
+
+    choices = {
+        "the unit that drifts more than a tenth of them": effects(found, typical=unit(0.1)),
+        "the unit that drifts more than nine tenths": effects(found, typical=unit(0.9)),
+        "the path from probe to probe, not the range": effects(found, how=path),
+        "the range of the spread alone": effects(found, how=widening),
+        f"a fifth of the steps, initial deviation {LARGER}": effects(last(evidence, WIDE)),
+    }
+    if evidence.scale != "smoke":  # which has one probe in it
+        choices["a fifth of the steps, nothing else changed"] = effects(found, until=0.2)
+    for lr in PROBED_LRS[evidence.scale]:
+        at = effects(last(evidence, lrs.at(lr=lr)))
+        choices[f"a fifth of the steps, learning rate {lr:g}"] = at
+    tuned = both_tuned(evidence, lrs, lambda lr: effects(last(evidence, lrs.at(lr=lr))))
     return Finding(
-        effects(found[NONE], found[BATCH]),
-        _comparisons(found) if evidence.scale == PAPER else (),
-        _exhibits(evidence, found),
-        _fair(evidence),
-        _unspecified(evidence, found),
+        effects(found),
+        _comparisons(found) if evidence.scale == "paper" else (),
+        (_bands(evidence, found), _every_unit(evidence, found), _by_layer(evidence)),
+        replace(tuned, exhibits=(*tuned.exhibits, _over_lrs(evidence))),
+        check(
+            "Which unit is typical, what drift is, and the weights and rate that the paper does "
+            "not name. Of the spread alone the paper's own two curves show little: from step 5,000 "
+            "on it changes 1.2 times less with BN.",
+            choices,
+        ),
     )
 
 
@@ -113,7 +121,7 @@ def of_paper(norm: str) -> Track:
     return steps / 50_000, values[:, None]
 
 
-def _comparisons(found: dict[str, list[Track]]) -> tuple[PaperNumber, ...]:
+def _comparisons(found: Tracks) -> tuple[PaperNumber, ...]:
     """The paper's unit beside the typical one of ours, both from step 500 on."""
     compared = []
     for what, begin, how in (
@@ -121,32 +129,25 @@ def _comparisons(found: dict[str, list[Track]]) -> tuple[PaperNumber, ...]:
         ("drift of the typical unit, from step 5,000 on", START, wandering),
         ("range of its spread alone, from step 5,000 on", START, widening),
     ):
-        theirs, ours = {}, {}
-        for norm in NORMS:
-            theirs[norm] = float(drifts([of_paper(norm)], begin, how=how)[0, 0])
-            ours[norm] = lower_median(drifts(found[norm], begin, how=how))
-            compared.append(
-                PaperNumber(f"{what}, {NAMES[norm]}", "spreads", theirs[norm], ours[norm])
-            )
-        times = 2 ** log_ratio(ours[NONE], ours[BATCH])
+        theirs = [float(drifts([of_paper(norm)], begin, how=how)[0, 0]) for norm in NORMS]
+        ours = [lower_median(drifts(found[norm], begin, how=how)) for norm in NORMS]
+        for norm, number, numbers in zip(NORMS, theirs, ours, strict=True):
+            compared.append(PaperNumber(f"{what}, {NAMES[norm]}", "spreads", number, numbers))
+        times = 2 ** log_ratio(ours[0], ours[1])
         compared.append(
-            PaperNumber(f"{what}, times less with BN", "times", theirs[NONE] / theirs[BATCH], times)
+            PaperNumber(f"{what}, times less with BN", "times", theirs[0] / theirs[1], times)
         )
     return tuple(compared)
 
 
-def _exhibits(evidence: Evidence, found: dict[str, list[Track]]) -> tuple[Exhibit, ...]:
-    return (_bands(evidence, found), _every_unit(evidence, found), _by_layer(evidence))
-
-
-def _bands(evidence: Evidence, found: dict[str, list[Track]]) -> Figure:
+def _bands(evidence: Evidence, found: Tracks) -> Figure:
     """Fig. 1b and c: the paper's unit, and the typical one of our first seed."""
     panels = []
     for letter, norm in zip("bc", NORMS, strict=True):
         times, values = found[norm][0]
         unit = typical_unit(values)
         shown = {f"ours: {LAST}, unit {unit}, seed {evidence.seeds[0]}": (times, values[:, unit])}
-        if evidence.scale != SMOKE:
+        if evidence.scale != "smoke":
             theirs, curves = of_paper(norm)
             shown = {"the paper's": (theirs, curves[:, 0])} | shown
         panels += [
@@ -168,16 +169,15 @@ def _bands(evidence: Evidence, found: dict[str, list[Track]]) -> Figure:
     )  # fmt: skip
 
 
-def _every_unit(evidence: Evidence, found: dict[str, list[Track]]) -> Figure:
-    panels = []
+def _every_unit(evidence: Evidence, found: Tracks) -> Figure:
+    panels, compared = [], evidence.scale == "paper"
     for begin, title in ((0.0, "over all of training"), (START, "after its first tenth")):
-        lines, levels = [], []
+        lines = []
         for norm in NORMS:
             ordered = np.sort(drifts(found[norm], begin), axis=1)
             ranks = 100 * (np.arange(ordered.shape[1]) + 0.5) / ordered.shape[1]
             lines.append(over_seeds(NAMES[norm], ranks, ordered))
-            if evidence.scale == PAPER:
-                levels.append(float(drifts([of_paper(norm)], begin)[0, 0]))
+        levels = [float(drifts([of_paper(norm)], begin)[0, 0]) for norm in NORMS if compared]
         panels.append(
             Curves(f"drift of every unit, {title}", "units that drift less (%)",
                    "drift (the unit's spreads)", lines, log_y=True, levels=levels)
@@ -186,7 +186,7 @@ def _every_unit(evidence: Evidence, found: dict[str, list[Track]]) -> Figure:
         "The drift of every unit of the last hidden layer, in ascending order: median over seeds, "
         "band from least to greatest."
     )
-    if evidence.scale == PAPER:
+    if compared:
         caption += " Dotted: the paper's one unit, the lower line the one with BN."
     return Figure("every-unit", caption, panels)
 
@@ -195,12 +195,13 @@ def _by_layer(evidence: Evidence) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for layer in LAYERS:
         for norm in NORMS:
-            found = tracks(evidence, norm, layer)
-            cells = []
-            for begin in (0.0, START):
-                for how in (wandering, widening):
-                    cells.append(float(lower_median(lower_median(drifts(found, begin, how=how)))))
-            rows.append((layer, NAMES[norm], *cells))
+            found = tracks(evidence, WHOLE.arm(norm), layer)
+            drifted = [
+                float(lower_median(lower_median(drifts(found, begin, how=how))))
+                for begin in (0.0, START)
+                for how in (wandering, widening)
+            ]
+            rows.append((layer, NAMES[norm], *drifted))
     return Table(
         "The typical unit of every hidden layer, in units of its spread; medians over seeds. The "
         "spread alone is told apart: without BN it grows out of small initial weights, with BN it "
@@ -211,48 +212,13 @@ def _by_layer(evidence: Evidence) -> Table:
     )  # fmt: skip
 
 
-def _fair(evidence: Evidence) -> Check:
-    lrs = PROBED_LRS[evidence.scale]
-    check = tuned_comparison(evidence, NAMES, lrs, of_arms)
-    rows = []
-    for lr in lrs:
-        for norm in NORMS:
-            arm = at_lr(norm, lr)
-            drift = lower_median(lower_median(drifts(tracks(evidence, arm, LAST))))
-            rows.append((lr, NAMES[norm], float(drift), float(evidence.final(arm).mean())))
-    table = Table(
+def _over_lrs(evidence: Evidence) -> Table:
+    of = over(evidence.scale)
+    drift = of.array(evidence, lambda arm: lower_median(drifts(tracks(evidence, arm, LAST))))
+    return table(
         "Drift (median over seeds) and test accuracy (mean): whether what is steadier is better.",
-        ("learning rate", "arm", "drift", "test accuracy"),
-        rows,
-    )
-    return Check(check.text, check.variations, (*check.exhibits, table))
-
-
-def _unspecified(evidence: Evidence, found: dict[str, list[Track]]) -> Check:
-    none, batch = (found[norm] for norm in NORMS)
-
-    def unit(share: float) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda values: np.quantile(values, share, axis=1, method="inverted_cdf")
-
-    variations = {
-        "the unit that drifts more than a tenth of them": effects(none, batch, typical=unit(0.1)),
-        "the unit that drifts more than nine tenths": effects(none, batch, typical=unit(0.9)),
-        "the path from probe to probe, not the range": effects(none, batch, how=path),
-        "the range of the spread alone": effects(none, batch, how=widening),
-        f"a fifth of the steps, initial deviation {LARGER}": of_arms(
-            evidence, f"{NONE} wide", f"{BATCH} wide"
-        ),
-    }
-    if evidence.scale != SMOKE:  # which has one probe in it
-        variations["a fifth of the steps, nothing else changed"] = effects(none, batch, until=0.2)
-    for lr in PROBED_LRS[evidence.scale]:
-        arms = [at_lr(norm, lr) for norm in NORMS]
-        variations[f"a fifth of the steps, learning rate {lr:g}"] = of_arms(evidence, *arms)
-    return Check(
-        "Which unit is typical, what drift is, and the weights and rate that the paper does not "
-        "name. Of the spread alone the paper's own two curves show little: from step 5,000 on it "
-        "changes 1.2 times less with BN.",
-        tuple(Variation(choice, values) for choice, values in variations.items()),
+        ("lr", "norm"),
+        {"drift": drift.reduce(lower_median, "seed"), "test accuracy": of.final(evidence)},
     )
 
 
@@ -289,7 +255,7 @@ CLAIM = Claim(
             "decide. The paper's curves, from step 5,000 on, give 3.8 (0.38 and 0.10).",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS),
     measure=measure,
     later=(
         FollowUp(

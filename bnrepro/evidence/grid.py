@@ -73,9 +73,10 @@ class Grid:
         pairs = (f"{axis}={shown[axis]}" for axis in self.axes)
         return " ".join([*pairs, *([self.label] if self.label else [])])
 
-    def at(self, **chosen: Array) -> Grid:
+    def at(self, **chosen: Array | float) -> Grid:
         """The arms at one coordinate of some axes, which may differ between those of the others."""
-        return replace(self, chosen={**self.chosen, **chosen})
+        given = {axis: Array(coordinate) for axis, coordinate in chosen.items()}
+        return replace(self, chosen={**self.chosen, **given})
 
     def final(self, evidence: Evidence, name: str = TEST, *, diverged: float = CHANCE) -> Array:
         """A number of the summaries, at the last step; that of a diverged run as stated."""
@@ -198,7 +199,7 @@ def lines(values: Array, x: str, by: str = "norm", names: Mapping[Any, str] = NA
     """A line over `x` for each coordinate of `by`, as `over_seeds` makes it, where it was run."""
     drawn = []
     for key in values[by].to_numpy().tolist():
-        line = values.sel({by: key}).transpose("seed", x).dropna(x)
+        line = values.sel({by: key}).transpose("seed", x).dropna(x, how="all")
         drawn.append(over_seeds(names.get(key, str(key)), line[x].to_numpy(), line.to_numpy()))
     return drawn
 

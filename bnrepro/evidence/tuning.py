@@ -8,6 +8,7 @@ import numpy as np
 
 from bnrepro.evidence.arms import NAMES, at_lr
 from bnrepro.evidence.claim import Check, Variation, check
+from bnrepro.evidence.claim import Effects as Found
 from bnrepro.evidence.exhibits import Figure, Table
 from bnrepro.evidence.grid import Array, Grid, best, curves, table
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
@@ -58,11 +59,7 @@ def _mean(evidence: Evidence, arm: str, name: str) -> float:
 
 
 def both_tuned(
-    evidence: Evidence,
-    of: Grid,
-    effects: Callable[[Array], Mapping[str, Array]],
-    *,
-    drawn: bool = False,
+    evidence: Evidence, of: Grid, effects: Callable[[Array], Found], *, drawn: bool = False
 ) -> Check:
     """The effects with each arm at the learning rate of its highest mean validation accuracy.
 
