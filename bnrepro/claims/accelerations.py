@@ -7,38 +7,36 @@ which has all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
-import numpy as np
+import xarray as xr
 
-from bnrepro.evidence.arms import CIFAR_SEEDS, at_lr
+from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import (
-    PAPER,
-    SCALES,
-    SMOKE,
     Check,
     Claim,
     Criterion,
     Finding,
     FollowUp,
     PaperNumber,
-    Plan,
-    Variation,
+    check,
+    plans,
 )
-from bnrepro.evidence.exhibits import Bars, Cell, Curves, Figure, Table, over_seeds
+from bnrepro.evidence.exhibits import Bars, Cell, Figure, Table
 from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
     BN_X5,
     CHANGES,
     HIGHER_LR,
     INCEPTION,
+    LR,
     NETWORKS,
     arm,
     changed,
 )
-from bnrepro.evidence.runs import VALIDATION, Evidence, gap, log_ratio
+from bnrepro.evidence.grid import Array, Grid, curves, doublings, grid, stack, steps_to, table
+from bnrepro.evidence.runs import Evidence, median_range
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import tuned_comparison
+from bnrepro.evidence.tuning import both_tuned
 
 NO_DROPOUT, DECAY, SHUFFLING = "no dropout", "faster decay", "thorough shuffling"
 
@@ -49,31 +47,23 @@ CHANGED: Mapping[str, tuple[str, ...]] = {
 }
 """The changes that are looked at one by one."""
 
-SAYS = dict(
-    zip(
-        CHANGES,
-        (
-            "“a training speedup … with no ill side effects”",
-            "“speeds up training, without increasing overfitting”",
-            "“improves the accuracy on the held-out validation data”",
-            "“because our network trains faster”",
-            "“with Batch Normalization it is not necessary”",
-            "“about 1 % improvements in the validation accuracy”",
-            "to “focus on more ‘real’ images”",
-        ),
-        strict=True,
-    )
+_SAYS = (
+    "“a training speedup … with no ill side effects”",
+    "“speeds up training, without increasing overfitting”",
+    "“improves the accuracy on the held-out validation data”",
+    "“because our network trains faster”",
+    "“with Batch Normalization it is not necessary”",
+    "“about 1 % improvements in the validation accuracy”",
+    "to “focus on more ‘real’ images”",
 )
+SAYS = dict(zip(CHANGES, _SAYS, strict=True))
 """What the paper says of each change."""
 
 NOTICED = 0.01
 """The one gain that the paper has a number for; on 10,000 test images, at an accuracy of .75, the
 difference of two networks has a standard error of .006."""
 
-ALL = "all seven"
-
-Pair = tuple[str, str]
-"""An arm without a change, and the same with it."""
+TOGETHER = (BN_BASELINE, BN_X5)
 
 
 def added(change: str) -> str:
@@ -86,71 +76,79 @@ def taken(change: str) -> str:
     return f"{BN_X5} − {change}"
 
 
-SIDES: Mapping[str, Callable[[str], Pair]] = {
+SIDES: Mapping[str, Callable[[str], tuple[str, str]]] = {
     "added to BN-Baseline": lambda change: (BN_BASELINE, added(change)),
     "taken from BN-x5": lambda change: (taken(change), BN_X5),
 }
-"""A change alone, and in the company of the others."""
+"""A change alone, and in the company of the others: the network without it, and with it."""
 
 
-def _scale(scale: str) -> Plan:
-    arms = {name: NETWORKS[name] for name in (INCEPTION, BN_BASELINE, BN_X5)}
+def networks(scale: str) -> Grid:
+    """Inception, BN-Baseline and BN-x5, and what lies between the last two."""
+    words = {name: NETWORKS[name] for name in (INCEPTION, *TOGETHER)}
     for change in CHANGED[scale]:
-        arms[added(change)] = changed((change,))
-        arms[taken(change)] = changed(other for other in CHANGES if other != change)
-    return Plan(CIFAR_SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
+        words[added(change)] = changed((change,))
+        words[taken(change)] = changed(other for other in CHANGES if other != change)
+    return grid(network={name: arm(scale, *own) for name, own in words.items()})
 
 
-def ends_with(evidence: Evidence, arm: str) -> np.ndarray:
-    """Validation accuracy at the last step: (S,)."""
-    return evidence.final(arm, VALIDATION)
-
-
-def half_way(evidence: Evidence, arm: str) -> np.ndarray:
-    """Validation accuracy after half of the steps: (S,)."""
-    steps, values = evidence.curves(arm, VALIDATION)
-    found: np.ndarray = values[:, np.searchsorted(steps, steps[-1] / 2)]
+def half_way(runs: xr.Dataset) -> Array:
+    """Validation accuracy after half of the steps."""
+    found: Array = runs.curve.sel(step=runs.step[-1] / 2, method="backfill")
     return found
 
 
-def quicker(evidence: Evidence, pair: Pair, target: np.ndarray) -> np.ndarray:
-    """Steps to a validation accuracy (S,), without a change ÷ with it, in doublings: (S,)."""
-    without, with_it = (evidence.steps_to(arm, target) for arm in pair)
-    return log_ratio(without, with_it)
+def quicker(runs: xr.Dataset, slow: str, quick: str, target: Array) -> Array:
+    """Steps to a validation accuracy (seed,), of one network ÷ of another, in doublings."""
+    steps = steps_to(runs.curve, target, runs.diverged)
+    return doublings(steps.sel(network=slow), steps.sel(network=quick))
 
 
-def better(evidence: Evidence, pair: Pair) -> np.ndarray:
-    """Test accuracy at the last step, with a change − without it: (S,)."""
-    without, with_it = (evidence.final(arm) for arm in pair)
-    difference: np.ndarray = with_it - without
+def better(runs: xr.Dataset, worse: str, good: str) -> Array:
+    """Test accuracy at the last step, of the second network − of the first: (seed,)."""
+    difference: Array = runs.test.sel(network=good) - runs.test.sel(network=worse)
     return difference
 
 
-def effects(evidence: Evidence, slow: str, quick: str) -> Mapping[str, np.ndarray]:
-    """Both criteria's effects, of an arm without and one with the changes."""
-    pair = slow, quick
-    return {
-        "together": quicker(evidence, pair, ends_with(evidence, slow)),
-        "accuracy": better(evidence, pair),
-    }
+def effects(runs: xr.Dataset, slow: str, quick: str) -> dict[str, Array]:
+    """Both criteria's effects, of a network without and one with the changes."""
+    target = runs.validation.sel(network=slow, drop=True)
+    return {"together": quicker(runs, slow, quick, target), "accuracy": better(runs, slow, quick)}
 
 
 def measure(evidence: Evidence) -> Finding:
     """All seven changes; each alone and in company; other targets, rates and decays."""
+    runs = networks(evidence.scale).runs(evidence)
+    baseline, half = (of.sel(network=BN_BASELINE) for of in (runs.validation, half_way(runs)))
+    targets = {
+        "to what Inception ends with": runs.validation.sel(network=INCEPTION),
+        "to what BN-Baseline has after half of its steps": half,
+        f"to {NOTICED} less than what BN-Baseline ends with": baseline - NOTICED,
+    }
+    choices = {
+        choice: {"together": quicker(runs, *TOGETHER, target.drop_vars("network"))}
+        for choice, target in targets.items()
+    }
+    if evidence.scale == "paper":
+        choices["all changes but the faster decay"] = effects(runs, BN_BASELINE, taken(DECAY))
     return Finding(
-        effects(evidence, BN_BASELINE, BN_X5),
-        _comparisons(evidence) if evidence.scale != SMOKE else (),
-        (_worth(evidence), _said(evidence), _curves(evidence), _networks(evidence)),
-        _fair(evidence),
-        _unspecified(evidence),
+        effects(runs, *TOGETHER),
+        _comparisons(evidence, runs) if evidence.scale != "smoke" else (),
+        (_worth(evidence, runs), _said(evidence, runs), _curves(evidence), _networks(runs)),
+        _fair(runs),
+        check(
+            "Other accuracies that steps are counted to, of which the first is the paper's own, in "
+            "its Fig. 3. And the decay: how fast it is, the paper says only beside Inception's, "
+            "and the fewer steps there are, the less is learned before it ends.",
+            choices,
+        ),
     )
 
 
-def _comparisons(evidence: Evidence) -> tuple[PaperNumber, ...]:
-    together = BN_BASELINE, BN_X5
+def _comparisons(evidence: Evidence, runs: xr.Dataset) -> tuple[PaperNumber, ...]:
     times = {
-        arm: 2 ** quicker(evidence, together, ends_with(evidence, arm))
-        for arm in (INCEPTION, BN_BASELINE)
+        name: 2 ** quicker(runs, *TOGETHER, runs.validation.sel(network=name, drop=True)).to_numpy()
+        for name in (INCEPTION, BN_BASELINE)
     }
     found = [
         PaperNumber(
@@ -165,7 +163,7 @@ def _comparisons(evidence: Evidence) -> tuple[PaperNumber, ...]:
         ),
         PaperNumber(
             "last test accuracy, BN-x5 − BN-Baseline (paper: on ImageNet, of their maxima, Fig. 3)",
-            "accuracy", 0.730 - 0.727, better(evidence, together),
+            "accuracy", 0.730 - 0.727, better(runs, *TOGETHER).to_numpy(),
         ),
     ]  # fmt: skip
     if SHUFFLING in CHANGED[evidence.scale]:
@@ -173,29 +171,32 @@ def _comparisons(evidence: Evidence) -> tuple[PaperNumber, ...]:
             PaperNumber(
                 f"last test accuracy, what {SHUFFLING} is worth, {side} (paper: on ImageNet, "
                 "“about 1 %” of validation accuracy)",
-                "accuracy", 0.01, better(evidence, pair(SHUFFLING)),
+                "accuracy", 0.01, better(runs, *pair(SHUFFLING)).to_numpy(),
             )
             for side, pair in SIDES.items()
         ]  # fmt: skip
     return tuple(found)
 
 
-def _worth(evidence: Evidence) -> Figure:
-    target, changes = half_way(evidence, BN_BASELINE), CHANGED[evidence.scale]
+def _gains(runs: xr.Dataset, pair: tuple[str, str]) -> dict[str, Array]:
+    """What the second of two networks gains, in speed and in accuracy."""
+    half = half_way(runs).sel(network=BN_BASELINE, drop=True)
+    return {"doublings": quicker(runs, *pair, half), "test accuracy, gained": better(runs, *pair)}
 
-    def panel(title: str, y: str, value: Callable[[Pair], np.ndarray]) -> Bars:
+
+def _worth(evidence: Evidence, runs: xr.Dataset) -> Figure:
+    changes, panels = CHANGED[evidence.scale], []
+    for title, y in (("Speed", "doublings"), ("Accuracy", "test accuracy, gained")):
         values = {
-            side: [value(pair(change)) for change in changes] + [value((BN_BASELINE, BN_X5))]
+            side: [
+                median_range(_gains(runs, p)[y].to_numpy()) for p in (*map(pair, changes), TOGETHER)
+            ]
             for side, pair in SIDES.items()
         }
-        heights = {side: [_median(v) for v in found] for side, found in values.items()}
-        ranges = {side: [(v.min(), v.max()) for v in found] for side, found in values.items()}
-        return Bars(title, y, [_label(change) for change in (*changes, ALL)], heights, ranges)
-
-    panels = (
-        panel("Speed", "doublings", lambda pair: quicker(evidence, pair, target)),
-        panel("Accuracy", "test accuracy, gained", lambda pair: better(evidence, pair)),
-    )
+        heights = {side: [middle for middle, _, _ in found] for side, found in values.items()}
+        ranges = {side: [(low, high) for _, low, high in found] for side, found in values.items()}
+        groups = [_label(change) for change in (*changes, "all seven")]
+        panels.append(Bars(title, y, groups, heights, ranges))
     caption = (
         "What each change is worth: by how many doublings fewer steps are needed to the validation "
         "accuracy that BN-Baseline has after half of its steps (a gap where it is never reached), "
@@ -205,25 +206,22 @@ def _worth(evidence: Evidence) -> Figure:
     return Figure("worth", caption, panels)
 
 
-def _median(values: np.ndarray) -> float:
-    return float(lower_median(values))
-
-
 def _label(change: str) -> str:
     """A change's name as narrow as the bars it stands under."""
     short = change.replace("local response normalization", "LRN").replace(" ", "\n")
     return short.replace("distortion", "distor-\ntion")
 
 
-def _said(evidence: Evidence) -> Table:
-    target = half_way(evidence, BN_BASELINE)
+def _said(evidence: Evidence, runs: xr.Dataset) -> Table:
     rows: list[list[Cell]] = []
     for change in CHANGED[evidence.scale]:
-        cells: list[Cell] = []
-        for pair in (pair(change) for pair in SIDES.values()):
-            times = 2 ** _median(quicker(evidence, pair, target))
-            cells += [times, _median(better(evidence, pair))]
-        rows.append([change, SAYS[change], *cells])
+        cells: list[Cell] = [change, SAYS[change]]
+        for pair in SIDES.values():
+            speed, accuracy = (
+                lower_median(gain.to_numpy()) for gain in _gains(runs, pair(change)).values()
+            )
+            cells += [float(2**speed), float(accuracy)]
+        rows.append(cells)
     return Table(
         "What the paper says of each change, and what it does here: how many times fewer steps it "
         "takes to what BN-Baseline has after half of its steps, and what it adds to the last test "
@@ -235,61 +233,44 @@ def _said(evidence: Evidence) -> Table:
 
 
 def _curves(evidence: Evidence) -> Figure:
-    names = (INCEPTION, BN_BASELINE, BN_X5)
-    lines = [over_seeds(name, *evidence.curves(name)) for name in names]
-    panel = Curves("none of the changes, and all seven", "step", "test accuracy", lines)
-    caption = "Test accuracy over training: median over seeds, band from the least to the greatest."
-    return Figure("accuracy", caption, (panel,))
+    of = networks(evidence.scale).select(network=[INCEPTION, *TOGETHER])
+    panels = {"none of the changes, and all seven": of.curves(evidence)}
+    caption = "Test accuracy over training"
+    return curves("accuracy", caption, panels, "step", "test accuracy", "network")
 
 
-def _networks(evidence: Evidence) -> Table:
-    targets = [target(evidence, BN_BASELINE) for target in (half_way, ends_with)]
-    rows: list[list[Cell]] = []
-    for name in evidence.runs:
-        found = [evidence.steps_to(name, target) for target in targets]
-        accuracies = evidence.final(name), gap(evidence, name)
-        rows.append([name, *(_median(values) for values in (*found, *accuracies))])
-    return Table(
+def _networks(runs: xr.Dataset) -> Table:
+    half, end = (
+        steps_to(runs.curve, target.sel(network=BN_BASELINE, drop=True), runs.diverged)
+        for target in (half_way(runs), runs.validation)
+    )
+    columns = {
+        "steps to half way": half, "steps to the end": end, "test accuracy": runs.test,
+        "training − test": runs.training - runs.test,
+    }  # fmt: skip
+    return table(
         "Every network: steps to the validation accuracy that BN-Baseline has after half of its "
         "steps, and at its last (∞: never); test accuracy, and how much higher that on training "
         "images is, which dropout, L2 and distortion are to keep small. Medians over seeds.",
-        ("network", "steps to half way", "steps to the end", "test accuracy", "training − test"),
-        rows,
+        ("network",),
+        {name: values.reduce(lower_median, "seed") for name, values in columns.items()},
     )
 
 
-def _fair(evidence: Evidence) -> Check:
+def _fair(runs: xr.Dataset) -> Check:
     """BN-Baseline at the higher rate too, and BN-x5 at the lower."""
-    shown = {name: name for name in (BN_BASELINE, BN_X5)}
-    low, high = (evidence.runs[name][0].config()["optimizer"]["lr"] for name in shown)
-    runs = {
-        at_lr(BN_BASELINE, low): evidence.runs[BN_BASELINE],
-        at_lr(BN_BASELINE, high): evidence.runs[added(HIGHER_LR)],
-        at_lr(BN_X5, low): evidence.runs[taken(HIGHER_LR)],
-        at_lr(BN_X5, high): evidence.runs[BN_X5],
+    names = {
+        BN_BASELINE: {LR: BN_BASELINE, 5 * LR: added(HIGHER_LR)},
+        BN_X5: {LR: taken(HIGHER_LR), 5 * LR: BN_X5},
     }
-    return tuned_comparison(replace(evidence, runs=runs), shown, (low, high), effects)
-
-
-def _unspecified(evidence: Evidence) -> Check:
-    end = ends_with(evidence, BN_BASELINE)
-    targets = {
-        "to what Inception ends with": ends_with(evidence, INCEPTION),
-        "to what BN-Baseline has after half of its steps": half_way(evidence, BN_BASELINE),
-        f"to {NOTICED} less than what BN-Baseline ends with": end - NOTICED,
-    }
-    found: dict[str, Mapping[str, np.ndarray]] = {
-        choice: {"together": quicker(evidence, (BN_BASELINE, BN_X5), target)}
-        for choice, target in targets.items()
-    }
-    if evidence.scale == PAPER:
-        found["all changes but the faster decay"] = effects(evidence, BN_BASELINE, taken(DECAY))
-    return Check(
-        "Other accuracies that steps are counted to, of which the first is the paper's own, in its "
-        "Fig. 3. And the decay: how fast it is, the paper says only beside Inception's, and the "
-        "fewer steps there are, the less is learned before it ends.",
-        tuple(Variation(choice, values) for choice, values in found.items()),
+    at = stack(
+        {
+            network: stack({lr: runs.sel(network=n, drop=True) for lr, n in of.items()}, "lr")
+            for network, of in names.items()
+        },
+        "network",
     )
+    return both_tuned(at, lambda lr: effects(at.sel(lr=lr), *TOGETHER), by="network")
 
 
 CLAIM = Claim(
@@ -331,7 +312,7 @@ CLAIM = Claim(
             "10,000 images.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
     later=(
         FollowUp(

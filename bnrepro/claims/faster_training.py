@@ -81,7 +81,7 @@ def measure(evidence: Evidence) -> Finding:
         effects(runs),
         _comparisons(evidence, runs) if evidence.scale == "paper" else (),
         (_figure(evidence),),
-        both_tuned(evidence, rates, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
+        both_tuned(at_lr, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
         check(
             "The same two criteria with one choice changed, after fewer steps than in Fig. 1: the "
             "fewer there are, the less the network without BN has caught up.",

@@ -76,7 +76,7 @@ def measure(evidence: Evidence) -> Finding:
             over_lrs(test),
             _largest(evidence, of),
         ),
-        fair=both_tuned(evidence, of, tuned),
+        fair=both_tuned(of.runs(evidence), tuned),
         unspecified=check("What counts as training, and the initial weights.", choices),
     )  # fmt: skip
 

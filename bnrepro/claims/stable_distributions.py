@@ -98,7 +98,8 @@ def measure(evidence: Evidence) -> Finding:
     for lr in PROBED_LRS[evidence.scale]:
         at = effects(last(evidence, lrs.at(lr=lr)))
         choices[f"a fifth of the steps, learning rate {lr:g}"] = at
-    tuned = both_tuned(evidence, lrs, lambda lr: effects(last(evidence, lrs.at(lr=lr))))
+    runs = lrs.runs(evidence)
+    tuned = both_tuned(runs, lambda lr: effects(last(evidence, lrs.at(lr=lr))))
     return Finding(
         effects(found),
         _comparisons(found) if evidence.scale == "paper" else (),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Line, Table, over
 from bnrepro.evidence.runs import CHANCE, TEST, TRAIN, VALIDATION, Evidence, aligned, log_ratio
 
 Array = xr.DataArray
+Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 
 SETTINGS = {
     "norm": "norm", "lr": "optimizer.lr", "dropout": "model.dropout", "std": "init.scale",
@@ -158,9 +159,9 @@ def grid(label: str = "", /, **axes: Sequence[Any] | Mapping[Any, tuple[str, ...
     )  # fmt: skip
 
 
-def stack(arrays: Mapping[Any, Array], axis: str = "norm") -> Array:
+def stack(arrays: Mapping[Any, Labelled], axis: str = "norm") -> Labelled:
     """Arrays side by side along a new axis, whose coordinates are their keys."""
-    result: Array = xr.concat(list(arrays.values()), pd.Index(list(arrays), name=axis))
+    result: Labelled = xr.concat(list(arrays.values()), pd.Index(list(arrays), name=axis))
     return result
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence.arms import NAMES, at_lr
 from bnrepro.evidence.claim import Check, Variation, check
 from bnrepro.evidence.claim import Effects as Found
 from bnrepro.evidence.exhibits import Figure, Table
-from bnrepro.evidence.grid import Array, Grid, best, curves, table
+from bnrepro.evidence.grid import Array, best, curves, table
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
 Effects = Callable[[Evidence, str, str], Mapping[str, Sequence[float] | np.ndarray]]
@@ -59,34 +60,33 @@ def _mean(evidence: Evidence, arm: str, name: str) -> float:
 
 
 def both_tuned(
-    evidence: Evidence, of: Grid, effects: Callable[[Array], Found], *, drawn: bool = False
+    runs: xr.Dataset, effects: Callable[[Array], Found], *, by: str = "norm", drawn: bool = False
 ) -> Check:
     """The effects with each arm at the learning rate of its highest mean validation accuracy.
 
     Args:
-        evidence: has the arms.
-        of: arms with and without BN at several learning rates.
-        effects: from the learning rate of each, (norm,).
+        runs: as `Grid.runs` makes them, of both arms at several learning rates.
+        effects: from the learning rate of each, along `by`.
+        by: the axis of the two arms.
         drawn: whether accuracy over the rates is drawn as well.
     """
-    validation = of.final(evidence, VALIDATION)
-    lr = best(validation)
-    rates = validation.lr.to_numpy().tolist()
-    run = evidence.runs[of.arm(*(values[0] for values in map(list, of.axes.values())))][0]
-    choice = ", ".join(f"{NAMES[norm]} at {lr.sel(norm=norm).item():g}" for norm in of.axes["norm"])
+    lr = best(runs.validation)
+    choice = ", ".join(
+        f"{NAMES.get(arm.item(), arm.item())} at {lr.sel({by: arm}).item():g}" for arm in lr[by]
+    )
     columns = {
         "learning rate": lr,
-        "validation accuracy": validation.sel(lr=lr),
-        "test accuracy": of.final(evidence).sel(lr=lr),
+        "validation accuracy": runs.validation.sel(lr=lr),
+        "test accuracy": runs.test.sel(lr=lr),
     }
     return check(
         "Each arm at the learning rate of its highest mean validation accuracy, among "
-        f"{', '.join(f'{rate:g}' for rate in rates)}, after {run.config()['train']['steps']:,} "
-        "steps.",
+        f"{', '.join(f'{rate:g}' for rate in runs.lr.to_numpy())}, after "
+        f"{runs.step[-1].item():,} steps.",
         {choice: effects(lr)},
         (
-            table("Each arm at its best learning rate: means over seeds.", ("norm",), columns),
-            *([over_lrs(of.final(evidence))] if drawn else []),
+            table("Each arm at its best learning rate: means over seeds.", (by,), columns),
+            *([over_lrs(runs.test)] if drawn else []),
         ),
     )
 
