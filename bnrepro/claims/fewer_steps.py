@@ -246,15 +246,6 @@ def _times_fewer(found: Mapping[str, Array]) -> Figure:
     return Figure("times-fewer", caption, (panel,))
 
 
-def _lr(evidence: Evidence) -> Array:
-    """The learning rate of every network."""
-
-    def read(arm: str) -> np.ndarray:
-        return np.array([run.config()["optimizer"]["lr"] for run in evidence.runs[arm]])
-
-    return networks(evidence.scale).array(evidence, read)
-
-
 def _fig3(evidence: Evidence, runs: xr.Dataset, slow: str) -> Exhibit:
     names = {slow: INCEPTION, **{network: network for network in NORMALIZED}}
     runs = runs.sel(network=list(names))
@@ -274,7 +265,9 @@ def _fig3(evidence: Evidence, runs: xr.Dataset, slow: str) -> Exhibit:
         "medians over seeds; the paper's are of ImageNet.",
         ("network",),
         {
-            "learning rate": _lr(evidence).sel(network=list(names)),
+            "learning rate": fig2_arms.learning_rates(evidence, networks(evidence.scale)).sel(
+                network=list(names)
+            ),
             **{name: values.reduce(lower_median, "seed") for name, values in medians.items()},
             "the paper: learning rate": theirs({n: of.lr for n, of in figures.items()}),
             "the paper: million steps": theirs({n: of.steps / 1e6 for n, of in figures.items()}),
@@ -303,7 +296,7 @@ def _over_lrs(evidence: Evidence, runs: xr.Dataset) -> tuple[Exhibit, ...]:
             "guesses.",
             ("network",),
             {
-                "learning rate": _lr(evidence), "diverged": runs.diverged.sum("seed"),
+                "learning rate": fig2_arms.learning_rates(evidence, networks(evidence.scale)), "diverged": runs.diverged.sum("seed"),
                 "validation accuracy": runs.validation, "its highest": highest(runs),
                 "test accuracy": runs.test,
             },

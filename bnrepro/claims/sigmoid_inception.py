@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-import numpy as np
+import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import (
-    PAPER,
-    SCALES,
-    SMOKE,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    PaperNumber,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
-from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, lr
-from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
+from bnrepro.evidence.exhibits import Exhibit
+from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, learning_rates, lr
+from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
+from bnrepro.evidence.runs import CHANCE, Evidence
 
 TRAINED = 0.4
 """What logistic regression makes of the pixels: a network that does not get there has not trained.
@@ -46,139 +33,112 @@ WITHOUT = f"{BN_X5_SIGMOID} without BN"
 """All of BN-x5-Sigmoid but for batch normalization."""
 
 
-def at_times(times: int, init: str = "") -> str:
-    """The name of Inception with sigmoids at so many times the learning rate of Inception."""
-    return f"{INCEPTION_SIGMOID} ×{times}{init}"
-
-
 def inceptions(scale: str) -> dict[str, tuple[str, ...]]:
     """Inception with sigmoids, at several learning rates and from other initial weights."""
     words = ("norm=none", SIGMOID)
-    found: dict[str, tuple[str, ...]] = {
-        at_times(times): (*words, lr(times)) for times in TIMES[scale]
-    }
-    if scale == PAPER:
-        found[at_times(5, ", Xavier")] = (*words, lr(5), *XAVIER)
+    found = {f"{INCEPTION_SIGMOID} ×{times}": (*words, lr(times)) for times in TIMES[scale]}
+    if scale == "paper":
+        found |= {f"{INCEPTION_SIGMOID} ×5, Xavier": (*words, lr(5), *XAVIER)}
     return found
 
 
 def without(scale: str) -> dict[str, tuple[str, ...]]:
     """Every network with sigmoids and without batch normalization."""
-    other = {WITHOUT: ("norm=none", *CHANGES.values(), SIGMOID)} if scale == PAPER else {}
+    other = {WITHOUT: ("norm=none", *CHANGES.values(), SIGMOID)} if scale == "paper" else {}
     return inceptions(scale) | other
 
 
-def _scale(scale: str) -> Plan:
-    arms = {BN_X5: NETWORKS[BN_X5], BN_X5_SIGMOID: (*NETWORKS[BN_X5], SIGMOID)} | without(scale)
-    return Plan(CIFAR_SEEDS[scale], {name: arm(scale, *words) for name, words in arms.items()})
+def networks(scale: str) -> Grid:
+    """BN-x5 with ReLUs and with sigmoids, and those without batch normalization."""
+    normalized = {BN_X5: NETWORKS[BN_X5], BN_X5_SIGMOID: (*NETWORKS[BN_X5], SIGMOID)}
+    every = normalized | without(scale)
+    return grid(network={name: arm(scale, *words) for name, words in every.items()})
 
 
-def highest(evidence: Evidence, arm: str) -> np.ndarray:
-    """The highest validation accuracy after the first step, that of guessing at least: (S,)."""
-    _, values = evidence.curves(arm, VALIDATION)
-    found: np.ndarray = values[:, 1:].max(1, initial=CHANCE)
+def highest(runs: xr.Dataset) -> Array:
+    """The highest validation accuracy after the first step, that of guessing at least."""
+    found: Array = runs.curve.isel(step=slice(1, None)).max("step").clip(CHANCE)
     return found
-
-
-def best(evidence: Evidence, arms: Iterable[str]) -> str:
-    """The arm that comes highest, in the mean over seeds; of equals the first."""
-    return max(arms, key=lambda arm: float(highest(evidence, arm).mean()))
-
-
-def stuck(evidence: Evidence, arm: str, bound: float = STUCK) -> np.ndarray:
-    """How far below a bound a network stays all the time: (S,)."""
-    result: np.ndarray = bound - highest(evidence, arm)
-    return result
 
 
 def measure(evidence: Evidence) -> Finding:
     """BN-x5-Sigmoid beside the best that comes of Inception with sigmoids."""
-    none = best(evidence, inceptions(evidence.scale))
-    return Finding(
-        {"with BN": evidence.final(BN_X5_SIGMOID), "without BN": stuck(evidence, none)},
-        _comparisons(evidence, none) if evidence.scale != SMOKE else (),
-        (_figure(evidence, none), _table(evidence)),
-        _fair(evidence),
-        _unspecified(evidence, none),
+    runs, scale = networks(evidence.scale).runs(evidence), evidence.scale
+    peak = highest(runs)
+    none = best(peak.sel(network=list(inceptions(scale))), "network").item()
+
+    def stuck(network: str, bound: float = STUCK) -> dict[str, Array]:
+        """How far below a bound a network stays all the time."""
+        return {"without BN": bound - peak.sel(network=network)}
+
+    choices = {f"chance means below {bound}": stuck(none, bound) for bound in (0.11, 0.156)}
+    last = STUCK - runs.test.sel(network=none)
+    choices["by the test accuracy at the last step alone"] = {"without BN": last}
+    more = (
+        " Initial weights made for sigmoids, Xavier's times 4; and all that BN-x5-Sigmoid has but "
+        "batch normalization."
     )
+    return Finding(
+        {"with BN": runs.test.sel(network=BN_X5_SIGMOID), **stuck(none)},
+        _comparisons(runs.test, none) if scale != "smoke" else (),
+        _exhibits(evidence, runs, none),
+        check(
+            "What is judged is Inception with sigmoids where it comes highest on validation "
+            "images. Here is every network without batch normalization by itself, at the learning "
+            f"rates of Inception times {', '.join(str(times) for times in TIMES[scale])}."
+            f"{more if scale == 'paper' else ''}",
+            {network: stuck(network) for network in without(scale)},
+            (
+                curves(
+                    "chance", "Dotted, guessing and what is taken for better than it",
+                    {"without batch normalization": runs.curve.sel(network=list(without(scale)))},
+                    "step", "validation accuracy", "network", levels=(CHANCE, STUCK),
+                ),
+            ),
+        ),
+        check("What counts as chance.", choices),
+    )  # fmt: skip
 
 
-def _comparisons(evidence: Evidence, none: str) -> tuple[PaperNumber, ...]:
+def _comparisons(test: Array, none: str) -> tuple[PaperNumber, ...]:
+    relu, sigmoid, guessing = (test.sel(network=n).to_numpy() for n in (BN_X5, BN_X5_SIGMOID, none))
     return (
         PaperNumber(
             "last test accuracy, BN-x5 − BN-x5-Sigmoid (paper: on ImageNet, of their maxima)",
-            "accuracy",
-            0.730 - 0.698,
-            evidence.final(BN_X5) - evidence.final(BN_X5_SIGMOID),
+            "accuracy", 0.730 - 0.698, relu - sigmoid,
         ),
         PaperNumber(
             "last test accuracy of Inception with sigmoids − chance (paper: on ImageNet, “never” "
             "better)",
-            "accuracy",
-            0.0,
-            evidence.final(none) - CHANCE,
+            "accuracy", 0.0, guessing - CHANCE,
         ),
-    )
-
-
-def _figure(evidence: Evidence, none: str) -> Figure:
-    lines = [over_seeds(name, *evidence.curves(name)) for name in (BN_X5, BN_X5_SIGMOID, none)]
-    panel = Curves("Inception with sigmoids", "step", "test accuracy", lines,
-                   limits=(0.0, 1.0), levels=(CHANCE, TRAINED))  # fmt: skip
-    caption = (
-        "Test accuracy over training, of Inception with sigmoids where it comes highest on "
-        "validation images: median over seeds, band from the least to the greatest; dotted, "
-        "guessing and what counts as trained."
-    )
-    return Figure("accuracy", caption, (panel,))
-
-
-def _table(evidence: Evidence) -> Table:
-    rows = []
-    for name in evidence.runs:
-        lr = evidence.runs[name][0].config()["optimizer"]["lr"]
-        values = highest(evidence, name), evidence.final(name, VALIDATION), evidence.final(name)
-        means = [float(value.mean()) for value in values]
-        rows.append((name, lr, *means, int(evidence.diverged(name).sum())))
-    return Table(
-        "Every network: means over seeds.",
-        ("network", "learning rate", "highest validation accuracy", "last validation accuracy",
-         "last test accuracy", "runs that diverged"),
-        rows,
     )  # fmt: skip
 
 
-def _fair(evidence: Evidence) -> Check:
-    arms = without(evidence.scale)
-    lines = [over_seeds(name, *evidence.curves(name, VALIDATION)) for name in arms]
-    panel = Curves("without batch normalization", "step", "validation accuracy", lines,
-                   levels=(CHANCE, STUCK))  # fmt: skip
-    more = (
-        " Initial weights made for sigmoids, Xavier's times 4; and all that BN-x5-Sigmoid has but "
-        "batch normalization."
-        if evidence.scale == PAPER
-        else ""
-    )
-    return Check(
-        "What is judged is Inception with sigmoids where it comes highest on validation images. "
-        "Here is every network without batch normalization by itself, at the learning rates "
-        f"of Inception times {', '.join(str(times) for times in TIMES[evidence.scale])}.{more}",
-        tuple(Variation(name, {"without BN": stuck(evidence, name)}) for name in arms),
-        (Figure("chance", "Dotted, guessing and what is taken for better than it.", (panel,)),),
-    )
-
-
-def _unspecified(evidence: Evidence, none: str) -> Check:
-    bounds = {
-        f"chance means below {bound}": stuck(evidence, none, bound) for bound in (0.11, 0.156)
-    }
-    found: Mapping[str, np.ndarray] = bounds | {
-        "by the test accuracy at the last step alone": STUCK - evidence.final(none, TEST)
-    }
-    return Check(
-        "What counts as chance.",
-        tuple(Variation(choice, {"without BN": values}) for choice, values in found.items()),
-    )
+def _exhibits(evidence: Evidence, runs: xr.Dataset, none: str) -> tuple[Exhibit, ...]:
+    of = networks(evidence.scale)
+    test = of.select(network=[BN_X5, BN_X5_SIGMOID, none]).curves(evidence)
+    return (
+        curves(
+            "accuracy",
+            "Test accuracy over training, of Inception with sigmoids where it comes highest on "
+            "validation images",
+            {"Inception with sigmoids": test}, "step", "test accuracy", "network",
+            more=" Dotted, guessing and what counts as trained.",
+            limits=(0.0, 1.0), levels=(CHANCE, TRAINED),
+        ),
+        table(
+            "Every network: means over seeds.",
+            ("network",),
+            {
+                "learning rate": learning_rates(evidence, of),
+                "highest validation accuracy": highest(runs),
+                "last validation accuracy": runs.validation,
+                "last test accuracy": runs.test,
+                "runs that diverged": runs.diverged.sum("seed"),
+            },
+        ),
+    )  # fmt: skip
 
 
 CLAIM = Claim(
@@ -217,7 +177,7 @@ CLAIM = Claim(
             "to the former: a network below that has not found out whether an image is dark.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
     later=(
         FollowUp(

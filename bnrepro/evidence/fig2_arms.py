@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
+from bnrepro.evidence.grid import Array, Grid
+from bnrepro.evidence.runs import Evidence
+
 LR = 0.04
 """The learning rate ×1: Inception's own best on validation images, see docs/cifar10.md."""
 
@@ -74,3 +79,12 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
     BN_X30: (*changed(), lr(30)),
 }
 """The four networks, as `arm` takes them."""
+
+
+def learning_rates(evidence: Evidence, of: Grid) -> Array:
+    """The learning rate of every arm: (…, seed)."""
+
+    def read(arm: str) -> np.ndarray:
+        return np.array([run.config()["optimizer"]["lr"] for run in evidence.runs[arm]])
+
+    return of.array(evidence, read)
