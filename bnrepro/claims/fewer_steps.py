@@ -247,6 +247,7 @@ def _times_fewer(found: Mapping[str, Array]) -> Figure:
 
 
 def _fig3(evidence: Evidence, runs: xr.Dataset, slow: str) -> Exhibit:
+    rates = fig2_arms.learning_rates(evidence, networks(evidence.scale))
     names = {slow: INCEPTION, **{network: network for network in NORMALIZED}}
     runs = runs.sel(network=list(names))
     steps = interpolated(runs, target(runs, slow))
@@ -265,9 +266,7 @@ def _fig3(evidence: Evidence, runs: xr.Dataset, slow: str) -> Exhibit:
         "medians over seeds; the paper's are of ImageNet.",
         ("network",),
         {
-            "learning rate": fig2_arms.learning_rates(evidence, networks(evidence.scale)).sel(
-                network=list(names)
-            ),
+            "learning rate": rates.sel(network=list(names)),
             **{name: values.reduce(lower_median, "seed") for name, values in medians.items()},
             "the paper: learning rate": theirs({n: of.lr for n, of in figures.items()}),
             "the paper: million steps": theirs({n: of.steps / 1e6 for n, of in figures.items()}),
@@ -280,6 +279,7 @@ def _fig3(evidence: Evidence, runs: xr.Dataset, slow: str) -> Exhibit:
 
 def _over_lrs(evidence: Evidence, runs: xr.Dataset) -> tuple[Exhibit, ...]:
     among = TIMES[evidence.scale]
+    rates = fig2_arms.learning_rates(evidence, networks(evidence.scale))
     finals = runs.validation.sel(network=[inception(times) for times in among])
     shown = [float(f"{times:.2g}") for times in among]  # as in an arm's name
     drawn = [over_seeds(INCEPTION, shown, finals.transpose("seed", "network").to_numpy())]
@@ -296,7 +296,7 @@ def _over_lrs(evidence: Evidence, runs: xr.Dataset) -> tuple[Exhibit, ...]:
             "guesses.",
             ("network",),
             {
-                "learning rate": fig2_arms.learning_rates(evidence, networks(evidence.scale)), "diverged": runs.diverged.sum("seed"),
+                "learning rate": rates, "diverged": runs.diverged.sum("seed"),
                 "validation accuracy": runs.validation, "its highest": highest(runs),
                 "test accuracy": runs.test,
             },

@@ -5,19 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Bars, Cell, Figure, Table
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.exhibits import Bars, Exhibit, Figure
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, INCEPTION, NETWORKS, arm
-from bnrepro.evidence.runs import CHANCE, Evidence
+from bnrepro.evidence.grid import Array, Grid, grid, table
+from bnrepro.evidence.runs import CHANCE, Evidence, median_range
 from bnrepro.evidence.stats import lower_median
 
 NORMALIZED = (BN_BASELINE, BN_X5)
@@ -36,137 +28,133 @@ APART = 0.01
 """A little more than the standard error of a difference of two accuracies near 0.75."""
 
 
-def _scale(scale: str) -> Plan:
-    networks = (INCEPTION, *NORMALIZED)
-    return Plan(CIFAR_SEEDS[scale], {name: arm(scale, *NETWORKS[name]) for name in networks})
+def networks(scale: str) -> Grid:
+    """Inception, and both networks with batch normalization."""
+    names = (INCEPTION, *NORMALIZED)
+    return grid(network={name: arm(scale, *NETWORKS[name]) for name in names})
 
 
-def accuracy(evidence: Evidence, network: str, shift: str, by: str = FROZEN) -> np.ndarray:
-    """Test accuracy under a shift: (S,); that of guessing where a run diverged."""
-    studies = evidence.studies(network, "input-shift")
-    return np.array([CHANCE if study is None else float(study[shift][by]) for study in studies])
+def accuracies(evidence: Evidence) -> Array:
+    """Test accuracy by network, shift and statistics (`by`); guessing where a run diverged.
+
+    NaN with statistics taken again of a network that has none.
+    """
+
+    def read(arm: str) -> np.ndarray:
+        return np.array([
+            [
+                [CHANCE if study is None else study[shift][by] for by in (FROZEN, AGAIN)]
+                for shift in (NONE, *SHIFTS)
+            ]
+            for study in evidence.studies(arm, "input-shift")
+        ], dtype=float)  # fmt: skip
+
+    of = networks(evidence.scale)
+    return of.array(evidence, read, shift=(NONE, *SHIFTS), by=(FROZEN, AGAIN))
 
 
-def lost(evidence: Evidence, network: str, shift: str, by: str = FROZEN) -> np.ndarray:
-    """What a shift costs in accuracy, by the same kind of statistics with it and without: (S,)."""
-    without, under = (accuracy(evidence, network, s, by) for s in (NONE, shift))
-    cost: np.ndarray = without - under
-    return cost
+def lost(accuracy: Array) -> Array:
+    """What a shift costs in accuracy, by the same kind of statistics with it and without."""
+    return accuracy.sel(shift=NONE) - accuracy
 
 
-def undone(evidence: Evidence, network: str, shift: str) -> np.ndarray:
-    """The share of what a shift costs that it does not with statistics taken again: (S,).
+def undone(accuracy: Array) -> Array:
+    """The share of what a shift costs that it does not with statistics taken again.
 
     Where it costs nothing, nothing is undone, whatever they do: −inf.
     """
-    before, after = (lost(evidence, network, shift, by) for by in (FROZEN, AGAIN))
-    return np.where(before > 0, 1 - after / np.where(before > 0, before, 1), -np.inf)
+    before, after = (lost(accuracy).sel(by=by) for by in (FROZEN, AGAIN))
+    costs = before > 0
+    share: Array = (1 - after / before.where(costs, 1)).where(costs, -np.inf)
+    return share
 
 
-def effects(evidence: Evidence, network: str, shift: str = DIMMED) -> dict[str, np.ndarray]:
-    """The effects of the criteria that are about one shift."""
-    return {"undone": undone(evidence, network, shift), "lost": lost(evidence, network, shift)}
+def effects(accuracy: Array, shift: str = DIMMED) -> dict[str, Array]:
+    """The effects of the criteria that are about one shift, of one network."""
+    share, cost = undone(accuracy), lost(accuracy).sel(by=FROZEN)
+    return {"undone": share.sel(shift=shift), "lost": cost.sel(shift=shift)}
 
 
-def inversion(evidence: Evidence, network: str) -> dict[str, np.ndarray]:
+def inversion(accuracy: Array) -> dict[str, Array]:
     """By how much inverted images stay harder than dimmed ones, with statistics taken again."""
-    dimmed, inverted = (accuracy(evidence, network, s, AGAIN) for s in (DIMMED, INVERTED))
-    return {"inversion": dimmed - inverted}
+    again = accuracy.sel(by=AGAIN)
+    return {"inversion": again.sel(shift=DIMMED) - again.sel(shift=INVERTED)}
 
 
 def measure(evidence: Evidence) -> Finding:
     """BN-Baseline; beside Inception; then BN-x5, and the other shifts."""
-    found = {**effects(evidence, BN_BASELINE), **inversion(evidence, BN_BASELINE)}
-    return Finding(
-        found,
-        exhibits=(_figure(evidence), _table(evidence)),
-        fair=_fair(evidence),
-        unspecified=_unspecified(evidence),
-    )
-
-
-def _figure(evidence: Evidence) -> Figure:
-    def panel(network: str) -> Bars:
-        bars = {
-            f"{INCEPTION}, without BN": (INCEPTION, FROZEN),
-            f"{network}, frozen": (network, FROZEN),
-            f"{network}, taken again": (network, AGAIN),
-        }
-        groups = (NONE, *SHIFTS)
-        values = {
-            label: [accuracy(evidence, name, shift, by) for shift in groups]
-            for label, (name, by) in bars.items()
-        }
-        return Bars(
-            network,
-            "test accuracy",
-            groups,
-            {label: [float(lower_median(v)) for v in of] for label, of in values.items()},
-            {label: [(float(v.min()), float(v.max())) for v in of] for label, of in values.items()},
-            (0.0, 1.0),
-        )
-
-    caption = (
-        "Test accuracy of shifted images, with the statistics of the training images and with "
-        "those of training images that are shifted in the same way: median over seeds, line from "
-        "least to greatest."
-    )
-    return Figure("accuracy", caption, [panel(network) for network in NORMALIZED])
-
-
-def _table(evidence: Evidence) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for network in NORMALIZED:
-        for shift in (NONE, *SHIFTS):
-            frozen, again = (accuracy(evidence, network, shift, by) for by in (FROZEN, AGAIN))
-            share = undone(evidence, network, shift) if shift != NONE else None
-            rows.append((
-                network, shift, float(frozen.mean()), float(again.mean()),
-                None if share is None or np.isinf(share).all() else float(lower_median(share)),
-            ))  # fmt: skip
-    caption = (
-        "Test accuracy, means over seeds; and the share of what a shift costs with frozen "
-        "statistics that it does not with those taken again, the median."
-    )
-    columns = ("network", "shift", "frozen statistics", "taken again", "undone")
-    return Table(caption, columns, rows)
-
-
-def _fair(evidence: Evidence) -> Check:
-    rows: list[tuple[Cell, ...]] = []
-    for network in (INCEPTION, *NORMALIZED):
-        losses = [float(lost(evidence, network, shift).mean()) for shift in SHIFTS]
-        rows.append((network, float(accuracy(evidence, network, NONE).mean()), *losses))
-    table = Table(
+    every = accuracies(evidence)
+    baseline, x5 = (every.sel(network=network) for network in NORMALIZED)
+    frozen, costs = every.sel(by=FROZEN), lost(every).sel(by=FROZEN)
+    choices = {
+        f"{BN_X5}, which sees less distortion of light in training": {
+            **effects(x5), **inversion(x5),
+        },
+        **{f"{shift} images": effects(baseline, shift) for shift in (INVERTED, RECOLOURED)},
+    }  # fmt: skip
+    by_network = table(
         "Test accuracy on images as they are, and what of it is lost under each shift with frozen "
         "statistics: means over seeds.",
-        ("network", "accuracy", *SHIFTS),
-        rows,
+        ("network",),
+        {"accuracy": frozen.sel(shift=NONE), **{shift: costs.sel(shift=shift) for shift in SHIFTS}},
     )
-    return Check(
-        "Every criterion sets a network beside itself. Whether one with frozen statistics is "
-        "harmed more or less than one without batch normalization is a question of its own, which "
-        "the paper does not raise and no criterion asks; Inception is at its own best learning "
-        "rate by validation accuracy. That more accuracy is lost may be because there is more.",
-        exhibits=(table,),
+    return Finding(
+        {**effects(baseline), **inversion(baseline)},
+        exhibits=_exhibits(every),
+        fair=check(
+            "Every criterion sets a network beside itself. Whether one with frozen statistics is "
+            "harmed more or less than one without batch normalization is a question of its own, "
+            "which the paper does not raise and no criterion asks; Inception is at its own best "
+            "learning rate by validation accuracy. That more accuracy is lost may be because there "
+            "is more.",
+            {},
+            (by_network,),
+        ),
+        unspecified=check(
+            "The network, and the shift: of inverted and recoloured images the idea does not say "
+            "that statistics undo what was done.",
+            choices,
+        ),
     )
 
 
-def _unspecified(evidence: Evidence) -> Check:
-    variations = [
-        Variation(
-            f"{BN_X5}, which sees less distortion of light in training",
-            {**effects(evidence, BN_X5), **inversion(evidence, BN_X5)},
+def _exhibits(accuracy: Array) -> tuple[Exhibit, ...]:
+    panels, groups = [], (NONE, *SHIFTS)
+    for network in NORMALIZED:
+        bars = {
+            f"{INCEPTION}, without BN": accuracy.sel(network=INCEPTION, by=FROZEN),
+            f"{network}, frozen": accuracy.sel(network=network, by=FROZEN),
+            f"{network}, taken again": accuracy.sel(network=network, by=AGAIN),
+        }
+        found = {
+            label: [median_range(values.sel(shift=shift).to_numpy()) for shift in groups]
+            for label, values in bars.items()
+        }
+        heights = {label: [middle for middle, _, _ in of] for label, of in found.items()}
+        ranges = {label: [(low, high) for _, low, high in of] for label, of in found.items()}
+        panels.append(Bars(network, "test accuracy", groups, heights, ranges, (0.0, 1.0)))
+    normalized = accuracy.sel(network=list(NORMALIZED))
+    share = undone(normalized)
+    known = share.where((share["shift"] != NONE) & (share.max("seed") > -np.inf))
+    return (
+        Figure(
+            "accuracy",
+            "Test accuracy of shifted images, with the statistics of the training images and with "
+            "those of training images that are shifted in the same way: median over seeds, line "
+            "from least to greatest.",
+            panels,
         ),
-        *(
-            Variation(f"{shift} images", effects(evidence, BN_BASELINE, shift))
-            for shift in (INVERTED, RECOLOURED)
+        table(
+            "Test accuracy, means over seeds; and the share of what a shift costs with frozen "
+            "statistics that it does not with those taken again, the median.",
+            ("network", "shift"),
+            {
+                "frozen statistics": normalized.sel(by=FROZEN),
+                "taken again": normalized.sel(by=AGAIN),
+                "undone": known.reduce(lower_median, "seed"),
+            },
+            {NONE: NONE},
         ),
-    ]
-    return Check(
-        "The network, and the shift: of inverted and recoloured images the idea does not say that "
-        "statistics undo what was done.",
-        tuple(variations),
     )
 
 
@@ -217,7 +205,7 @@ CLAIM = Claim(
             "difference of two accuracies near .75 has a standard error of .006.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
     later=(
         FollowUp(

@@ -35,11 +35,10 @@ WITHOUT = f"{BN_X5_SIGMOID} without BN"
 
 def inceptions(scale: str) -> dict[str, tuple[str, ...]]:
     """Inception with sigmoids, at several learning rates and from other initial weights."""
-    words = ("norm=none", SIGMOID)
-    found = {f"{INCEPTION_SIGMOID} ×{times}": (*words, lr(times)) for times in TIMES[scale]}
+    rates: dict[str, tuple[str, ...]] = {f"×{times}": (lr(times),) for times in TIMES[scale]}
     if scale == "paper":
-        found |= {f"{INCEPTION_SIGMOID} ×5, Xavier": (*words, lr(5), *XAVIER)}
-    return found
+        rates["×5, Xavier"] = (lr(5), *XAVIER)
+    return {f"{INCEPTION_SIGMOID} {n}": ("norm=none", SIGMOID, *w) for n, w in rates.items()}
 
 
 def without(scale: str) -> dict[str, tuple[str, ...]]:

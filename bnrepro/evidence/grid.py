@@ -33,11 +33,10 @@ SETTINGS = {
 
 
 AXES = {
-    "norm": "arm", "lr": "learning rate", "dropout": "dropout", "size": "batch size",
-    "std": "initial standard deviation", "step": "step", "inputs": "inputs",
-    "depth": "hidden layers", "init": "initial weights", "network": "network",
+    "norm": "arm", "lr": "learning rate", "size": "batch size", "depth": "hidden layers",
+    "std": "initial standard deviation", "init": "initial weights",
 }  # fmt: skip
-"""What axes are called in figures and tables."""
+"""What axes are called in figures and tables, where it is not their name."""
 
 LOGARITHMIC = ("lr", "std", "size")
 
@@ -233,7 +232,7 @@ def curves(
     ys = [y] * len(panels) if isinstance(y, str) else y
     options = {"log_x": x in LOGARITHMIC, **options}
     drawn = [
-        Curves(title, AXES[x], of, lines(values, x, by, names), **options)
+        Curves(title, AXES.get(x, x), of, lines(values, x, by, names), **options)
         for (title, values), of in zip(panels.items(), ys, strict=True)
     ]
     return Figure(name, f"{caption}: median over seeds, band from least to greatest.{more}", drawn)
@@ -250,8 +249,8 @@ def heat_maps(
         xs, ys = (
             [NAMES.get(key, key) for key in medians[axis].to_numpy().tolist()] for axis in (x, y)
         )
-        label = "" if y == "norm" else AXES[y]
-        drawn.append(HeatMap(title, AXES[x], label, xs, ys, medians.to_numpy(), limits))
+        label = "" if y == "norm" else AXES.get(y, y)
+        drawn.append(HeatMap(title, AXES.get(x, x), label, xs, ys, medians.to_numpy(), limits))
     return Figure(name, caption, drawn)
 
 
@@ -280,8 +279,9 @@ def table(
         if all(bool(cell.isnull().all()) for cell in cells):
             continue  # not run
         shown = (names.get(value, value) for value in place)
-        rows.append([*shown, *(cell.mean().item() for cell in cells)])
-    return Table(caption, [*(called[axis] for axis in axes), *columns], rows)
+        means = (cell.mean().item() for cell in cells)
+        rows.append([*shown, *(None if np.isnan(mean) else mean for mean in means)])
+    return Table(caption, [*(called.get(axis, axis) for axis in axes), *columns], rows)
 
 
 def _values(columns: Iterable[Array], axis: str) -> list[Any]:
