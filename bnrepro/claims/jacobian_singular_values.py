@@ -6,22 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, SMOKE, at_lr, norms, over_lrs
-from bnrepro.evidence.claim import (
-    PAPER,
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    PaperNumber,
-    Plan,
-    Variation,
-)
+from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS, SMOKE
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
+from bnrepro.evidence.grid import Array, Grid, grid, lines
 from bnrepro.evidence.runs import Evidence
-from bnrepro.evidence.tuning import tuned_comparison
+from bnrepro.evidence.tuning import both_tuned
 
 PROBED = {
     "smoke": ("experiment=fig1", *SMOKE, "probe.every=50", "probe.jacobian=true"),
@@ -32,11 +22,8 @@ PROBED = {
 
 LRS = {"smoke": (0.07, 3.0), "short": (0.07, 1.0, 3.0), "paper": (0.07, 1.0, 3.0)}
 
-CHOICES = {
-    "wide": ("initial deviation 0.4", ("init.scale=0.4",)),
-    "relu": ("ReLU", ("model.activation=relu",)),
-}
-"""What else the network could be: name of the arms, what it is called, overrides."""
+CHOICES = {"initial deviation 0.4": ("init.scale=0.4",), "ReLU": ("model.activation=relu",)}
+"""What else the network could be."""
 
 LAYERS = ("linear2", "linear3")
 """The Jacobians between the first and second, and second and third, hidden layer."""
@@ -48,6 +35,18 @@ NEARER = 0.5
 FARTHEST = 10.0
 """In doublings, of a singular value below a thousandth, beyond a thousand or no number: the
 direction is lost, and by how much more is a matter of rounding."""
+
+
+WHOLE, CHOSEN = grid(norm=NORMS), grid(norm=NORMS, choice=CHOICES)
+
+
+def over_lrs(scale: str) -> Grid:
+    """Both arms at every learning rate."""
+    return grid(norm=NORMS, lr=LRS[scale])
+
+
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
+    return WHOLE.arms() | over_lrs(scale).arms() | CHOSEN.arms()
 
 
 def gaussian(share: np.ndarray) -> np.ndarray:
@@ -93,6 +92,9 @@ def root_mean_square(values: np.ndarray) -> np.ndarray:
     return found
 
 
+Measure = Callable[[np.ndarray], np.ndarray]
+
+
 def spectra(evidence: Evidence, arm: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps (P,) and singular values (S, P, L, n, k): layers, images, in descending order.
 
@@ -110,69 +112,62 @@ def spectra(evidence: Evidence, arm: str) -> tuple[np.ndarray, np.ndarray]:
     return steps, found
 
 
-Measure = Callable[[np.ndarray], np.ndarray]
+def over_training(evidence: Evidence, of: Grid, measure: Measure) -> Array:
+    """A measure of spectra, the mean over images and layers, with axis `step`."""
+    found = {of.arm(norm): spectra(evidence, of.arm(norm)) for norm in of.axes["norm"]}
+    steps = next(iter(found.values()))[0].tolist()
+    return of.array(evidence, lambda arm: measure(found[arm][1]).mean((2, 3)), step=steps)
 
 
-def over_training(evidence: Evidence, arm: str, measure: Measure) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (P,), and a measure of spectra, the mean over images and layers: (S, P)."""
-    steps, values = spectra(evidence, arm)
-    return steps, measure(values).mean((2, 3))
-
-
-def effects(evidence: Evidence, none: str, batch: str) -> dict[str, np.ndarray]:
+def effects(evidence: Evidence, of: Grid) -> dict[str, Array]:
     """All criteria's effects, of an arm without and one with batch normalization."""
-    without, with_bn = (over_training(evidence, arm, larger_half)[1] for arm in (none, batch))
+    far = over_training(evidence, of, larger_half)
+    closer = far.sel(norm="none") - far.sel(norm="batch")
     return {
-        "close to 1": over_training(evidence, batch, near)[1].mean(1),
-        "closer at the start": without[:, 0] - with_bn[:, 0],
-        "closer through training": (without - with_bn)[:, 1:].mean(1),
+        "close to 1": over_training(evidence, of, near).sel(norm="batch").mean("step"),
+        "closer at the start": closer.isel(step=0),
+        "closer through training": closer.isel(step=slice(1, None)).mean("step"),
     }
 
 
 def measure(evidence: Evidence) -> Finding:
     """Both arms as in Fig. 1; at their own best learning rates; other networks."""
-    base = effects(evidence, NONE, BATCH)
-    _, batch = over_training(evidence, BATCH, lambda values: np.median(values, axis=-1))
+    middle = over_training(evidence, WHOLE, lambda values: np.median(values, axis=-1))
     compared = PaperNumber(
         "singular value in the middle, mean over layers, images and training, with BN",
-        "", 1.0, batch.mean(1),
+        "", 1.0, middle.sel(norm=BATCH).mean("step", skipna=False).to_numpy(),
     )  # fmt: skip
-    lrs = LRS[evidence.scale]
-    found = {
-        called: effects(evidence, f"{NONE} {name}", f"{BATCH} {name}")
-        for name, (called, _) in CHOICES.items()
-    }
-    for lr in lrs:
-        found[f"learning rate {lr:g}"] = effects(evidence, at_lr(NONE, lr), at_lr(BATCH, lr))
+    lrs = over_lrs(evidence.scale)
+    choices = {choice: effects(evidence, CHOSEN.at(choice=choice)) for choice in CHOICES}
+    for lr in LRS[evidence.scale]:
+        choices[f"learning rate {lr:g}"] = effects(evidence, lrs.at(lr=lr))
     return Finding(
-        base,
-        (compared,) if evidence.scale == PAPER else (),
+        effects(evidence, WHOLE),
+        (compared,) if evidence.scale == "paper" else (),
         (_spectra(evidence), _training(evidence), _table(evidence)),
-        tuned_comparison(evidence, NAMES, lrs, effects),
-        Check(
+        both_tuned(lrs.runs(evidence), lambda lr: effects(evidence, lrs.at(lr=lr))),
+        check(
             "The initial deviation, the nonlinearity and the learning rate. At the start no scale "
             "of the weights matters with BN; without it the singular values scale with it, and "
             "the right one brings their root mean square to 1 as well.",
-            tuple(Variation(choice, values) for choice, values in found.items()),
+            choices,
         ),
     )
 
 
 def _spectra(evidence: Evidence) -> Figure:
-    steps, _ = spectra(evidence, NONE)
-    panels = []
+    found = {norm: spectra(evidence, WHOLE.arm(norm)) for norm in NORMS}
+    steps, panels = found[BATCH][0], []
     for index in (0, 1, len(steps) - 1):
-        lines = []
-        for norm in NORMS:
-            _, values = spectra(evidence, norm)
+        drawn = []
+        for norm, (_, values) in found.items():
             of_rank = np.median(values[:, index], axis=(1, 2))
             share = (np.arange(of_rank.shape[1]) + 0.5) / of_rank.shape[1]
-            lines.append(over_seeds(NAMES[norm], share, of_rank))
-        expected = gaussian(1 - share)
-        lines.append(over_seeds("Gaussian, variance 1/n", share, expected[None]))
+            drawn.append(over_seeds(NAMES[norm], share, of_rank))
+        drawn.append(over_seeds("Gaussian, variance 1/n", share, gaussian(1 - share)[None]))
         panels.append(
             Curves(f"step {steps[index]:,}", "rank ÷ number of singular values", "singular value",
-                   lines, log_y=True, levels=(1 / FACTOR, 1.0, FACTOR))
+                   drawn, log_y=True, levels=(1 / FACTOR, 1.0, FACTOR))
         )  # fmt: skip
     caption = (
         "Singular values of the layer Jacobians by rank: median over images, layers and seeds, "
@@ -193,11 +188,8 @@ def _training(evidence: Evidence) -> Figure:
     )  # fmt: skip
     panels = []
     for statistic, title, y, levels, log_y in shown:
-        lines = []
-        for norm in NORMS:
-            steps, values = over_training(evidence, norm, statistic)
-            lines.append(over_seeds(NAMES[norm], steps, values))
-        panels.append(Curves(title, "step", y, lines, log_y=log_y, levels=levels))
+        drawn = lines(over_training(evidence, WHOLE, statistic), "step")
+        panels.append(Curves(title, "step", y, drawn, log_y=log_y, levels=levels))
     caption = (
         "Singular values over training, mean over images and layers: median over seeds, band from "
         "least to greatest. Dotted: a Gaussian matrix of variance 1/n, and for the share also the "
@@ -213,7 +205,7 @@ def _table(evidence: Evidence) -> Table:
     )  # fmt: skip
     rows: list[list[str | float]] = []
     for norm in NORMS:
-        steps, values = spectra(evidence, norm)
+        steps, values = spectra(evidence, WHOLE.arm(norm))
         for index in (0, 1, len(steps) - 1):
             for number, layer in enumerate(LAYERS):
                 of_layer = values[:, index, number]
@@ -228,13 +220,6 @@ def _table(evidence: Evidence) -> Table:
          "root mean square", "largest", "smallest"),
         rows,
     )  # fmt: skip
-
-
-def _scale(scale: str) -> Plan:
-    arms = norms() | over_lrs(norms(), LRS[scale])
-    for name, (_, words) in CHOICES.items():
-        arms |= {f"{norm} {name}": (*own, *words) for norm, own in norms().items()}
-    return Plan(SEEDS[scale], arms, PROBED[scale])
 
 
 CLAIM = Claim(
@@ -285,7 +270,7 @@ CLAIM = Claim(
             "The same: less would be a matter of the initial weights.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
     later=(
         FollowUp(

@@ -73,7 +73,7 @@ class Grid:
         pairs = (f"{axis}={shown[axis]}" for axis in self.axes)
         return " ".join([*pairs, *([self.label] if self.label else [])])
 
-    def at(self, **chosen: Array | float) -> Grid:
+    def at(self, **chosen: Array | float | str) -> Grid:
         """The arms at one coordinate of some axes, which may differ between those of the others."""
         given = {axis: Array(coordinate) for axis, coordinate in chosen.items()}
         return replace(self, chosen={**self.chosen, **given})
