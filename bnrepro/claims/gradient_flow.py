@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence import arms as shared
-from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS, norms
-from bnrepro.evidence.claim import (
-    SCALES,
-    SMOKE,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.deep_arms import DEPTHS, best_arm, deep, hidden
+from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.deep_arms import DEPTHS, deep, hidden, tuned
 from bnrepro.evidence.deep_arms import WORDS as DEEP
-from bnrepro.evidence.exhibits import Curves, Figure, Line, Table, over_seeds
+from bnrepro.evidence.exhibits import Curves, Exhibit, Figure, Line, Table, over_seeds
+from bnrepro.evidence.grid import Array, Grid, curves, grid, table
 from bnrepro.evidence.runs import Evidence
 
 ONE_STEP = (
@@ -37,12 +29,9 @@ WORDS = {
     "paper": ("experiment=fig1", *ONE_STEP),
 }
 
-SMALL, FITTING, LARGE = 0.02, 0.07, 0.7
-DEVIATIONS = {
-    "smoke": (FITTING, LARGE),
-    "short": (SMALL, FITTING, LARGE),
-    "paper": (SMALL, FITTING, LARGE),
-}
+FITTING = 0.07
+_STDS = (0.02, FITTING, 0.7)
+STDS = {"smoke": _STDS[1:], "short": _STDS, "paper": _STDS}
 """Initial standard deviations, Fig. 1's in the middle."""
 
 RELU, TANH = "ReLU, He", "tanh, Xavier"
@@ -64,94 +53,81 @@ FIRST = 2
 inputs, and its gradient's norm is another matter."""
 
 
-def initial(norm: str, depth: int, deviation: float) -> str:
-    """The name of an arm that takes one step from the initial weights."""
-    return f"{norm} layers={depth} init={deviation:g}"
+def initial(scale: str) -> Grid:
+    """One step from the initial weights, at every depth and initial deviation."""
+    depths = DEPTHS[scale][-1:] if scale == "smoke" else DEPTHS[scale]
+    return grid("initial", norm=NORMS, depth={d: (hidden(d),) for d in depths}, std=STDS[scale])
 
 
-def other(norm: str, depth: int, what: str) -> str:
-    """The name of such an arm of another nonlinearity."""
-    return f"{norm} layers={depth} {what}"
+def deepest_relu(scale: str) -> str:
+    """What the deepest networks of ReLUs are called."""
+    return f"{RELU}, {RELU_LAYERS[scale]} hidden layers" if scale != "smoke" else RELU
 
 
-def depths(scale: str) -> Sequence[int]:
-    """The numbers of hidden layers of which there are gradients of the initial weights."""
-    return DEPTHS[scale][-1:] if scale == SMOKE else DEPTHS[scale]
+def others(scale: str) -> Grid:
+    """The same of other nonlinearities, as deep as the sigmoids at the most; and far deeper."""
+    deepest = hidden(DEPTHS[scale][-1])
+    network: dict[str, tuple[str, ...]] = {}
+    if scale != "smoke":
+        network = {name: (deepest, *words) for name, words in OTHERS.items()}
+    network[deepest_relu(scale)] = (hidden(RELU_LAYERS[scale]), *OTHERS[RELU])
+    return grid("initial", norm=NORMS, network=network)
 
 
-def others(scale: str) -> list[tuple[str, int]]:
-    """Which other nonlinearities there are, at which depths."""
-    deepest = [] if scale == SMOKE else [(what, DEPTHS[scale][-1]) for what in OTHERS]
-    return [*deepest, (RELU, RELU_LAYERS[scale])]
+def _arms(scale: str) -> Mapping[str, tuple[str, ...]]:
+    first = initial(scale).arms(*WORDS[scale]) | others(scale).arms(*WORDS[scale])
+    return deep(scale).arms(*DEEP[scale]) | first
 
 
-def _scale(scale: str) -> Plan:
-    arms = deep(scale).arms(*DEEP[scale])
-    for depth in depths(scale):
-        for deviation in DEVIATIONS[scale]:
-            own = norms((*WORDS[scale], hidden(depth), f"init.scale={deviation}"))
-            arms |= {initial(norm, depth, deviation): words for norm, words in own.items()}
-    for what, depth in others(scale):
-        own = norms((*WORDS[scale], hidden(depth), *OTHERS[what]))
-        arms |= {other(norm, depth, what): words for norm, words in own.items()}
-    return Plan(SEEDS[scale], arms)
-
-
-def by_layer(evidence: Evidence, arm: str, depth: int) -> np.ndarray:
+def by_layer(evidence: Evidence, arm: str) -> np.ndarray:
     """The gradient's norm of every hidden layer from `FIRST` on, of the initial weights: (S, L)."""
+    depth = len(evidence.runs[arm][0].config()["model"]["hidden"])
     names = [f"linear{layer}/gradient_norm" for layer in range(FIRST, depth + 1)]
     of_layers = evidence.probed_each(arm, names)
     return np.array([[values[0] for _, values in of_seeds] for of_seeds in of_layers], np.float64).T
 
 
-def decades(values: np.ndarray) -> np.ndarray:
-    """Logarithms to the base of 10, elementwise; a gradient of nothing has vanished without end."""
-    with np.errstate(divide="ignore"):
-        result: np.ndarray = np.log10(values)
-    return result
+def ends(evidence: Evidence, of: Grid) -> Array:
+    """The gradients of the first and the last layer, of the initial weights, with axis `end`."""
+    return of.array(
+        evidence, lambda arm: by_layer(evidence, arm)[:, [0, -1]], end=("first", "last")
+    )
 
 
-def uneven(gradients: np.ndarray) -> np.ndarray:
-    """How far the first layer's gradient (…, L) is from as large as the last one's, in decades."""
-    return without_nan(np.abs(decades(gradients[..., 0]) - decades(gradients[..., -1])))
+@np.errstate(divide="ignore", invalid="ignore")
+def ratio(gradients: Array) -> Array:
+    """The first layer's gradient ÷ the last one's."""
+    return gradients.sel(end="first") / gradients.sel(end="last")
 
 
-def without_nan(values: np.ndarray) -> np.ndarray:
-    """What is no number, as infinite as any: two gradients of nothing have no ratio."""
-    result: np.ndarray = np.where(np.isnan(values), np.inf, values)
-    return result
+@np.errstate(divide="ignore", invalid="ignore")
+def uneven(ratios: Array) -> Array:
+    """How far ratios are from 1, in decades.
+
+    Two gradients of nothing have no ratio: that is infinitely far.
+    """
+    far: Array = abs(xr.apply_ufunc(np.log10, ratios)).fillna(np.inf)
+    return far
 
 
-def less(none: np.ndarray, batch: np.ndarray) -> np.ndarray:
-    """By how much the second is less; two infinities do not differ."""
-    with np.errstate(invalid="ignore"):
-        result: np.ndarray = np.where(none == batch, 0.0, none - batch)
-    return result
+@np.errstate(divide="ignore", invalid="ignore")
+def span(gradients: Array) -> Array:
+    """From the least to the greatest over all deviations, in decades."""
+    decades: Array = xr.apply_ufunc(np.log10, gradients)
+    widest = decades.max("std", skipna=False) - decades.min("std", skipna=False)
+    return widest.fillna(np.inf)
 
 
-def at_first(evidence: Evidence, none: str, batch: str, depth: int) -> np.ndarray:
-    """How much less uneven the gradients of the initial weights are with the second arm: (S,)."""
-    return less(*(uneven(by_layer(evidence, arm, depth)) for arm in (none, batch)))
+@np.errstate(invalid="ignore")
+def less(values: Array) -> Array:
+    """By how much it is less with batch normalization; two infinities do not differ."""
+    none, batch = (values.sel(norm=norm, drop=True) for norm in NORMS)
+    return (none - batch).where(none != batch, 0.0)
 
 
-def over_deviations(evidence: Evidence, norm: str) -> np.ndarray:
-    """The gradients' norms of the deepest network, from every initial deviation: (S, D, L)."""
-    depth = DEPTHS[evidence.scale][-1]
-    found = [
-        by_layer(evidence, initial(norm, depth, deviation), depth)
-        for deviation in DEVIATIONS[evidence.scale]
-    ]
-    return np.stack(found, axis=1)
-
-
-def span(values: np.ndarray) -> np.ndarray:
-    """From the least to the greatest over all deviations, (S, D) -> (S,)."""
-    with np.errstate(invalid="ignore"):
-        return without_nan(values.max(1) - values.min(1))
-
-
-def training(evidence: Evidence, arm: str, depth: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def in_training(evidence: Evidence, arm: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of every seed, the steps (P,) and the first layer's gradient ÷ the last one's (P,)."""
+    depth = len(evidence.runs[arm][0].config()["model"]["hidden"])
     first, last = evidence.probed_each(arm, [f"linear{k}/gradient_norm" for k in (FIRST, depth)])
     with np.errstate(divide="ignore", invalid="ignore"):
         return [
@@ -160,209 +136,138 @@ def training(evidence: Evidence, arm: str, depth: int) -> list[tuple[np.ndarray,
         ]
 
 
-def in_training(evidence: Evidence, depth: int) -> np.ndarray:
-    """How much less uneven gradients are over training with batch normalization: (S,)."""
-    found = []
-    for norm in NORMS:
-        ratios = [
-            ratios for _, ratios in training(evidence, best_arm(evidence, norm, depth), depth)
-        ]
-        # A run that diverged before its first probe has no gradient to tell of.
-        found.append(
-            np.array([
-                np.median(without_nan(np.abs(decades(own)))) if len(own) else np.inf
-                for own in ratios
-            ])
-        )  # fmt: skip
-    return less(*found)
-
-
-def effects(evidence: Evidence, depth: int) -> dict[str, np.ndarray]:
-    """The effects that there are at each depth."""
-    arms = [initial(norm, depth, FITTING) for norm in NORMS]
-    return {
-        "depth": at_first(evidence, arms[0], arms[1], depth),
-        "training": in_training(evidence, depth),
-    }
-
-
 def measure(evidence: Evidence) -> Finding:
     """The gradients of the initial weights, and those of training."""
-    depth = DEPTHS[evidence.scale][-1]
-    spans = [span(decades(over_deviations(evidence, norm)[..., 0])) for norm in NORMS]
+    scale = evidence.scale
+    deepest, found = DEPTHS[scale][-1], ends(evidence, initial(scale))
+    at_first, other = uneven(ratio(found)), uneven(ratio(ends(evidence, others(scale))))
+
+    def typical(arm: str) -> np.ndarray:
+        """A run that diverged before its first probe has no gradient to tell of."""
+        ratios = (ratios for _, ratios in in_training(evidence, arm))
+        return np.array([np.median(uneven(Array(r))) if len(r) else np.inf for r in ratios])
+
+    trained = tuned(evidence).array(evidence, typical)
+
+    def effects(depth: int) -> dict[str, Array]:
+        return {
+            "depth": less(at_first.sel(depth=depth, std=FITTING)),
+            "training": less(trained.sel(depth=depth)),
+        }
+
+    most_even = at_first.sel(depth=deepest).mean("seed").idxmin("std")
+    chosen = ", ".join(f"{NAMES[norm]} {most_even.sel(norm=norm).item():g}" for norm in NORMS)
+    choices = {f"{depth} hidden layers": effects(depth) for depth in at_first.depth.to_numpy()[:-1]}
+    choices["the ratio of two layers in place of the gradient itself"] = {
+        "scale": less(span(ratio(found).sel(depth=deepest)))
+    }
+    choices |= {
+        network: {"depth": less(other.sel(network=network))}
+        for network in others(scale).axes["network"]
+    }
     return Finding(
-        effects(evidence, depth) | {"scale": less(*spans)},
-        exhibits=(_layers(evidence), _depths(evidence), _table(evidence), _training(evidence)),
-        fair=_fair(evidence),
-        unspecified=_unspecified(evidence),
+        effects(deepest) | {"scale": less(span(found.sel(depth=deepest, end="first")))},
+        exhibits=_exhibits(evidence, found),
+        fair=check(
+            "Over training both arms are at their own best learning rate. Here each is, before the "
+            "first step, at the initial deviation that makes its own gradients the most even: what "
+            "a well-chosen scale does for them without batch normalization.",
+            {chosen: {"depth": less(at_first.sel(depth=deepest).sel(std=most_even))}},
+        ),
+        unspecified=check(
+            "The number of layers, what of the gradients is looked at, and other nonlinearities "
+            "with the initial weights made for them. Of deep networks of ReLUs it is known that "
+            "batch normalization makes their gradients explode at initialization: by π/(π − 1) a "
+            "layer, squared.",
+            choices,
+            _explosion(evidence),
+        ),
     )
 
 
-def _fair(evidence: Evidence) -> Check:
-    depth, chosen = DEPTHS[evidence.scale][-1], {}
-    for norm in NORMS:
-        means = uneven(over_deviations(evidence, norm)).mean(0)
-        chosen[norm] = DEVIATIONS[evidence.scale][int(means.argmin())]
-    arms = [initial(norm, depth, deviation) for norm, deviation in chosen.items()]
-    said = ", ".join(f"{NAMES[norm]} {deviation:g}" for norm, deviation in chosen.items())
-    return Check(
-        "Over training both arms are at their own best learning rate. Here each is, before the "
-        "first step, at the initial deviation that makes its own gradients the most even: what a "
-        "well-chosen scale does for them without batch normalization.",
-        (Variation(said, {"depth": at_first(evidence, arms[0], arms[1], depth)}),),
-    )
-
-
-def _unspecified(evidence: Evidence) -> Check:
-    deepest, found = DEPTHS[evidence.scale][-1], {}
-    for depth in depths(evidence.scale)[:-1]:
-        found[f"{depth} hidden layers"] = effects(evidence, depth)
-    spans = [
-        span(decades(gradients[..., 0]) - decades(gradients[..., -1]))
-        for gradients in (over_deviations(evidence, norm) for norm in NORMS)
-    ]
-    found["the ratio of two layers in place of the gradient itself"] = {"scale": less(*spans)}
-    for what, depth in others(evidence.scale):
-        arms = [other(norm, depth, what) for norm in NORMS]
-        choice = what if depth == deepest else f"{what}, {depth} hidden layers"
-        found[choice] = {"depth": at_first(evidence, arms[0], arms[1], depth)}
-    return Check(
-        "The number of layers, what of the gradients is looked at, and other nonlinearities with "
-        "the initial weights made for them. Of deep networks of ReLUs it is known that batch "
-        "normalization makes their gradients explode at initialization: by π/(π − 1) a layer, "
-        "squared.",
-        tuple(Variation(choice, values) for choice, values in found.items()),
-        (_explosion(evidence), _growth(evidence)),
-    )
-
-
-def growth(evidence: Evidence, norm: str) -> np.ndarray:
-    """By which the squared gradient grows a layer toward the input: a fit over all layers, (S,)."""
-    depth = RELU_LAYERS[evidence.scale]
-    squares = 2 * np.log(by_layer(evidence, other(norm, depth, RELU), depth))
-    slopes = np.polyfit(np.arange(squares.shape[1]), squares.T, 1)[0]
-    result: np.ndarray = np.exp(-slopes)
-    return result
-
-
-def _explosion(evidence: Evidence) -> Figure:
-    depth = RELU_LAYERS[evidence.scale]
-    layers = np.arange(FIRST, depth + 1)
-    lines = []
-    for norm in NORMS:
-        squares = by_layer(evidence, other(norm, depth, RELU), depth) ** 2
-        lines.append(over_seeds(NAMES[norm], layers, squares / squares[:, -1:]))
-    expected = EXPLOSION ** (depth - layers)
-    lines.append(
-        Line("with BN, π/(π − 1) a layer", layers, expected, points=True, like=NAMES[BATCH])
-    )
-    panel = Curves(f"{depth} layers of ReLUs", "hidden layer", "squared gradient ÷ the last one",
-                   lines, log_y=True)  # fmt: skip
-    caption = "Gradients of the initial weights by layer, ReLU and He's initial weights."
-    return Figure("explosion", caption, (panel,))
-
-
-def _growth(evidence: Evidence) -> Table:
-    rows = []
+def _explosion(evidence: Evidence) -> tuple[Exhibit, ...]:
+    depth, of = RELU_LAYERS[evidence.scale], others(evidence.scale)
+    layers, rows, drawn = np.arange(FIRST, depth + 1), [], []
     for norm, expected in zip(NORMS, (1.0, EXPLOSION), strict=True):
-        found = growth(evidence, norm)
-        median, low, high = float(np.median(found)), float(found.min()), float(found.max())
-        rows.append((NAMES[norm], expected, median, low, high))
-    return Table(
-        f"{RELU_LAYERS[evidence.scale]} layers of ReLUs: growth of the squared gradient a layer "
-        "toward the input, by a straight line through the logarithms of all layers.",
-        ("arm", "expected of wide networks", "median over seeds", "least", "greatest"),
-        rows,
+        squares = by_layer(evidence, of.arm(norm, deepest_relu(evidence.scale))) ** 2
+        drawn.append(over_seeds(NAMES[norm], layers, squares / squares[:, -1:]))
+        growth = np.exp(-np.polyfit(layers, np.log(squares).T, 1)[0])
+        summary = float(np.median(growth)), float(growth.min()), float(growth.max())
+        rows.append((NAMES[norm], expected, *summary))
+    theory = EXPLOSION ** (depth - layers)
+    drawn.append(Line("with BN, π/(π − 1) a layer", layers, theory, points=True, like=NAMES[BATCH]))
+    panel = Curves(f"{depth} layers of ReLUs", "hidden layer", "squared gradient ÷ the last one",
+                   drawn, log_y=True)  # fmt: skip
+    caption = "Gradients of the initial weights by layer, ReLU and He's initial weights."
+    return (
+        Figure("explosion", caption, (panel,)),
+        Table(
+            f"{depth} layers of ReLUs: growth of the squared gradient a layer toward the input, by "
+            "a straight line through the logarithms of all layers.",
+            ("arm", "expected of wide networks", "median over seeds", "least", "greatest"),
+            rows,
+        ),
     )
 
 
-def _on_one_scale(panels: Sequence[Curves]) -> list[Curves]:
+def _on_one_scale(figure: Figure) -> Figure:
     """The panels with the same logarithmic axis, which holds all of them."""
+    panels = [panel for panel in figure.panels if isinstance(panel, Curves)]
     drawn = [line for panel in panels for line in panel.lines]
     ends = [end for line in drawn for end in (line.low, line.high) if end is not None]
-    found = decades(np.concatenate([*ends, [1.0]]))
+    with np.errstate(divide="ignore"):
+        found = np.log10(np.concatenate([*ends, [1.0]]))
     there = found[np.isfinite(found)]
     limits = (10 ** (there.min() - 0.5), 10 ** (there.max() + 0.5))
-    return [replace(panel, log_y=True, limits=limits) for panel in panels]
+    return replace(figure, panels=[replace(panel, log_y=True, limits=limits) for panel in panels])
 
 
-def _layers(evidence: Evidence) -> Figure:
-    depth = DEPTHS[evidence.scale][-1]
-    layers = list(range(FIRST, depth + 1))
-    panels = [
-        Curves(
-            f"initial deviation {deviation:g}", "hidden layer", "norm of the gradient",
-            [
-                over_seeds(
-                    NAMES[norm], layers, by_layer(evidence, initial(norm, depth, deviation), depth)
-                )
-                for norm in NORMS
-            ],
-        )
-        for deviation in DEVIATIONS[evidence.scale]
-    ]  # fmt: skip
-    return Figure(
-        "layers",
-        f"Gradients of the initial weights of {depth} layers of sigmoids, from the second layer "
-        "on: median over seeds, band from least to greatest.",
-        _on_one_scale(panels),
+def _exhibits(evidence: Evidence, found: Array) -> tuple[Exhibit, ...]:
+    scale = evidence.scale
+    deepest, of, at_best = DEPTHS[scale][-1], initial(scale), tuned(evidence)
+    layers = of.at(depth=deepest).array(
+        evidence, lambda arm: by_layer(evidence, arm), layer=range(FIRST, deepest + 1)
     )
-
-
-def _depths(evidence: Evidence) -> Figure:
-    among, panels = list(depths(evidence.scale)), []
-    for norm in NORMS:
-        lines = []
-        for deviation in DEVIATIONS[evidence.scale]:
-            found = [by_layer(evidence, initial(norm, d, deviation), d) for d in among]
-            ratios = np.stack([gradients[:, 0] / gradients[:, -1] for gradients in found], axis=1)
-            lines.append(over_seeds(f"initial deviation {deviation:g}", among, ratios))
-        panels.append(
-            Curves(NAMES[norm], "hidden layers", "first gradient ÷ last", lines, levels=(1.0,))
-        )
-    return Figure(
-        "depths",
-        "The gradient of the second hidden layer ÷ that of the last, of the initial weights, over "
-        "the number of layers.",
-        _on_one_scale(panels),
-    )
-
-
-def _table(evidence: Evidence) -> Table:
-    rows = []
-    for norm in NORMS:
-        medians = np.median(over_deviations(evidence, norm), axis=0)
-        for deviation, gradients in zip(DEVIATIONS[evidence.scale], medians, strict=True):
-            first, last = float(gradients[0]), float(gradients[-1])
-            rows.append((NAMES[norm], deviation, first, last))
-    return Table(
-        f"Gradients of the initial weights of {DEPTHS[evidence.scale][-1]} layers: medians over "
-        "seeds.",
-        ("arm", "initial deviation", "second hidden layer", "last hidden layer"),
-        rows,
-    )
-
-
-def _training(evidence: Evidence) -> Figure:
-    panels = []
-    for depth in (DEPTHS[evidence.scale][0], DEPTHS[evidence.scale][-1]):
-        lines = []
-        for norm in NORMS:
-            found = training(evidence, best_arm(evidence, norm, depth), depth)
-            steps = max((steps for steps, _ in found), key=len)
-            ratios = np.full((len(found), len(steps)), np.nan)  # a gap where a run had diverged
-            for row, (_, own) in zip(ratios, found, strict=True):
-                row[: len(own)] = own
-            lines.append(over_seeds(NAMES[norm], steps, ratios))
-        panels.append(
-            Curves(f"{depth} hidden layers", "step", "first gradient ÷ last", lines, levels=(1.0,))
-        )
-    return Figure(
-        "training",
-        "The same ratio over training, from Fig. 1's initial weights, each arm at its own best "
-        "learning rate.",
-        _on_one_scale(panels),
-    )
+    medians = found.sel(depth=deepest).median("seed", skipna=False)
+    training = at_best.over_training(evidence, lambda arm: in_training(evidence, arm))
+    stds = {std: f"initial deviation {std:g}" for std in STDS[scale]}
+    depths = DEPTHS[scale][0], deepest
+    figures = (
+        curves(
+            "layers",
+            f"Gradients of the initial weights of {deepest} layers of sigmoids, from the second "
+            "layer on",
+            {name: layers.sel(std=std) for std, name in stds.items()},
+            "layer", "norm of the gradient",
+        ),
+        curves(
+            "depths",
+            "The gradient of the second hidden layer ÷ that of the last, of the initial weights, "
+            "over the number of layers",
+            {NAMES[norm]: ratio(found).sel(norm=norm) for norm in NORMS},
+            "depth", "first gradient ÷ last", "std", names=stds, levels=(1.0,),
+        ),
+    )  # fmt: skip
+    return (
+        *map(_on_one_scale, figures),
+        table(
+            f"Gradients of the initial weights of {deepest} layers: medians over seeds.",
+            ("norm", "std"),
+            {
+                "second hidden layer": medians.sel(end="first"),
+                "last hidden layer": medians.sel(end="last"),
+            },
+        ),
+        _on_one_scale(
+            curves(
+                "training",
+                "The same ratio over training, from Fig. 1's initial weights, each arm at its own "
+                "best learning rate",
+                {f"{depth} hidden layers": training.sel(depth=depth) for depth in depths},
+                "step", "first gradient ÷ last", levels=(1.0,),
+            )
+        ),
+    )  # fmt: skip
 
 
 CLAIM = Claim(
@@ -415,7 +320,7 @@ CLAIM = Claim(
             "The same factor: what the paper says is not only of initial values.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS),
     measure=measure,
     later=(
         FollowUp(

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.arms import NAMES, NONE, NORMS, SEEDS
+from bnrepro.evidence.arms import NONE, SEEDS
 from bnrepro.evidence.claim import SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
-from bnrepro.evidence.deep_arms import DEPTHS, LRS, WORDS, best_arm, deep, hidden
-from bnrepro.evidence.exhibits import Curves, Figure, over_seeds
+from bnrepro.evidence.deep_arms import DEPTHS, LRS, WORDS, deep, hidden, tuned
+from bnrepro.evidence.exhibits import Curves, Figure
 from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, lines, table
 from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
 
@@ -61,13 +61,13 @@ def measure(evidence: Evidence) -> Finding:
     of, care = deep(evidence.scale), careful(evidence.scale)
     test, validation = of.final(evidence), of.final(evidence, VALIDATION)
     lr = best(validation)
-    tuned = test.sel(lr=lr), validation.sel(lr=lr)
+    at_best = test.sel(lr=lr), validation.sel(lr=lr)
     choices = {
         f"learning rate {rate:g} for all": effects(test.sel(lr=rate), validation.sel(lr=rate))
         for rate in LRS[evidence.scale]
     }
     for trained in (0.5, 0.95):
-        depths = effects(*tuned, trained)["depth"]
+        depths = effects(*at_best, trained)["depth"]
         choices[f"trained means a validation accuracy of {trained}"] = {"depth": depths}
     careful_lr = best(care.final(evidence, VALIDATION))
     accuracies = {
@@ -77,17 +77,17 @@ def measure(evidence: Evidence) -> Finding:
     stuck = STUCK - accuracies["test accuracy"]
     depth = DEPTHS[evidence.scale][-1]
     return Finding(
-        effects(*tuned),
+        effects(*at_best),
         exhibits=(
-            _figure(evidence, tuned[0], lr),
+            _figure(evidence, at_best[0]),
             table(
                 "Every depth at its best learning rate: means over seeds.",
                 ("norm", "depth"),
                 {
                     "best learning rate": lr,
-                    "validation accuracy": tuned[1],
-                    "test accuracy": tuned[0],
-                    "share of seeds that train": (tuned[1] >= TRAINED).astype(float),
+                    "validation accuracy": at_best[1],
+                    "test accuracy": at_best[0],
+                    "share of seeds that train": (at_best[1] >= TRAINED).astype(float),
                 },
             ),
             _saturation(evidence),
@@ -112,12 +112,12 @@ def measure(evidence: Evidence) -> Finding:
     )
 
 
-def _figure(evidence: Evidence, tuned: Array, lr: Array) -> Figure:
+def _figure(evidence: Evidence, test: Array) -> Figure:
     options: Any = {"limits": (0.0, 1.0), "levels": (CHANCE, TRAINED)}
     every = curves("depth", "Each arm at each depth at its own best learning rate",
-                   {"every depth": tuned}, "depth", "test accuracy at the last step",
+                   {"every depth": test}, "depth", "test accuracy at the last step",
                    more=" Dotted, guessing and what counts as trained.", **options)  # fmt: skip
-    over = deep(evidence.scale).curves(evidence).sel(lr=lr).isel(depth=-1)
+    over = tuned(evidence).curves(evidence).isel(depth=-1)
     deepest = Curves(f"{DEPTHS[evidence.scale][-1]} hidden layers", "step", "test accuracy",
                      lines(over, "step"), **options)  # fmt: skip
     return Figure(every.name, every.caption, (*every.panels, deepest))
@@ -126,25 +126,27 @@ def _figure(evidence: Evidence, tuned: Array, lr: Array) -> Figure:
 def _saturation(evidence: Evidence) -> Figure:
     depth = DEPTHS[evidence.scale][-1]
     layers = range(1, depth + 1)
-    panels = []
-    for title, when in (("before the first step", 0), ("at the last step", -1)):
-        lines = []
-        for norm in NORMS:
-            names = [f"sigmoid{layer}/saturated" for layer in layers]
-            found = [
-                [values[when].mean() for _, values in of_seeds]
-                for of_seeds in evidence.probed_each(best_arm(evidence, norm, depth), names)
-            ]
-            lines.append(over_seeds(NAMES[norm], list(layers), np.array(found).T))
-        panels.append(Curves(title, "hidden layer", "share saturated", lines, limits=(0.0, 1.0)))
-    return Figure(
+    names = [f"sigmoid{layer}/saturated" for layer in layers]
+    times = {"before the first step": 0, "at the last step": -1}
+
+    def read(arm: str) -> np.ndarray:
+        probed = evidence.probed_each(arm, names)  # (layers, seeds)
+        return np.array([
+            [[values[when].mean() for when in times.values()] for _, values in of_layers]
+            for of_layers in zip(*probed, strict=True)
+        ])  # fmt: skip
+
+    saturated = tuned(evidence).at(depth=depth).array(evidence, read, layer=layers, when=times)
+    return curves(
         "saturation",
         f"How much of {depth} layers is saturated, that is, where the sigmoid's slope is below a "
-        "twentieth of its greatest: mean over units and images. It tells whether what does not "
-        "train is caught in the saturated regime, as the paper has it, or never comes near it and "
-        "fails because slopes of ¼ and less are multiplied.",
-        panels,
-    )
+        "twentieth of its greatest (mean over units and images)",
+        {title: saturated.sel(when=title) for title in times},
+        "layer", "share saturated", limits=(0.0, 1.0),
+        more=" It tells whether what does not train is caught in the saturated regime, as the "
+        "paper has it, or never comes near it and fails because slopes of ¼ and less are "
+        "multiplied.",
+    )  # fmt: skip
 
 
 CLAIM = Claim(

@@ -34,8 +34,7 @@ def hidden(depth: int) -> str:
     return f"model.hidden=[{','.join(['100'] * depth)}]"
 
 
-def best_arm(evidence: Evidence, norm: str, depth: int) -> str:
-    """The arm of that depth at the learning rate of its highest mean validation accuracy."""
+def tuned(evidence: Evidence) -> Grid:
+    """Those at the learning rate of their highest mean validation accuracy."""
     of = deep(evidence.scale)
-    lr = best(of.final(evidence, VALIDATION)).sel(norm=norm, depth=depth)
-    return of.arm(norm, depth, lr.item())
+    return of.at(lr=best(of.final(evidence, VALIDATION)))

@@ -10,7 +10,7 @@ effect = tuned.sel(norm="batch") - tuned.sel(norm="none")
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -34,7 +34,7 @@ SETTINGS = {
 
 AXES = {
     "norm": "arm", "lr": "learning rate", "size": "batch size", "depth": "hidden layers",
-    "std": "initial standard deviation", "init": "initial weights",
+    "std": "initial standard deviation", "init": "initial weights", "layer": "hidden layer",
 }  # fmt: skip
 """What axes are called in figures and tables, where it is not their name."""
 
@@ -67,7 +67,7 @@ class Grid:
     def arm(self, *values: Any) -> str:
         """The name of the arm at a value of each axis, in their order."""
         at = dict(zip(self._coords(), values, strict=True))
-        for axis, coordinate in self.chosen.items():
+        for axis, coordinate in sorted(self.chosen.items(), key=lambda item: item[1].ndim):
             at[axis] = coordinate.sel({str(name): at[str(name)] for name in coordinate.dims}).item()
         shown = {k: f"{value:g}" if isinstance(value, float) else value for k, value in at.items()}
         pairs = (f"{axis}={shown[axis]}" for axis in self.axes)
@@ -128,7 +128,7 @@ class Grid:
         return replace(self, axes=kept)
 
     def array(
-        self, evidence: Evidence, read: Callable[[str], np.ndarray], **more: Sequence[Any]
+        self, evidence: Evidence, read: Callable[[str], np.ndarray], **more: Collection[Any]
     ) -> Array:
         """What `read` makes of every arm, (seed, *more), with the grid's axes; NaN if not run."""
         coords = {**self._coords(), "seed": list(evidence.seeds)}
