@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import (
-    SCALES,
-    SMOKE,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    PaperNumber,
-    Plan,
-    Variation,
-)
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, NETWORKS, arm
-from bnrepro.evidence.runs import CHANCE, TEST, VALIDATION, Evidence
+from bnrepro.evidence.grid import Array, Grid, grid, table
+from bnrepro.evidence.runs import CHANCE, Evidence
 
 LARGER, PER_ACTIVATION = "init.scale=1.5", "model.per_activation=true"
 LITTLE, MORE = "model.dropout=0.05", "model.dropout=0.1"
@@ -54,151 +46,163 @@ SPARED = 0.1
 Answers = dict[str, np.ndarray]
 """A run's class probabilities and labels, as `StoredRun.predictions` has them."""
 
-Place = tuple[str, int]
-"""A run: its arm, and its row among the seeds."""
-
 
 def members(scale: str) -> list[str]:
-    """The arms that make an ensemble."""
+    """The networks that make an ensemble."""
     return list(VARIED)[: COUNT[scale]]
 
 
-def _scale(scale: str) -> Plan:
-    arms = {name: arm(scale, *NETWORKS[BN_X30], *VARIED[name]) for name in members(scale)}
-    others = OTHERS[:1] if scale == SMOKE else OTHERS
-    return Plan(CIFAR_SEEDS[scale], arms | {name: arm(scale, *NETWORKS[name]) for name in others})
+def others(scale: str) -> Sequence[str]:
+    """Those that are set beside it."""
+    return OTHERS[:1] if scale == "smoke" else OTHERS
 
 
-def answers(evidence: Evidence) -> dict[Place, Answers]:
-    """What every run answered; of one that diverged there is nothing."""
-    return {
-        (name, row): run.predictions()
-        for name, runs in evidence.runs.items()
-        for row, (run, diverged) in enumerate(zip(runs, evidence.diverged(name), strict=True))
-        if not diverged
-    }
+def networks(scale: str) -> Grid:
+    """All of them."""
+    words = {name: (*NETWORKS[BN_X30], *VARIED[name]) for name in members(scale)}
+    words |= {name: NETWORKS[name] for name in others(scale)}
+    return grid(network={name: arm(scale, *own) for name, own in words.items()})
 
 
-def accuracy(said: Sequence[Answers], *, geometric: bool = False) -> float:
+def accuracy(answers: Sequence[Answers], *, geometric: bool = False) -> float:
     """Test accuracy of the mean of class probabilities; that of guessing where there are none.
 
     A network that diverged guesses, which is to say that every class is equally likely: that adds
     the same to every class's mean and changes no answer. So it is left out.
     """
-    if not said:
+    if not answers:
         return CHANCE
-    probabilities = np.stack([each["test/probabilities"] for each in said]).astype(np.float64)
+    probabilities = np.stack([each["test/probabilities"] for each in answers]).astype(np.float64)
     if geometric:
         probabilities = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    return float((probabilities.mean(0).argmax(1) == said[0]["test/labels"]).mean())
+    return float((probabilities.mean(0).argmax(1) == answers[0]["test/labels"]).mean())
 
 
-def spared(ensemble: np.ndarray, single: np.ndarray) -> np.ndarray:
-    """The share of a single network's errors that an ensemble does not make, by accuracies: (S,).
+def spared(ensemble: Array, single: Array) -> Array:
+    """The share of a single network's errors that an ensemble does not make, by accuracies.
 
     Of no errors none are spared.
     """
     errors = 1 - single
-    return np.where(errors > 0, (ensemble - single) / np.where(errors > 0, errors, 1), 0.0)
+    share: Array = ((ensemble - single) / errors.where(errors > 0, 1)).where(errors > 0, 0.0)
+    return share
 
 
-def teams(evidence: Evidence, apart: int = 0) -> list[list[Place]]:
+class Teams:
     """An ensemble for every seed; each run is in one.
 
-    `apart` is by how many rows the seeds of its members differ, from each to the next.
+    Args:
+        evidence: has the runs.
+        apart: by how many rows the seeds of its members differ, from each to the next.
     """
-    names, count = members(evidence.scale), len(evidence.seeds)
-    return [
-        [(name, (row + apart * number) % count) for number, name in enumerate(names)]
-        for row in range(count)
-    ]
 
+    def __init__(self, evidence: Evidence, apart: int = 0) -> None:
+        names, count = members(evidence.scale), len(evidence.seeds)
+        of = networks(evidence.scale)
+        answers = {
+            (name, row): run.predictions()
+            for name in names
+            for row, run in enumerate(evidence.runs[of.arm(name)])
+            if not evidence.diverged(of.arm(name))[row]
+        }
+        self.answers: list[dict[str, Answers]] = []  # without those that diverged
+        for row in range(count):
+            team = [(name, (row + apart * number) % count) for number, name in enumerate(names)]
+            self.answers.append({at[0]: answers[at] for at in team if at in answers})
+        runs = of.select(network=names).runs(evidence)[["test", "validation", "diverged"]]
+        moved = (runs.isel(network=[n]).roll(seed=-apart * n) for n in range(len(names)))
+        self.runs: xr.Dataset = xr.concat(list(moved), "network")
 
-def together(
-    said: dict[Place, Answers], found: Sequence[Sequence[Place]], *, geometric: bool = False
-) -> np.ndarray:
-    """The accuracy of each ensemble: (S,)."""
-    return np.array(
-        [accuracy([said[p] for p in team if p in said], geometric=geometric) for team in found]
-    )
+    def together(self, *, geometric: bool = False) -> Array:
+        """The accuracy of each ensemble: (seed,)."""
+        found = [accuracy(list(team.values()), geometric=geometric) for team in self.answers]
+        return Array(found, {"seed": self.runs.seed})
 
+    def best(self) -> Array:
+        """Test accuracy of the run of each whose validation accuracy is highest: (seed,)."""
+        found: Array = self.runs.test.sel(network=self.runs.validation.idxmax("network"))
+        return found
 
-def best(evidence: Evidence, found: Sequence[Sequence[Place]]) -> np.ndarray:
-    """Test accuracy of the run of each ensemble whose validation accuracy is highest: (S,)."""
-    chosen = [
-        max(team, key=lambda place: float(evidence.final(place[0], VALIDATION)[place[1]]))
-        for team in found
-    ]
-    return np.array([evidence.final(name)[row] for name, row in chosen])
+    def mean(self) -> Array:
+        """Mean test accuracy of the runs of each: (seed,).
 
+        Without those that diverged: to be better than these is no merit.
+        """
+        found: Array = self.runs.test.where(~self.runs.diverged).mean("network").fillna(CHANCE)
+        return found
 
-def mean(
-    evidence: Evidence, said: dict[Place, Answers], found: Sequence[Sequence[Place]]
-) -> np.ndarray:
-    """Mean test accuracy of the runs of each ensemble: (S,).
-
-    Without those that diverged: to be better than these is no merit.
-    """
-    accuracies = [
-        [evidence.final(name)[row] for name, row in t if (name, row) in said] for t in found
-    ]
-    return np.array([float(np.mean(each)) if each else CHANCE for each in accuracies])
-
-
-def effects(
-    evidence: Evidence, said: dict[Place, Answers], found: Sequence[Sequence[Place]]
-) -> dict[str, np.ndarray]:
-    """Both criteria's effects, of one ensemble for every seed."""
-    ensemble = together(said, found)
-    return {
-        "best": spared(ensemble, best(evidence, found)),
-        "mean": spared(ensemble, mean(evidence, said, found)),
-    }
+    def effects(self) -> dict[str, Array]:
+        """Both criteria's effects."""
+        ensemble = self.together()
+        return {"best": spared(ensemble, self.best()), "mean": spared(ensemble, self.mean())}
 
 
 def measure(evidence: Evidence) -> Finding:
     """The ensemble of each seed; beside other networks, and put together otherwise."""
-    said, found = answers(evidence), teams(evidence)
+    teams, of = Teams(evidence), networks(evidence.scale)
+    ensemble, runs = teams.together(), of.runs(evidence)
+    alone = runs.test.sel(network=BN_X30)
+    single = runs.test.sel(network=runs.validation.idxmax("network"))
+    choices = {
+        f"{BN_X30} itself as the single one": {"best": spared(ensemble, alone)},
+        "geometric in place of arithmetic mean": {
+            "best": spared(teams.together(geometric=True), teams.best())
+        },
+    }
+    if len(evidence.seeds) > 1:
+        mixed = Teams(evidence, apart=1).effects()
+        choices["networks of an ensemble from different seeds"] = mixed
+    names = ", ".join(others(evidence.scale))
     return Finding(
-        effects(evidence, said, found),
-        _comparisons(evidence, said) if evidence.scale != SMOKE else (),
-        (_growing(evidence, said), _alike(evidence, said), _table(evidence, said)),
-        _fair(evidence, said),
-        _unspecified(evidence, said),
+        teams.effects(),
+        _comparisons(ensemble, alone) if evidence.scale != "smoke" else (),
+        (_growing(teams, alone), _alike(teams), _table(teams, runs)),
+        check(
+            "The single network may also be one that is not in the ensemble, at a lower learning "
+            "rate than the thirtyfold; chosen by validation accuracy, of the same seed. An "
+            "ensemble costs as many times as much as it has networks; a single one that costs as "
+            "much, being larger or trained for longer, is not among them.",
+            {f"the best of the ensemble's networks, {names}": {"best": spared(ensemble, single)}},
+        ),
+        check(
+            "The single network; the mean; and whether the networks of an ensemble begin with the "
+            "same draw of initial weights and see the images in the same order, which the paper "
+            "does not say.",
+            choices,
+        ),
     )
 
 
-def _comparisons(evidence: Evidence, said: dict[Place, Answers]) -> tuple[PaperNumber, ...]:
-    together_, alone = (
-        100 * (1 - each) for each in (together(said, teams(evidence)), evidence.final(BN_X30))
-    )
+def _comparisons(ensemble: Array, alone: Array) -> tuple[PaperNumber, ...]:
+    together, single = (100 * (1 - each.to_numpy()) for each in (ensemble, alone))
     papers = "the paper: top-5, on ImageNet"
     six, one, one_crop = ERRORS
     return (
         PaperNumber(f"error of the ensemble ({papers}, 144 crops of each image)", "%", six,
-                   together_),
-        PaperNumber(f"error of BN-x30 alone ({papers}, 144 crops)", "%", one, alone),
-        PaperNumber(f"error of BN-x30 alone ({papers}, one crop)", "%", one_crop, alone),
+                    together),
+        PaperNumber(f"error of BN-x30 alone ({papers}, 144 crops)", "%", one, single),
+        PaperNumber(f"error of BN-x30 alone ({papers}, one crop)", "%", one_crop, single),
         PaperNumber(f"the ensemble's ÷ that of BN-x30 ({papers}, 144 crops)", "times", six / one,
-                   together_ / alone),
+                    together / single),
     )  # fmt: skip
 
 
-def _growing(evidence: Evidence, said: dict[Place, Answers]) -> Figure:
-    found = teams(evidence)
-    numbers = range(1, len(found[0]) + 1)
-    values = [
-        [float(together(said, list(combinations(team, n))).mean()) for n in numbers]
-        for team in found
-    ]
+def _growing(teams: Teams, alone: Array) -> Figure:
+    numbers = range(1, teams.runs.sizes["network"] + 1)
 
-    def level(accuracies: np.ndarray) -> np.ndarray:
-        return np.repeat(accuracies[:, None], len(numbers), axis=1)
+    def mean(team: dict[str, Answers], number: int) -> float:
+        """Over all ensembles of so many of the networks."""
+        chosen = combinations(teams.runs.network.to_numpy().tolist(), number)
+        return float(np.mean([accuracy([team[n] for n in of if n in team]) for of in chosen]))
 
+    def level(accuracies: Array) -> np.ndarray:
+        return np.repeat(accuracies.to_numpy()[:, None], len(numbers), axis=1)
+
+    values = np.array([[mean(team, number) for number in numbers] for team in teams.answers])
     lines = (
-        over_seeds("mean of probabilities", numbers, np.array(values)),
-        over_seeds("best single one", numbers, level(best(evidence, found))),
-        over_seeds(f"{BN_X30} alone", numbers, level(evidence.final(BN_X30))),
+        over_seeds("mean of probabilities", numbers, values),
+        over_seeds("best single one", numbers, level(teams.best())),
+        over_seeds(f"{BN_X30} alone", numbers, level(alone)),
     )
     caption = (
         "Test accuracy over the number of networks: of each seed the mean over all ensembles of so "
@@ -211,20 +215,18 @@ def _growing(evidence: Evidence, said: dict[Place, Answers]) -> Figure:
     return Figure("growing", caption, (panel,))
 
 
-def _alike(evidence: Evidence, said: dict[Place, Answers]) -> Figure:
-    names = members(evidence.scale)
-    chosen = {place: each["test/probabilities"].argmax(1) for place, each in said.items()}
+def _alike(teams: Teams) -> Figure:
+    names = teams.runs.network.to_numpy().tolist()
+    chosen = [
+        {name: each["test/probabilities"].argmax(1) for name, each in team.items()}
+        for team in teams.answers
+    ]
 
-    def differ(one: str, other: str) -> float:
-        shares = [
-            float((chosen[one, row] != chosen[other, row]).mean())
-            for row in range(len(evidence.seeds))
-            if (one, row) in chosen and (other, row) in chosen
-        ]
-        return float(np.mean(shares)) if shares else float("nan")
+    def differ(a: str, b: str) -> float:
+        shares = [float((of[a] != of[b]).mean()) for of in chosen if a in of and b in of]
+        return float(np.mean(shares)) if shares and a != b else float("nan")
 
-    nothing = float("nan")
-    values = [[nothing if a == b else differ(a, b) for b in names] for a in names]
+    values = [[differ(a, b) for b in names] for a in names]
     numbers = [str(number) for number in range(1, len(names) + 1)]
     rows = [f"{name} ({number})" for number, name in zip(numbers, names, strict=True)]
     panel = HeatMap("How often two networks differ", "", "", numbers, rows, values)
@@ -235,60 +237,23 @@ def _alike(evidence: Evidence, said: dict[Place, Answers]) -> Figure:
     return Figure("alike", caption, (panel,))
 
 
-def _table(evidence: Evidence, said: dict[Place, Answers]) -> Table:
-    found = teams(evidence)
-    rows: list[tuple[str | float | int | None, ...]] = []
-    for name in evidence.runs:
-        means = (float(evidence.final(name, metric).mean()) for metric in (VALIDATION, TEST))
-        rows.append((name, *means, int(evidence.diverged(name).sum())))
-    for name, accuracies in {
-        "the ensemble": together(said, found),
-        "best single one of it": best(evidence, found),
-        "mean single one of it": mean(evidence, said, found),
-    }.items():
-        rows.append((name, None, float(accuracies.mean()), None))
-    caption = (
+def _table(teams: Teams, runs: xr.Dataset) -> Table:
+    single = table(
         "Accuracies, means over seeds; the networks of the ensemble first, by what each has that "
-        f"{BN_X30} has not. One that diverged guesses; the mean single one is without it."
-    )
-    return Table(caption, ("network", "validation", "test", "diverged"), rows)
-
-
-def _fair(evidence: Evidence, said: dict[Place, Answers]) -> Check:
-    others = [name for name in OTHERS if name in evidence.runs]
-    candidates = [
-        [*team, *((name, row) for name in others)] for row, team in enumerate(teams(evidence))
-    ]
-    single = best(evidence, candidates)
-    choice = f"the best of the ensemble's networks, {', '.join(others)}"
-    values = {"best": spared(together(said, teams(evidence)), single)}
-    return Check(
-        "The single network may also be one that is not in the ensemble, at a lower learning rate "
-        "than the thirtyfold; chosen by validation accuracy, of the same seed. An ensemble costs "
-        "as many times as much as it has networks; a single one that costs as much, being larger "
-        "or trained for longer, is not among them.",
-        (Variation(choice, values),),
-    )
-
-
-def _unspecified(evidence: Evidence, said: dict[Place, Answers]) -> Check:
-    found = teams(evidence)
-    ensemble = together(said, found)
-    variations = [
-        Variation(f"{BN_X30} itself as the single one",
-                  {"best": spared(ensemble, evidence.final(BN_X30))}),
-        Variation("geometric in place of arithmetic mean",
-                  {"best": spared(together(said, found, geometric=True), best(evidence, found))}),
-    ]  # fmt: skip
-    if len(evidence.seeds) > 1:
-        mixed = effects(evidence, said, teams(evidence, apart=1))
-        variations.append(Variation("networks of an ensemble from different seeds", mixed))
-    return Check(
-        "The single network; the mean; and whether the networks of an ensemble begin with the same "
-        "draw of initial weights and see the images in the same order, which the paper does not "
-        "say.",
-        tuple(variations),
-    )
+        f"{BN_X30} has not. One that diverged guesses; the mean single one is without it.",
+        ("network",),
+        {
+            "validation": runs.validation, "test": runs.test,
+            "diverged": runs.diverged.sum("seed"),
+        },
+    )  # fmt: skip
+    more = {
+        "the ensemble": teams.together(),
+        "best single one of it": teams.best(),
+        "mean single one of it": teams.mean(),
+    }
+    rows = [(name, None, float(accuracies.mean()), None) for name, accuracies in more.items()]
+    return replace(single, rows=[*single.rows, *rows])
 
 
 CLAIM = Claim(
@@ -327,7 +292,7 @@ CLAIM = Claim(
             "A tenth as well: whichever network one happened to have.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
     later=(
         FollowUp(

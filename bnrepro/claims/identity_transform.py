@@ -7,19 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.arms import GRID, NONE, SEEDS
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Bars, Curves, Figure, Line, Table
-from bnrepro.evidence.runs import Evidence, digits
+from bnrepro.evidence.arms import GRID, SEEDS
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.exhibits import Curves, Figure, Line, Table
+from bnrepro.evidence.grid import Array, bars, digits, grid, table
+from bnrepro.evidence.runs import Evidence
 
 STUDY = "identity-transform"
 
@@ -27,22 +19,19 @@ STUDY = "identity-transform"
 STUDIED = ("norm=none", f"studies=[{STUDY},scale-invariance]")
 UNTRAINED = "train.steps=1"
 
-CHOICES = {
-    "untrained": ("not trained", (UNTRAINED,)),
-    "small": ("not trained, initial deviation 0.01", (UNTRAINED, "init.scale=0.01")),
-    "relu": ("ReLU", ("model.activation=relu",)),
-    "fast": ("learning rate 3", ("optimizer.lr=3.0",)),
+TRAINED = "trained as in Fig. 1"
+NETWORKS: dict[str, tuple[str, ...]] = {
+    TRAINED: (),
+    "not trained": (UNTRAINED,),
+    "not trained, initial deviation 0.01": (UNTRAINED, "init.scale=0.01"),
+    "ReLU": ("model.activation=relu",),
+    "learning rate 3": ("optimizer.lr=3.0",),
 }
-"""Other networks to be left as they are: name of the arm, what it is called, its overrides."""
+"""The network that is left as it is, and others, with the overrides of each."""
 
-ARMS = {NONE: STUDIED} | {
-    f"{NONE} {name}": (*STUDIED, *words) for name, (_, words) in CHOICES.items()
-}
-CALLED = {NONE: "trained as in Fig. 1"} | {
-    f"{NONE} {name}": called for name, (called, _) in CHOICES.items()
-}
+ARMS = grid(network={name: (*STUDIED, *words) for name, words in NETWORKS.items()})
 
-HIDDEN = 3  # layers
+LAYERS = ("hidden layer 1", "hidden layer 2", "hidden layer 3")
 
 DIGITS = 9.0
 HALF_AN_IMAGE = 0.5e-4
@@ -51,86 +40,81 @@ RECOVERED = "max_error"
 WITHOUT_EPS = "max_error_without_eps"
 
 
-Read = Callable[[dict[str, Any]], list[float | None]]
-"""Some numbers of a study."""
+def by_layer(evidence: Evidence, what: str) -> Array:
+    """A number of every layer, with axis `layer`; infinite where it is none or the run diverged."""
+
+    def number(study: dict[str, Any]) -> list[float | None]:
+        return [layer[what] for layer in study["layers"].values()]
+
+    return _numbers(evidence, number, layer=LAYERS)
 
 
-def _of_layers(what: str) -> Read:
-    return lambda study: [layer[what] for layer in study["layers"].values()]
+def changed(evidence: Evidence, what: str) -> Array:
+    """What the transforms change of the outputs, by the statistics of which `mode`."""
+    modes = ("inference", "training")
+    return _numbers(evidence, lambda study: [study[mode][what] for mode in modes], mode=modes)
 
 
-def _changed(mode: str, what: str) -> Read:
-    return lambda study: [study[mode][what]]
+def _numbers(
+    evidence: Evidence,
+    read: Callable[[dict[str, Any]], list[float | None]],
+    **axis: tuple[str, ...],
+) -> Array:
+    [keys] = axis.values()
+
+    def rows(arm: str) -> np.ndarray:
+        studies = evidence.studies(arm, STUDY)
+        found = [read(study) if study else [None] * len(keys) for study in studies]
+        values = np.array(found, dtype=np.float64)
+        return np.where(np.isnan(values), np.inf, values)
+
+    return ARMS.array(evidence, rows, **axis)
 
 
-def _worst(evidence: Evidence, arm: str, read: Read) -> np.ndarray:
-    """The largest of what `read` takes from each study: (S,); infinite where one is no number."""
-    found = [
-        max(np.inf if value is None else value for value in read(study)) if study else np.inf
-        for study in evidence.studies(arm, STUDY)
-    ]
-    return np.array(found, dtype=np.float64)
+def recovered(evidence: Evidence, error: str = RECOVERED) -> Array:
+    """Digits to which the inputs of all nonlinearities come back."""
+    return digits(by_layer(evidence, error).max("layer"))
 
 
-def recovered(evidence: Evidence, arm: str, error: str = RECOVERED) -> np.ndarray:
-    """Digits to which the inputs of all nonlinearities come back: (S,)."""
-    return digits(_worst(evidence, arm, _of_layers(error)))
-
-
-def preserved(evidence: Evidence, arm: str, mode: str = "inference") -> dict[str, np.ndarray]:
+def preserved(evidence: Evidence, mode: str) -> dict[str, Array]:
     """Digits to which the outputs stay what they are, and the share of classes that do not."""
     return {
-        "outputs": digits(_worst(evidence, arm, _changed(mode, "max_logit_change"))),
-        "classes": 0.0 - _worst(evidence, arm, _changed(mode, "predictions_changed")),
+        "outputs": digits(changed(evidence, "max_logit_change").sel(mode=mode)),
+        "classes": 0.0 - changed(evidence, "predictions_changed").sel(mode=mode),
     }
-
-
-def effects(evidence: Evidence, arm: str) -> dict[str, np.ndarray]:
-    """All criteria's effects, of one network."""
-    return {"input": recovered(evidence, arm)} | preserved(evidence, arm)
 
 
 def measure(evidence: Evidence) -> Finding:
     """The trained network with transforms set to the identity; others as checks."""
+    found = {"input": recovered(evidence), **preserved(evidence, "inference")}
+
+    def of(network: str, effects: dict[str, Array]) -> dict[str, Array]:
+        return {name: values.sel(network=network) for name, values in effects.items()}
+
+    without_eps = {"input": recovered(evidence, WITHOUT_EPS)}
+    choices = {
+        "γ = √Var beside ε = 10⁻⁵": of(TRAINED, without_eps),
+        "statistics of mini-batches": of(TRAINED, preserved(evidence, "training")),
+        **{name: of(name, found) for name in NETWORKS if name != TRAINED},
+    }
     return Finding(
-        effects(evidence, NONE),
+        of(TRAINED, found),
         exhibits=(_layers(evidence), _eps(evidence), _outputs(evidence), _table(evidence)),
-        unspecified=Check(
+        unspecified=check(
             "γ as the paper writes it, ε or not, which leaves the transform short of the identity "
             "by ε ÷ 2 Var; means and variances of mini-batches, as in training, in the place of "
             "the population's, which make it none at all; and other networks.",
-            (
-                Variation(
-                    "γ = √Var beside ε = 10⁻⁵", {"input": recovered(evidence, NONE, WITHOUT_EPS)}
-                ),
-                Variation("statistics of mini-batches", preserved(evidence, NONE, "training")),
-                *(
-                    Variation(called, effects(evidence, f"{NONE} {name}"))
-                    for name, (called, _) in CHOICES.items()
-                ),
-            ),
+            choices,
         ),
     )
 
 
-def _by_layer(evidence: Evidence, arm: str, what: str) -> np.ndarray:
-    """A number of every layer: (S, HIDDEN); infinite where the run diverged."""
-    read = _of_layers(what)
-    studies = evidence.studies(arm, STUDY)
-    found = [read(study) if study else [np.inf] * HIDDEN for study in studies]
-    return np.array(found, dtype=np.float64)
-
-
 def _layers(evidence: Evidence) -> Figure:
-    heights: dict[str, list[float]] = {}
-    ranges: dict[str, list[tuple[float, float]]] = {}
-    for label, what in (("γ = √(Var + ε)", RECOVERED), ("γ = √Var", WITHOUT_EPS)):
-        found = np.minimum(digits(_by_layer(evidence, NONE, what)), 17.0)
-        heights[label] = np.median(found, axis=0).tolist()
-        ranges[label] = list(zip(found.min(0).tolist(), found.max(0).tolist(), strict=True))
-    groups = [f"hidden layer {i + 1}" for i in range(HIDDEN)]
-    panel = Bars("the input of a nonlinearity, recovered", "digits", groups, heights, ranges,
-                 (-1.0, 20.0))  # fmt: skip
+    values = {
+        label: digits(by_layer(evidence, what).sel(network=TRAINED)).clip(max=17.0)
+        for label, what in (("γ = √(Var + ε)", RECOVERED), ("γ = √Var", WITHOUT_EPS))
+    }
+    panel = bars("the input of a nonlinearity, recovered", "digits", values, "layer", (-1.0, 20.0))
     caption = (
         "Digits of x that BN(x) recovers with β = E, the worst value of all images and units of a "
         "layer, in units of its unit's deviation: median over seeds, line from least to greatest. "
@@ -140,20 +124,20 @@ def _layers(evidence: Evidence) -> Figure:
 
 
 def _eps(evidence: Evidence) -> Figure:
-    lines: list[Line] = []
-    for arm, called in CALLED.items():
-        smallest, error = (
-            _by_layer(evidence, arm, what).ravel() for what in ("min_variance", WITHOUT_EPS)
-        )
-        drawn = (smallest > 0) & np.isfinite(smallest)
-        lines.append(Line(called, smallest[drawn], error[drawn], points=True))
-    variances = np.concatenate([np.asarray(line.x) for line in lines])
-    eps = next((study["eps"] for study in evidence.studies(NONE, STUDY) if study), 0.0)
+    drawn: list[Line] = []
+    every = [by_layer(evidence, what) for what in ("min_variance", WITHOUT_EPS)]
+    for network in NETWORKS:
+        smallest, error = (values.sel(network=network).to_numpy().ravel() for values in every)
+        shown = (smallest > 0) & np.isfinite(smallest)
+        drawn.append(Line(network, smallest[shown], error[shown], points=True))
+    variances = np.concatenate([np.asarray(line.x) for line in drawn])
+    studies = evidence.studies(ARMS.arm(TRAINED), STUDY)
+    eps = next((study["eps"] for study in studies if study), 0.0)
     span = np.geomspace(variances.min(), variances.max(), 50) if len(variances) else variances
     theory = 1 - np.sqrt(span / (span + eps))
     panel = Curves(
         "γ = √Var, without ε", "smallest variance of a unit", "error in deviations",
-        [Line("of a value one deviation off", span, theory), *lines], log_x=True, log_y=True,
+        [Line("of a value one deviation off", span, theory), *drawn], log_x=True, log_y=True,
     )  # fmt: skip
     caption = (
         f"What ε = {eps:g} costs where γ leaves it out, 1 - √(Var ÷ (Var + ε)) for every deviation "
@@ -164,17 +148,12 @@ def _eps(evidence: Evidence) -> Figure:
 
 
 def _outputs(evidence: Evidence) -> Figure:
+    trained = [name for name, words in NETWORKS.items() if UNTRAINED not in words]
+    changes = changed(evidence, "predictions_changed").sel(network=trained)
     modes = {"statistics of the population": "inference", "of mini-batches": "training"}
-    groups = [arm for arm in ARMS if UNTRAINED not in ARMS[arm]]
-    heights: dict[str, list[float]] = {}
-    ranges: dict[str, list[tuple[float, float]]] = {}
-    for label, mode in modes.items():
-        found = [_worst(evidence, arm, _changed(mode, "predictions_changed")) for arm in groups]
-        heights[label] = [float(np.median(each)) for each in found]
-        ranges[label] = [(float(each.min()), float(each.max())) for each in found]
-    panel = Bars(
+    panel = bars(
         "with transforms set to the identity", "share of test images whose class changes",
-        [CALLED[arm] for arm in groups], heights, ranges,
+        {label: changes.sel(mode=mode) for label, mode in modes.items()}, "network",
     )  # fmt: skip
     caption = (
         "What becomes of trained networks without BN where a transform set to the identity is put "
@@ -185,26 +164,22 @@ def _outputs(evidence: Evidence) -> Figure:
 
 
 def _table(evidence: Evidence) -> Table:
-    reads = [
-        *(_of_layers(what) for what in (RECOVERED, WITHOUT_EPS)),
-        *(
-            _changed(mode, what)
-            for mode in ("inference", "training")
-            for what in ("max_logit_change", "predictions_changed")
-        ),
-    ]
-    rows: list[list[str | float]] = [
-        [called, *(float(np.median(_worst(evidence, arm, read))) for read in reads)]
-        for arm, called in CALLED.items()
-    ]
-    return Table(
+    logit, classes = (changed(evidence, f) for f in ("max_logit_change", "predictions_changed"))
+    columns = {
+        "x, γ = √(Var + ε)": by_layer(evidence, RECOVERED).max("layer"),
+        "x, γ = √Var": by_layer(evidence, WITHOUT_EPS).max("layer"),
+        "logit": logit.sel(mode="inference"),
+        "classes": classes.sel(mode="inference"),
+        "logit, mini-batches": logit.sel(mode="training"),
+        "classes, mini-batches": classes.sel(mode="training"),
+    }
+    return table(
         "The largest error of a value of x, in deviations of its unit; the largest change of a "
         "logit, and the share of test images whose class changes, with population statistics and "
         "with those of mini-batches. Medians over seeds.",
-        ("network", "x, γ = √(Var + ε)", "x, γ = √Var", "logit", "classes", "logit, mini-batches",
-         "classes, mini-batches"),
-        rows,
-    )  # fmt: skip
+        ("network",),
+        {name: values.median("seed") for name, values in columns.items()},
+    )
 
 
 CLAIM = Claim(
@@ -248,7 +223,7 @@ CLAIM = Claim(
             "Loses nothing: not one image of 10,000, so less than half a one.",
         ),
     ),
-    scales={scale: Plan(SEEDS[scale], ARMS, GRID[scale]) for scale in SCALES},
+    scales=plans(lambda scale: ARMS.arms(), SEEDS, GRID),
     measure=measure,
     later=(
         FollowUp(

@@ -5,18 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, SEEDS, SMOKE
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
-from bnrepro.evidence.runs import CHANCE, Evidence, log_ratio
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.exhibits import Curves, Figure, Line, Table
+from bnrepro.evidence.grid import Array, Grid, curves, decades, doublings, grid, lines, table
+from bnrepro.evidence.runs import Evidence
 
 CENTRED, SCALED = "detached", "detached scaled"
 
@@ -42,10 +34,10 @@ SHORTER = {
 }
 """For what is gone over, after the others; at smoke nothing is."""
 
-CHOICES = {
-    "shorter": ("fewer steps", ()),
-    "fast": ("learning rate 1", ("optimizer.lr=1.0",)),
-    "relu": ("ReLU", ("model.activation=relu",)),
+CHOICES: dict[str, tuple[str, ...]] = {
+    "fewer steps": (),
+    "learning rate 1": ("optimizer.lr=1.0",),
+    "ReLU": ("model.activation=relu",),
 }
 
 LOSS = "train_loss"
@@ -56,172 +48,160 @@ EXPONENT = 0.25
 APART = 2.0
 WORSE = 1.0
 
-
-def _scale(scale: str) -> Plan:
-    arms: dict[str, tuple[str, ...]] = dict(NORMS)
-    if scale in SHORTER:
-        for name, (_, words) in CHOICES.items():
-            arms |= {f"{norm} {name}": (*own, *SHORTER[scale], *words)
-                     for norm, own in NORMS.items()}  # fmt: skip
-    return Plan(SEEDS[scale], arms, LENGTH[scale])
+WHOLE = grid(norm=NORMS)
 
 
-def norms_of(evidence: Evidence, arm: str, what: str = "bias") -> tuple[np.ndarray, np.ndarray]:
-    """Steps (P,), and the norms of the hidden layers' biases or weights: (S, P, L).
+def chosen(scale: str) -> Grid:
+    """The same for fewer steps, and otherwise as each choice has it."""
+    choices = {name: (*SHORTER[scale], *words) for name, words in CHOICES.items()}
+    return grid(norm=NORMS, choice=choices)
+
+
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
+    return WHOLE.arms() | (chosen(scale).arms() if scale in SHORTER else {})
+
+
+def norms_of(evidence: Evidence, of: Grid, what: str = "bias") -> Array:
+    """The norms of the hidden layers' biases or weights, with axes `step` and `layer`.
 
     Those of a run that diverged are infinite from there on.
     """
-    config = evidence.runs[arm][0].config()
+    first = of.arm(*(next(iter(values)) for values in of.axes.values()))
+    config = evidence.runs[first][0].config()
     every = config["probe"]["every"]
-    steps = np.arange(0, config["train"]["steps"] + 1, every)
-    found = np.full((len(evidence.seeds), len(steps), len(LAYERS)), np.inf)
-    of_layers = evidence.probed_each(arm, [f"{layer}/{what}_norm" for layer in LAYERS])
-    for number, of_seeds in enumerate(of_layers):
-        for row, (at, values) in zip(found[:, :, number], of_seeds, strict=True):
-            row[at // every] = np.where(np.isnan(values), np.inf, values)
-    return steps, found
+    steps = range(0, config["train"]["steps"] + 1, every)
+
+    def read(arm: str) -> np.ndarray:
+        found = np.full((len(evidence.seeds), len(steps), len(LAYERS)), np.inf)
+        of_layers = evidence.probed_each(arm, [f"{layer}/{what}_norm" for layer in LAYERS])
+        for number, of_seeds in enumerate(of_layers):
+            for row, (at, values) in zip(found[:, :, number], of_seeds, strict=True):
+                row[at // every] = np.where(np.isnan(values), np.inf, values)
+        return found
+
+    return of.array(evidence, read, step=steps, layer=LAYERS)
 
 
-def last(evidence: Evidence, arm: str) -> np.ndarray:
-    """The norm of each hidden layer's bias at the last step: (S, L)."""
-    return norms_of(evidence, arm)[1][:, -1]
-
-
-def total(values: np.ndarray) -> np.ndarray:
-    """The norm of all layers' together, of norms (…, L)."""
-    found: np.ndarray = np.sqrt(np.square(values).sum(-1))
+def total(norms: Array) -> Array:
+    """The norm of all layers' together."""
+    found: Array = (norms**2).sum("layer") ** 0.5
     return found
 
 
-def exponent(evidence: Evidence, arm: str) -> np.ndarray:
-    """log₂ of the bias's norm at the end ÷ half-way, the least of the hidden layers: (S,).
+def half_way(values: Array) -> Array:
+    """What there is at the first step after half of all."""
+    found: Array = values.sel(step=values.step[-1] / 2, method="backfill")
+    return found
 
-    It is p where the norm grows as the p-th power of the steps. A run that diverged has grown.
+
+def effects(biases: Array, diverged: Array) -> dict[str, Array]:
+    """All criteria's effects, of the norms of the three networks' biases.
+
+    Growth is log₂ of the norm at the end ÷ half-way, the least of the hidden layers: p where it
+    grows as the p-th power of the steps. A run that diverged has grown.
     """
-    steps, values = norms_of(evidence, arm)
-    half = int(np.searchsorted(steps, steps[-1] / 2))
-    found: np.ndarray = log_ratio(values[:, -1], values[:, half]).min(1)
-    return np.where(evidence.diverged(arm), np.inf, found)
-
-
-def effects(evidence: Evidence, suffix: str = "") -> dict[str, np.ndarray]:
-    """All criteria's effects, of the three arms whose names end alike."""
-    centred, scaled, batch = (f"{norm}{suffix}" for norm in (CENTRED, SCALED, BATCH))
+    last = biases.isel(step=-1)
+    growth = doublings(last, half_way(biases)).min("layer").where(~diverged, np.inf)
+    centred, scaled, batch = (last.sel(norm=norm) for norm in NORMS)
     return {
-        "growth": exponent(evidence, centred),
-        "growth, scaling": exponent(evidence, scaled),
-        "against BN": log_ratio(last(evidence, centred), last(evidence, batch), 10).min(1),
-        "worse with scaling": log_ratio(
-            total(last(evidence, scaled)), total(last(evidence, centred))
-        ),
+        "growth": growth.sel(norm=CENTRED),
+        "growth, scaling": growth.sel(norm=SCALED),
+        "against BN": decades(centred, batch).min("layer"),
+        "worse with scaling": doublings(total(scaled), total(centred)),
     }
 
 
 def measure(evidence: Evidence) -> Finding:
     """The three networks side by side; for fewer steps, and then otherwise."""
-    found = {
-        called: effects(evidence, f" {name}")
-        for name, (called, _) in CHOICES.items()
-        if f"{BATCH} {name}" in evidence.runs
-    }
-    check = Check(
-        "The learning rate and the nonlinearity, after fewer steps.",
-        tuple(Variation(called, values) for called, values in found.items()),
-        (_table(evidence, "How those ended."),),
-    )
+    biases, losses = norms_of(evidence, WHOLE), _losses(evidence)
     return Finding(
-        effects(evidence),
-        exhibits=(_over_training(evidence), _by_layer(evidence), _halves(evidence)),
-        unspecified=check if found else None,
+        effects(biases, WHOLE.diverged(evidence)),
+        exhibits=(
+            _over_training(evidence, biases, losses),
+            curves(
+                "layers", "The norm of each hidden layer's bias",
+                {called: biases.sel(norm=norm) for norm, called in CALLED.items()},
+                "step", "norm of the bias", "layer", more=" The axes differ.",
+                names={layer: f"hidden layer {i + 1}" for i, layer in enumerate(LAYERS)},
+            ),
+            _halves(evidence, biases, losses),
+        ),
+        unspecified=_unspecified(evidence) if evidence.scale in SHORTER else None,
+    )  # fmt: skip
+
+
+def _unspecified(evidence: Evidence) -> Check:
+    of = chosen(evidence.scale)
+    biases, diverged = norms_of(evidence, of), of.diverged(evidence)
+    medians = {
+        "norm of all biases": total(biases).isel(step=-1),
+        "training loss": of.final(evidence, LOSS, diverged=np.inf),
+        "test accuracy": of.final(evidence),
+    }
+    return check(
+        "The learning rate and the nonlinearity, after fewer steps.",
+        {name: effects(biases.sel(choice=name), diverged.sel(choice=name)) for name in CHOICES},
+        (
+            table(
+                "How those ended. Medians over seeds.",
+                ("choice", "norm"),
+                {
+                    **{name: values.median("seed") for name, values in medians.items()},
+                    "share of seeds that diverged": diverged,
+                },
+                CALLED,
+                {"norm": "normalized"},
+            ),
+        ),
     )
 
 
-def loss_at(evidence: Evidence, arm: str, step: int) -> np.ndarray:
-    """The training loss of the line at or after a step: (S,), infinite where there is none."""
-    at, losses = evidence.curves(arm, LOSS, diverged=np.inf)
-    index = int(np.searchsorted(at, step))
-    none = np.full(len(losses), np.inf)
-    return losses[:, index] if index < len(at) else none
+def _losses(evidence: Evidence) -> Array:
+    """The training loss, the mean of the steps since the line before; infinite once it diverged."""
+    return WHOLE.over_training(
+        evidence, lambda arm: [run.curve(LOSS) for run in evidence.runs[arm]], np.inf
+    )
 
 
-def _over_training(evidence: Evidence) -> Figure:
-    biases, losses, weights = [], [], []
-    for arm, called in CALLED.items():
-        steps, values = norms_of(evidence, arm)
-        biases.append(over_seeds(called, steps[1:], total(values)[:, 1:]))  # 0 at step 0
-        losses.append(over_seeds(called, *evidence.curves(arm, LOSS, diverged=np.inf)))
-        steps, values = norms_of(evidence, arm, "weight")
-        weights.append(over_seeds(called, steps, total(values)))
+def _over_training(evidence: Evidence, biases: Array, losses: Array) -> Figure:
+    def drawn(values: Array) -> list[Line]:
+        return lines(values, "step", names=CALLED)
+
     caption = (
         "The norm of all hidden layers' biases, the training loss, and the norm of the hidden "
         "layers' weights: median over seeds, band from least to greatest. Outside and inside: "
         "whether the gradient step takes the normalization to be fixed. A steady drift is a line "
         "that rises tenfold where the steps do."
     )
+    drifted = total(biases).isel(step=slice(1, None))  # 0 at step 0
+    weights = total(norms_of(evidence, WHOLE, "weight"))
     return Figure(
         "training",
         caption,
         (
-            Curves("biases", "step", "norm", biases, log_x=True, log_y=True),
-            Curves("training loss", "step", "cross-entropy", losses, log_y=True),
-            Curves("weights", "step", "norm", weights),
+            Curves("biases", "step", "norm", drawn(drifted), log_x=True, log_y=True),
+            Curves("training loss", "step", "cross-entropy", drawn(losses), log_y=True),
+            Curves("weights", "step", "norm", drawn(weights)),
         ),
     )
 
 
-def _by_layer(evidence: Evidence) -> Figure:
-    panels = []
-    for arm, called in CALLED.items():
-        steps, values = norms_of(evidence, arm)
-        lines = [
-            over_seeds(f"hidden layer {i + 1}", steps, values[:, :, i]) for i in range(len(LAYERS))
-        ]
-        panels.append(Curves(called, "step", "norm of the bias", lines))
-    caption = (
-        "The norm of each hidden layer's bias: median over seeds, band from least to greatest. The "
-        "axes differ."
+def _halves(evidence: Evidence, biases: Array, losses: Array) -> Table:
+    half = half_way(biases)
+    columns = {
+        "bias, half-way": half,
+        "bias, end": biases.isel(step=-1),
+        "loss, half-way": losses.sel(step=half.step, method="backfill"),
+        "loss, end": WHOLE.final(evidence, LOSS, diverged=np.inf),
+    }
+    return table(
+        f"Half-way (step {half.step.item():,}) and at the end: medians over seeds. The loss is the "
+        "mean of the steps since the line before.",
+        ("norm", "layer"),
+        {name: values.median("seed") for name, values in columns.items()},
+        {**CALLED, **{layer: f"{i + 1}" for i, layer in enumerate(LAYERS)}},
+        {"norm": "normalized", "layer": "hidden layer"},
     )
-    return Figure("layers", caption, panels)
-
-
-def _halves(evidence: Evidence) -> Table:
-    rows: list[list[str | float]] = []
-    for arm, called in CALLED.items():
-        steps, values = norms_of(evidence, arm)
-        half = int(np.searchsorted(steps, steps[-1] / 2))
-        ends = evidence.final(arm, LOSS, diverged=np.inf)
-        loss = [float(np.median(found)) for found in (loss_at(evidence, arm, steps[half]), ends)]
-        for number in range(len(LAYERS)):
-            norms = [float(np.median(values[:, index, number])) for index in (half, -1)]
-            rows.append([called, f"{number + 1}", *norms, *loss])
-    return Table(
-        f"Half-way (step {steps[half]:,}) and at the end: medians over seeds. The loss is the mean "
-        "of the steps since the line before.",
-        ("normalized", "hidden layer", "bias, half-way", "bias, end", "loss, half-way",
-         "loss, end"),
-        rows,
-    )  # fmt: skip
-
-
-def _table(evidence: Evidence, caption: str) -> Table:
-    rows: list[list[str | float]] = []
-    for name, (choice, _) in CHOICES.items():
-        for norm, called in CALLED.items():
-            arm = f"{norm} {name}"
-            if arm not in evidence.runs:
-                continue
-            rows.append([
-                choice, called, float(np.median(total(last(evidence, arm)))),
-                float(np.median(evidence.final(arm, LOSS, diverged=np.inf))),
-                float(np.median(evidence.final(arm, diverged=CHANCE))),
-                f"{evidence.diverged(arm).sum()} of {len(evidence.seeds)}",
-            ])  # fmt: skip
-    return Table(
-        f"{caption} Medians over seeds.",
-        ("choice", "normalized", "norm of all biases", "training loss", "test accuracy",
-         "diverged"),
-        rows,
-    )  # fmt: skip
 
 
 CLAIM = Claim(
@@ -279,7 +259,7 @@ CLAIM = Claim(
             "initial weights is below 1 in all layers; the paper says 'worse', without a number.",
         ),
     ),
-    scales={scale: _scale(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS, LENGTH),
     measure=measure,
     later=(
         FollowUp(

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, GRID, NAMES, NONE, SEEDS
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
-from bnrepro.evidence.exhibits import Bars, Curves, Figure, Line, Table, over_seeds
-from bnrepro.evidence.runs import Evidence, digits
+from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.exhibits import Figure, Table
+from bnrepro.evidence.grid import Array, bars, curves, digits, grid, stack, table
+from bnrepro.evidence.runs import Evidence
 
 STUDY = "scale-invariance"
 
@@ -28,7 +17,6 @@ STUDIED = {
     BATCH: ("norm=batch", f"studies=[{STUDY}]"),
     NONE: ("norm=none", f"studies=[identity-transform,{STUDY}]"),
 }
-UNTRAINED, RELU = ("train.steps=1",), ("model.activation=relu",)
 
 TINY, OWN = "tiny", "own"
 """The two ε of the study: next to none, and the one the network was trained with."""
@@ -39,7 +27,7 @@ QUANTITIES = {
     "weight_gradient": "∂BN((aW)u)/∂(aW) = 1/a · ∂BN(Wu)/∂W",
 }
 
-HIDDEN = 3  # layers
+LAYERS = ("hidden layer 1", "hidden layer 2", "hidden layer 3")
 
 DIGITS = 9.0
 GROWTH_DIGITS = 4.0
@@ -47,199 +35,187 @@ WITHOUT = 0.1
 
 DRAWN_ZERO = 1e-17
 
-ARMS = {
-    BATCH: STUDIED[BATCH],
-    NONE: STUDIED[NONE],
-    f"{BATCH} untrained": (*STUDIED[BATCH], *UNTRAINED),
-    f"{NONE} untrained": (*STUDIED[NONE], *UNTRAINED),
-    f"{BATCH} relu": (*STUDIED[BATCH], *RELU),
-    f"{NONE} relu": (*STUDIED[NONE], *RELU),
-    "torch": ("norm=torch", f"studies=[{STUDY}]"),
-}
+TRAINED, TORCH = "trained", "PyTorch's layer"
+CHOICES: dict[str, tuple[str, ...]] = {
+    TRAINED: (), "not trained": ("train.steps=1",), "ReLU": ("model.activation=relu",),
+}  # fmt: skip
+
+WITH_BN = grid(
+    network={choice: (*STUDIED[BATCH], *words) for choice, words in CHOICES.items()}
+    | {TORCH: ("norm=torch", f"studies=[{STUDY}]")}
+)
+WITHOUT_BN = grid(
+    NAMES[NONE], network={choice: (*STUDIED[NONE], *words) for choice, words in CHOICES.items()}
+)
 
 
-def _numbers(
-    evidence: Evidence, arm: str, read: Callable[[dict[str, Any]], object]
-) -> list[np.ndarray]:
-    """What `read` takes from the study of each seed; what is no number there is infinite.
+def deviations(evidence: Evidence, eps: str, *, flipped: bool = False) -> Array:
+    """Relative deviation from each identity (`quantity`), at every `a`, the largest of all layers.
 
-    A run that diverged has no study: infinite as well.
+    With `flipped`, from the identity with its sign turned. Infinite where it is no number or the
+    run diverged.
     """
-    found = []
-    for study in evidence.studies(arm, STUDY):
-        value = np.array(read(study) if study else np.inf, dtype=np.float64)
-        found.append(np.where(np.isnan(value), np.inf, value))
-    return found
+    studies = [s for arm in WITH_BN.arms() for s in evidence.studies(arm, STUDY) if s]
+    scales = studies[0]["a"] if studies else [1.0, -1.0]
+
+    def read(arm: str) -> np.ndarray:
+        found = np.full((len(evidence.seeds), len(QUANTITIES), len(scales)), np.inf)
+        for row, study in zip(found, evidence.studies(arm, STUDY), strict=True):
+            if study:
+                layers = study["identities"][eps].values()
+                signed = [layer["flipped"] if flipped else layer for layer in layers]
+                values = [[layer[quantity] for quantity in QUANTITIES] for layer in signed]
+                row[:] = np.array(values, dtype=np.float64).max(0)
+        return np.where(np.isnan(found), np.inf, found)
+
+    return WITH_BN.array(evidence, read, quantity=QUANTITIES, a=scales)
 
 
-def scales(evidence: Evidence, arm: str) -> np.ndarray:
-    """The values of a (A,); one of each sign where every run diverged."""
-    found = _numbers(evidence, arm, lambda study: study["a"])
-    return next((a for a in found if a.ndim), np.array([1.0, -1.0]))
+def growth(evidence: Evidence, eps: str, what: str) -> Array:
+    """A number on the growth of each hidden layer's weights; infinite where it is none.
 
-
-def deviations(
-    evidence: Evidence, arm: str, eps: str, quantity: str, *, flipped: bool = False
-) -> np.ndarray:
-    """Relative deviation from an identity, the largest of all hidden layers: (S, A).
-
-    With `flipped`, from the identity with its sign turned.
+    Of the networks without batch normalization where `eps` is "none".
     """
 
-    def read(study: dict[str, Any]) -> object:
-        layers = study["identities"][eps].values()
-        return [(layer["flipped"] if flipped else layer)[quantity] for layer in layers]
+    def read(arm: str) -> np.ndarray:
+        found = [
+            [layer[what] for layer in study["growth"][eps].values()] if study else [None] * 3
+            for study in evidence.studies(arm, STUDY)
+        ]
+        values = np.array(found, dtype=np.float64)
+        return np.where(np.isnan(values), np.inf, values)
 
-    count = len(scales(evidence, arm))
-    found = _numbers(evidence, arm, read)
-    return np.stack([np.full(count, np.inf) if not v.ndim else v.max(0) for v in found])
-
-
-def growth(evidence: Evidence, arm: str, eps: str, what: str) -> np.ndarray:
-    """A number on the growth of each hidden layer's weights: (S, HIDDEN)."""
-    layers = _numbers(
-        evidence, arm, lambda study: [layer[what] for layer in study["growth"][eps].values()]
-    )
-    return np.stack([np.broadcast_to(each, HIDDEN) for each in layers])
+    return (WITHOUT_BN if eps == NONE else WITH_BN).array(evidence, read, layer=LAYERS)
 
 
-def with_bn(
-    evidence: Evidence, arm: str, eps: str = TINY, within: float = np.inf
-) -> dict[str, np.ndarray]:
-    """The effects that tell of the network with BN alone, for a and 1/a up to `within`."""
-    a = scales(evidence, arm)
-    positive = (a > 0) & (np.maximum(a, 1 / np.abs(a)) <= within)
-    found = {
-        name.replace("_", " "): digits(deviations(evidence, arm, eps, name)[:, positive].max(1))
-        for name in QUANTITIES
+def with_bn(evidence: Evidence, eps: str = TINY, within: float = np.inf) -> dict[str, Array]:
+    """The effects that tell of the networks with BN alone, for a and 1/a up to `within`."""
+    same, turned = (deviations(evidence, eps, flipped=flipped) for flipped in (False, True))
+    a = same.a
+    asked = (a > 0) & (abs(a) <= within) & (1 / abs(a) <= within)
+    worst = digits(same.where(asked, drop=True).max("a"))
+    return {
+        **{name.replace("_", " "): worst.sel(quantity=name) for name in QUANTITIES},
+        "sign": digits(turned.where(a < 0, drop=True).max(("quantity", "a"))),
+        "growth": digits(growth(evidence, eps, "growth_deviation").max("layer")),
     }
-    turned = [deviations(evidence, arm, eps, name, flipped=True)[:, a < 0] for name in QUANTITIES]
-    found["sign"] = digits(np.concatenate(turned, axis=1).max(1))
-    found["growth"] = digits(growth(evidence, arm, eps, "growth_deviation").max(1))
-    return found
 
 
-def without(evidence: Evidence, arm: str) -> dict[str, np.ndarray]:
-    """The effect that tells of the network without BN; nothing is told by one that diverged."""
-    found = np.median(growth(evidence, arm, NONE, "growth_deviation"), axis=1)
-    return {"growth without BN": np.where(evidence.diverged(arm), 0.0, found)}
+def without(evidence: Evidence) -> dict[str, Array]:
+    """The effect that tells of the networks without BN; nothing is told by one that diverged."""
+    median = growth(evidence, NONE, "growth_deviation").median("layer")
+    return {"growth without BN": median.where(~WITHOUT_BN.diverged(evidence), 0.0)}
 
 
 def measure(evidence: Evidence) -> Finding:
     """The identities and the growth, of the trained networks; of others as checks."""
+
+    def of(network: str, *effects: dict[str, Array]) -> dict[str, Array]:
+        return {k: values.sel(network=network) for each in effects for k, values in each.items()}
+
+    tiny, none = with_bn(evidence), without(evidence)
+    choices = {
+        "ε of training": of(TRAINED, with_bn(evidence, OWN)),
+        "ε of training, a from ½ to 2": of(TRAINED, with_bn(evidence, OWN, 2.0)),
+        **{choice: of(choice, tiny, none) for choice in CHOICES if choice != TRAINED},
+        TORCH: of(TORCH, tiny),
+    }
     return Finding(
-        with_bn(evidence, BATCH) | without(evidence, NONE),
-        exhibits=(_identities(evidence), _signs(evidence), _growing(evidence), _growths(evidence)),
-        unspecified=Check(
+        of(TRAINED, tiny, none),
+        exhibits=(_identities(evidence), _signs(evidence), *_growth(evidence)),
+        unspecified=check(
             "ε as it was in training in the place of next to none, the network as it was "
             "initialized (after one step), ReLU in the place of the sigmoid, and PyTorch's own "
             "layer in the place of ours.",
-            (
-                Variation("ε of training", with_bn(evidence, BATCH, OWN)),
-                Variation("ε of training, a from ½ to 2", with_bn(evidence, BATCH, OWN, 2.0)),
-                *(
-                    Variation(
-                        choice,
-                        with_bn(evidence, f"{BATCH} {name}") | without(evidence, f"{NONE} {name}"),
-                    )
-                    for name, choice in (("untrained", "not trained"), ("relu", "ReLU"))
-                ),
-                Variation("PyTorch's layer", with_bn(evidence, "torch")),
-            ),
+            choices,
         ),
     )
 
 
-def _eps(evidence: Evidence) -> float:
-    """ε as it was in training."""
-    return float(evidence.runs[BATCH][0].config()["norm"]["eps"])
+def _eps(evidence: Evidence) -> str:
+    """What ε as it was in training is called."""
+    eps = evidence.runs[WITH_BN.arm(TRAINED)][0].config()["norm"]["eps"]
+    return f"ε = {float(eps):g}"
 
 
 def _identities(evidence: Evidence) -> Figure:
-    a = scales(evidence, BATCH)
-    order = np.argsort(a)[(a < 0).sum() :]
-    labels = {TINY: "ε next to 0", OWN: f"ε = {_eps(evidence):g}"}
-    panels = []
-    for name, identity in QUANTITIES.items():
-        lines: list[Line] = []
-        for eps, label in labels.items():
-            found = np.maximum(deviations(evidence, BATCH, eps, name), DRAWN_ZERO)
-            lines.append(over_seeds(label, a[order], found[:, order]))
-        panels.append(
-            Curves(identity, "a", "relative deviation", lines, log_x=True, log_y=True,
-                   levels=(10**-DIGITS,))
-        )  # fmt: skip
-    caption = (
-        "How far each identity is missed, the worst of the hidden layers of the trained network: "
-        f"median over seeds, band from least to greatest; what is exact is drawn at {DRAWN_ZERO:g}."
-        " Dotted: what the criterion allows. The smaller the weights, "
-        "the more weighs ε."
-    )
-    return Figure("identities", caption, panels)
+    by_eps = {eps: deviations(evidence, eps).sel(network=TRAINED) for eps in (TINY, OWN)}
+    found = stack(by_eps, "eps").clip(DRAWN_ZERO).sortby("a")
+    shown = found.where(found.a > 0, drop=True)
+    return curves(
+        "identities",
+        "How far each identity is missed, the worst of the hidden layers of the trained network",
+        {identity: shown.sel(quantity=name) for name, identity in QUANTITIES.items()},
+        "a", "relative deviation", "eps", names={TINY: "ε next to 0", OWN: _eps(evidence)},
+        more=f" What is exact is drawn at {DRAWN_ZERO:g}. Dotted: what the criterion allows. The "
+        "smaller the weights, the more weighs ε.",
+        log_x=True, log_y=True, levels=(10**-DIGITS,),
+    )  # fmt: skip
 
 
 def _signs(evidence: Evidence) -> Table:
-    a = scales(evidence, BATCH)
-    rows: list[list[str | float]] = []
-    for name, identity in QUANTITIES.items():
-        same, turned = (
-            deviations(evidence, BATCH, TINY, name, flipped=flipped) for flipped in (False, True)
-        )
-        rows += [
-            [identity, float(a[i]), *(float(np.median(each[:, i])) for each in (same, turned))]
-            for i in np.flatnonzero(a < 0)
-        ]
-    return Table(
+    same, turned = (
+        deviations(evidence, TINY, flipped=flipped).sel(network=TRAINED).median("seed")
+        for flipped in (False, True)
+    )
+    negative = same.a < 0
+    return table(
         "a < 0, ε next to 0: relative deviation from the identity as the paper writes it, and from "
         "the one with the sign of its right side turned (β apart). Medians over seeds.",
-        ("identity", "a", "as written", "sign turned"),
-        rows,
+        ("quantity", "a"),
+        {
+            "as written": same.where(negative, drop=True),
+            "sign turned": turned.where(negative, drop=True),
+        },
+        QUANTITIES,
+        {"quantity": "identity"},
     )
 
 
-def _conditions(evidence: Evidence) -> dict[str, tuple[str, str]]:
-    """Arm and ε by what they are called."""
-    return {
-        f"{NAMES[BATCH]}, ε next to 0": (BATCH, TINY),
-        f"{NAMES[BATCH]}, ε = {_eps(evidence):g}": (BATCH, OWN),
-        NAMES[NONE]: (NONE, NONE),
+def _growth(evidence: Evidence) -> tuple[Figure, Table]:
+    named = {
+        f"{NAMES[BATCH]}, ε next to 0": TINY,
+        f"{NAMES[BATCH]}, {_eps(evidence)}": OWN,
+        NAMES[NONE]: NONE,
     }
 
+    def of(what: str) -> Array:
+        trained = {k: growth(evidence, eps, what).sel(network=TRAINED) for k, eps in named.items()}
+        return stack(trained, "network")
 
-def _growing(evidence: Evidence) -> Figure:
-    heights, ranges = {}, {}
-    for label, (arm, eps) in _conditions(evidence).items():
-        off = np.maximum(growth(evidence, arm, eps, "growth_deviation"), DRAWN_ZERO)
-        found = digits(off)
-        heights[label] = np.median(found, axis=0).tolist()
-        ranges[label] = list(zip(found.min(0).tolist(), found.max(0).tolist(), strict=True))
-    layers = [f"hidden layer {i + 1}" for i in range(HIDDEN)]
-    panel = Bars("growth of ‖W‖² in 200 steps of SGD", "digits predicted", layers, heights, ranges)
-    caption = (
-        "To how many digits the growth of ‖W‖² is Σ lr²·‖∂L/∂W‖²: median over seeds, line from "
-        f"least to greatest. The criterion asks for {GROWTH_DIGITS:g} next to ε = 0. Below 0 the "
-        "deviation is larger than all that was predicted."
-    )
-    return Figure("growth", caption, (panel,))
-
-
-def _growths(evidence: Evidence) -> Table:
-    rows: list[list[str | float]] = []
-    for label, (arm, eps) in _conditions(evidence).items():
-        before, after, predicted, off, cosine = (
-            np.median(growth(evidence, arm, eps, what), axis=0)
-            for what in ("before", "after", "predicted", "growth_deviation", "max_cosine")
-        )
-        for i in np.flatnonzero(np.isfinite(after)):
-            values = (before[i], after[i] - before[i], predicted[i] - before[i], off[i], cosine[i])
-            rows.append([label, f"{i + 1}", *map(float, values)])
-    return Table(
-        "200 further steps of plain SGD, in float64: medians over seeds. The cosine is the largest "
-        "of all steps, of the angle between weights and gradient.",
-        ("network", "hidden layer", "‖W‖² before", "growth", "Σ lr²·‖∂L/∂W‖²",
-         "deviation ÷ predicted growth", "largest |cosine|"),
-        rows,
+    off = of("growth_deviation")
+    predicted = digits(off.clip(DRAWN_ZERO))
+    panel = bars(
+        "growth of ‖W‖² in 200 steps of SGD", "digits predicted",
+        {name: predicted.sel(network=name) for name in named}, "layer",
     )  # fmt: skip
+    medians = {
+        what: of(what).median("seed") for what in ("before", "after", "predicted", "max_cosine")
+    }
+    ended = np.isfinite(medians["after"])
+    columns = {
+        "‖W‖² before": medians["before"],
+        "growth": medians["after"] - medians["before"],
+        "Σ lr²·‖∂L/∂W‖²": medians["predicted"] - medians["before"],
+        "deviation ÷ predicted growth": off.median("seed"),
+        "largest |cosine|": medians["max_cosine"],
+    }
+    return (
+        Figure(
+            "growth",
+            "To how many digits the growth of ‖W‖² is Σ lr²·‖∂L/∂W‖²: median over seeds, line from "
+            f"least to greatest. The criterion asks for {GROWTH_DIGITS:g} next to ε = 0. Below 0 "
+            "the deviation is larger than all that was predicted.",
+            (panel,),
+        ),
+        table(
+            "200 further steps of plain SGD, in float64: medians over seeds. The cosine is the "
+            "largest of all steps, of the angle between weights and gradient.",
+            ("network", "layer"),
+            {name: values.where(ended) for name, values in columns.items()},
+            {layer: layer[-1] for layer in LAYERS},
+        ),
+    )
 
 
 ROUNDING = (
@@ -248,6 +224,7 @@ ROUNDING = (
     "left. An ε of 10⁻⁵ beside variances of 10⁻² to 10 shows in the third to the sixth digit, and "
     "for small a in the first."
 )
+
 
 CLAIM = Claim(
     statement="With batch normalization a layer's output and its Jacobian do not depend on the "
@@ -303,7 +280,7 @@ CLAIM = Claim(
             "0.01 is a hundred times lr²·‖∂L/∂W‖².",
         ),
     ),
-    scales={scale: Plan(SEEDS[scale], ARMS, GRID[scale]) for scale in SCALES},
+    scales=plans(lambda scale: WITH_BN.arms() | WITHOUT_BN.arms(), SEEDS, GRID),
     measure=measure,
     later=(
         FollowUp(

@@ -19,8 +19,17 @@ import pandas as pd
 import xarray as xr
 
 from bnrepro.evidence.arms import NAMES
-from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Line, Table, over_seeds
-from bnrepro.evidence.runs import CHANCE, TEST, TRAIN, VALIDATION, Evidence, aligned, log_ratio
+from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table, over_seeds
+from bnrepro.evidence.runs import (
+    CHANCE,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Evidence,
+    aligned,
+    log_ratio,
+    median_range,
+)
 
 Array = xr.DataArray
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
@@ -176,6 +185,11 @@ def decades(a: Array, b: Array) -> Array:
     return result
 
 
+def digits(deviation: Array) -> Array:
+    """Decimal digits in which two things agree that are relatively so far apart."""
+    return decades(xr.ones_like(deviation), deviation)
+
+
 def steps_to(curves: Array, target: Array | float, diverged: Array) -> Array:
     """The first step at or above a target; infinite if it is never reached, or the run diverged."""
     first: Array = curves.step.where(curves >= target).min("step").fillna(np.inf)
@@ -236,6 +250,21 @@ def curves(
         for (title, values), of in zip(panels.items(), ys, strict=True)
     ]
     return Figure(name, f"{caption}: median over seeds, band from least to greatest.{more}", drawn)
+
+
+def bars(
+    title: str, y: str, values: Mapping[str, Array], x: str,
+    limits: tuple[float, float] | None = None,
+) -> Bars:  # fmt: skip
+    """A bar for each array over every coordinate of an axis: median, and range over the seeds."""
+    found = {
+        name: [median_range(row) for row in array.transpose(x, "seed").to_numpy()]
+        for name, array in values.items()
+    }
+    heights = {name: [middle for middle, _, _ in of] for name, of in found.items()}
+    ranges = {name: [(low, high) for _, low, high in of] for name, of in found.items()}
+    groups = next(iter(values.values()))[x].to_numpy().tolist()
+    return Bars(title, y, groups, heights, ranges, limits)
 
 
 def heat_maps(

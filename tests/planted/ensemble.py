@@ -10,9 +10,10 @@ LABELS = {"validation": np.arange(500) % 10, "test": np.arange(1000) % 10}
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     """Every network errs on a fifth of the images, never sure of it: where it holds, each on
     others, though one network diverges; where not, all on the same ones and alike."""
-    if holds and seed == 2 and arm == "per activation":
+    network = arm.removeprefix("network=")
+    if holds and seed == 2 and network == "per activation":
         return diverged(config)
-    draw = np.random.default_rng([seed, zlib.crc32(arm.encode()) if holds else 0])
+    draw = np.random.default_rng([seed, zlib.crc32(network.encode()) if holds else 0])
     predictions = {}
     for split, labels in LABELS.items():
         wrong = draw.random(len(labels)) < 0.2
