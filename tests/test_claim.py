@@ -14,7 +14,7 @@ from planting import Planted, learning, write
 
 from bnrepro import claims
 from bnrepro.errors import ConfigError, UnreadableError
-from bnrepro.evidence.claim import Check, Claim, PaperNumber, Criterion, Finding, Plan, Variation
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, Plan
 from bnrepro.evidence.judge import Verdict, against, judge, together
 from bnrepro.evidence.runs import CHANCE, Evidence
 from bnrepro.evidence.stats import summary
@@ -175,7 +175,7 @@ def test_smoke_is_never_judged_even_with_more_runs(tmp_path: Path) -> None:
 
 
 def test_variations_are_judged_by_the_same_margin(tmp_path: Path) -> None:
-    check = Check("?", (Variation("other", {"a": [0.5] * 5}), Variation("same", {"a": [3.0] * 5})))
+    check = Check("?", {"other": {"a": [0.5] * 5}, "same": {"a": [3.0] * 5}})
     one = claim({"a": [2.0] * 5}, fair=check, unspecified=check)
     found = judge(one, runs(tmp_path, 5))
     assert found.verdict == YES  # a variation does not decide

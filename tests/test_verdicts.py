@@ -18,16 +18,7 @@ from planting import Planted, arms_of, learning, plant_of, write
 from bnrepro import claims
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
-from bnrepro.evidence.claim import (
-    Check,
-    Claim,
-    PaperNumber,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    Variation,
-)
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, Plan
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
 from bnrepro.evidence.judge import Verdict
 from bnrepro.evidence.runs import seeds
@@ -196,9 +187,7 @@ PANELS = (
 def odd(effect: float = 2.0) -> Claim:
     """A claim that shows one of everything, under a text that no page should take for its own."""
     check = Check(
-        HOSTILE,
-        (Variation(f"other {HOSTILE}", {"a": [0.1, 0.2, 0.3]}),),
-        (Table("t", ("x",), [(1,)]),),
+        HOSTILE, {f"other {HOSTILE}": {"a": [0.1, 0.2, 0.3]}}, (Table("t", ("x",), [(1,)]),)
     )
     finding = Finding(
         {"a": [effect, effect + 1, math.inf]},
@@ -218,7 +207,7 @@ def odd(effect: float = 2.0) -> Claim:
         criteria=(Criterion("a", HOSTILE, "doublings", 1.0, HOSTILE),),
         scales={"short": Plan(3, {HOSTILE: ("dataset=digits",)})},
         measure=lambda evidence: finding,
-        later=(FollowUp(HOSTILE, "1234.5678", HOSTILE),),
+        later={HOSTILE: HOSTILE},
     )  # fmt: skip
 
 

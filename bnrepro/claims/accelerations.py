@@ -11,17 +11,8 @@ from collections.abc import Callable, Mapping
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import (
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    PaperNumber,
-    check,
-    plans,
-)
-from bnrepro.evidence.exhibits import Bars, Cell, Figure, Table
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
+from bnrepro.evidence.exhibits import Cell, Figure, Table
 from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
     BN_X5,
@@ -33,8 +24,8 @@ from bnrepro.evidence.fig2_arms import (
     arm,
     changed,
 )
-from bnrepro.evidence.grid import Array, Grid, curves, doublings, grid, stack, steps_to, table
-from bnrepro.evidence.runs import Evidence, median_range
+from bnrepro.evidence.grid import Array, Grid, bars, curves, doublings, grid, stack, steps_to, table
+from bnrepro.evidence.runs import Evidence
 from bnrepro.evidence.stats import lower_median
 from bnrepro.evidence.tuning import both_tuned
 
@@ -136,7 +127,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(evidence, runs) if evidence.scale != "smoke" else (),
         (_worth(evidence, runs), _said(evidence, runs), _curves(evidence), _networks(runs)),
         _fair(runs),
-        check(
+        Check(
             "Other accuracies that steps are counted to, of which the first is the paper's own, in "
             "its Fig. 3. And the decay: how fast it is, the paper says only beside Inception's, "
             "and the fewer steps there are, the less is learned before it ends.",
@@ -178,25 +169,24 @@ def _comparisons(evidence: Evidence, runs: xr.Dataset) -> tuple[PaperNumber, ...
     return tuple(found)
 
 
-def _gains(runs: xr.Dataset, pair: tuple[str, str]) -> dict[str, Array]:
-    """What the second of two networks gains, in speed and in accuracy."""
+def _gains(runs: xr.Dataset, slow: str, quick: str) -> dict[str, Array]:
+    """What `quick` gains over `slow`, in speed and in accuracy."""
     half = half_way(runs).sel(network=BN_BASELINE, drop=True)
-    return {"doublings": quicker(runs, *pair, half), "test accuracy, gained": better(runs, *pair)}
+    return {
+        "doublings": quicker(runs, slow, quick, half),
+        "test accuracy, gained": better(runs, slow, quick),
+    }
 
 
 def _worth(evidence: Evidence, runs: xr.Dataset) -> Figure:
     changes, panels = CHANGED[evidence.scale], []
     for title, y in (("Speed", "doublings"), ("Accuracy", "test accuracy, gained")):
-        values = {
-            side: [
-                median_range(_gains(runs, p)[y].to_numpy()) for p in (*map(pair, changes), TOGETHER)
-            ]
-            for side, pair in SIDES.items()
-        }
-        heights = {side: [middle for middle, _, _ in found] for side, found in values.items()}
-        ranges = {side: [(low, high) for _, low, high in found] for side, found in values.items()}
-        groups = [_label(change) for change in (*changes, "all seven")]
-        panels.append(Bars(title, y, groups, heights, ranges))
+        values = {}
+        for side, pair in SIDES.items():
+            pairs = {**{_label(c): pair(c) for c in changes}, _label("all seven"): TOGETHER}
+            gains = {label: _gains(runs, *of)[y] for label, of in pairs.items()}
+            values[side] = stack(gains, "change")
+        panels.append(bars(title, y, values, "change"))
     caption = (
         "What each change is worth: by how many doublings fewer steps are needed to the validation "
         "accuracy that BN-Baseline has after half of its steps (a gap where it is never reached), "
@@ -218,7 +208,7 @@ def _said(evidence: Evidence, runs: xr.Dataset) -> Table:
         cells: list[Cell] = [change, SAYS[change]]
         for pair in SIDES.values():
             speed, accuracy = (
-                lower_median(gain.to_numpy()) for gain in _gains(runs, pair(change)).values()
+                lower_median(gain.to_numpy()) for gain in _gains(runs, *pair(change)).values()
             )
             cells += [float(2**speed), float(accuracy)]
         rows.append(cells)
@@ -314,32 +304,17 @@ CLAIM = Claim(
     ),
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Bjorck et al. 2018",
-            "1806.02375",
-            "Of the changes, the higher learning rate is what matters: at small rates a network "
-            "with batch normalization does little better than one without, and larger ones train "
-            "faster and generalize better.",
-        ),
-        FollowUp(
-            "van Laarhoven 2017",
-            "1706.05350",
-            "L2 does not regularize weights that are normalized: it keeps them small, which raises "
-            "their effective learning rate. So less L2 is a lower rate later on.",
-        ),
-        FollowUp(
-            "Li and Arora 2019",
-            "1910.07454",
-            "With batch normalization, L2 and the schedule of the learning rate are one thing: SGD "
-            "with L2 at a constant rate is the same as without it at one that grows exponentially. "
-            "Three of the seven changes are therefore not apart from each other.",
-        ),
-        FollowUp(
-            "Li et al. 2018",
-            "1801.05134",
-            "Dropout before batch normalization changes a unit's variance between training and "
-            "inference; behind the last one, where Inception has it, it does no such harm.",
-        ),
-    ),
+    later={
+        "Bjorck et al. 2018": "Of the changes, the higher learning rate is what matters: at small "
+        "rates a network with batch normalization does little better than one without, and larger "
+        "ones train faster and generalize better.",
+        "van Laarhoven 2017": "L2 does not regularize weights that are normalized: it keeps them "
+        "small, which raises their effective learning rate. So less L2 is a lower rate later on.",
+        "Li and Arora 2019": "With batch normalization, L2 and the schedule of the learning rate "
+        "are one thing: SGD with L2 at a constant rate is the same as without it at one that "
+        "grows exponentially. Three of the seven changes are therefore not apart from each other.",
+        "Li et al. 2018": "Dropout before batch normalization changes a unit's variance between "
+        "training and inference; behind the last one, where Inception has it, it does no such "
+        "harm.",
+    },
 )

@@ -14,7 +14,7 @@ from bnrepro.evidence.arms import (
     STEPS_AT_SIZE,
     at_size,
 )
-from bnrepro.evidence.claim import SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.exhibits import Curves, Figure
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, lines, table
 from bnrepro.evidence.runs import TEST, TRAIN, VALIDATION, Evidence
@@ -31,15 +31,14 @@ def cells(scale: str) -> Grid:
     return grid(norm=NORMS, size=SIZES[scale], lr=SMALL_LRS[scale])
 
 
-def _plan(scale: str) -> Plan:
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     """The smallest batches have one learning rate."""
     of = cells(scale)
-    arms = {
+    return {
         of.arm(norm, size, lr): at_size(scale, norm, size, lr)
         for norm in NORMS for size in SIZES[scale] for lr in SMALL_LRS[scale]
         if size >= LEAST or lr == MIDDLE
     }  # fmt: skip
-    return Plan(SEEDS[scale], arms)
 
 
 def effects(test: Array, gap: Array, least: int = LEAST) -> dict[str, Array]:
@@ -100,7 +99,7 @@ def measure(evidence: Evidence) -> Finding:
                 },
             ),
         ),
-        unspecified=check(
+        unspecified=Check(
             "One learning rate for both arms and all batch sizes, in place of each one's best "
             "(a run that diverged guesses, and has no gap); and the smallest batch that counts: "
             "those of 2 and 4 may be too small to fit the training images at all.",
@@ -159,38 +158,21 @@ CLAIM = Claim(
             "is better for the noise at all, and does not merely fit its training images worse.",
         ),
     ),
-    scales={scale: _plan(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Luo et al. 2018",
-            "1809.00846",
-            "In theory the noise of mean and variance acts as a decay of γ whose strength falls as "
-            "1 ÷ batch size.",
-        ),
-        FollowUp(
-            "Wu and He 2018",
-            "1803.08494",
-            "Too much of it harms: ResNet-50's error on ImageNet is 23.6 % with 32 images a batch, "
-            "24.8 % with 8 and 34.7 % with 2, where a normalization without batches stays at 24.1.",
-        ),
-        FollowUp(
-            "Ioffe 2017",
-            "1702.03275",
-            "The first author: small batches are a drawback, for what a unit puts out in training "
-            "is not what it does in inference; batch renormalization takes the difference away.",
-        ),
-        FollowUp(
-            "Hoffer et al. 2017",
-            "1705.08741",
-            "Large batches generalize worse mainly for their fewer steps; statistics of a part of "
-            "a large batch (“ghost batches”) win back some of what the noise is worth.",
-        ),
-        FollowUp(
-            "Summers and Dinneen 2019",
-            "1906.03548",
-            "Confirmed on six data sets: small and medium batches regularize strongly where they "
-            "are normalized in parts.",
-        ),
-    ),
+    later={
+        "Luo et al. 2018": "In theory the noise of mean and variance acts as a decay of γ whose "
+        "strength falls as 1 ÷ batch size.",
+        "Wu and He 2018": "Too much of it harms: ResNet-50's error on ImageNet is 23.6 % with 32 "
+        "images a batch, 24.8 % with 8 and 34.7 % with 2, where a normalization without batches "
+        "stays at 24.1.",
+        "Ioffe 2017": "The first author: small batches are a drawback, for what a unit puts out "
+        "in training is not what it does in inference; batch renormalization takes the difference "
+        "away.",
+        "Hoffer et al. 2017": "Large batches generalize worse mainly for their fewer steps; "
+        "statistics of a part of a large batch (“ghost batches”) win back some of what the noise "
+        "is worth.",
+        "Summers and Dinneen 2019": "Confirmed on six data sets: small and medium batches "
+        "regularize strongly where they are normalized in parts.",
+    },
 )

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
 from bnrepro.evidence.exhibits import Curves, Figure, HeatMap, Table, over_seeds
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, NETWORKS, arm
 from bnrepro.evidence.grid import Array, Grid, grid, table
@@ -157,14 +157,14 @@ def measure(evidence: Evidence) -> Finding:
         teams.effects(),
         _comparisons(ensemble, alone) if evidence.scale != "smoke" else (),
         (_growing(teams, alone), _alike(teams), _table(teams, runs)),
-        check(
+        Check(
             "The single network may also be one that is not in the ensemble, at a lower learning "
             "rate than the thirtyfold; chosen by validation accuracy, of the same seed. An "
             "ensemble costs as many times as much as it has networks; a single one that costs as "
             "much, being larger or trained for longer, is not among them.",
             {f"the best of the ensemble's networks, {names}": {"best": spared(ensemble, single)}},
         ),
-        check(
+        Check(
             "The single network; the mean; and whether the networks of an ensemble begin with the "
             "same draw of initial weights and see the images in the same order, which the paper "
             "does not say.",
@@ -294,19 +294,11 @@ CLAIM = Claim(
     ),
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Lakshminarayanan et al. 2017",
-            "1612.01474",
-            "Confirmed, and for more than accuracy: the mean of the probabilities of networks that "
-            "differ in initial weights and the order of images alone is better calibrated, and "
-            "less sure of itself on images of another kind.",
-        ),
-        FollowUp(
-            "Fort et al. 2019",
-            "1912.02757",
-            "Networks from different initial weights come to different functions; those found "
-            "along one way of training resemble each other, and help an ensemble less.",
-        ),
-    ),
+    later={
+        "Lakshminarayanan et al. 2017": "Confirmed, and for more than accuracy: the mean of the "
+        "probabilities of networks that differ in initial weights and the order of images alone "
+        "is better calibrated, and less sure of itself on images of another kind.",
+        "Fort et al. 2019": "Networks from different initial weights come to different functions; "
+        "those found along one way of training resemble each other, and help an ensemble less.",
+    },
 )

@@ -7,16 +7,7 @@ import xarray as xr
 
 from bnrepro.evidence import paper
 from bnrepro.evidence.arms import FIG1, GRID, LRS, NAMES, NORMS, SEEDS
-from bnrepro.evidence.claim import (
-    SCALES,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    PaperNumber,
-    Plan,
-    check,
-)
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line
 from bnrepro.evidence.grid import Array, Grid, doublings, grid, lines, steps_to
 from bnrepro.evidence.runs import Evidence
@@ -51,14 +42,13 @@ def choices(scale: str) -> Grid:
     return grid(norm=NORMS, choice=every)
 
 
-def _plan(scale: str) -> Plan:
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     """Without BN there is no ε and no moving average to choose: that is the run as it is."""
     chosen = {
         arm: tuple(w for w in words if "norm=batch" in words or not w.startswith("norm."))
         for arm, words in choices(scale).arms(*GRID[scale]).items()
     }
-    arms = ARMS.arms(*FIG1[scale]) | over_lrs(scale).arms(*GRID[scale]) | chosen
-    return Plan(SEEDS[scale], arms)
+    return ARMS.arms(*FIG1[scale]) | over_lrs(scale).arms(*GRID[scale]) | chosen
 
 
 def effects(runs: xr.Dataset) -> dict[str, Array]:
@@ -82,7 +72,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(evidence, runs) if evidence.scale == "paper" else (),
         (_figure(evidence),),
         both_tuned(at_lr, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
-        check(
+        Check(
             "The same two criteria with one choice changed, after fewer steps than in Fig. 1: the "
             "fewer there are, the less the network without BN has caught up.",
             varied,
@@ -170,20 +160,13 @@ CLAIM = Claim(
             "Higher at all; the paper's curves end at .982 and .972.",
         ),
     ),
-    scales={scale: _plan(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Bjorck et al. 2018",
-            "1806.02375",
-            "At equal, small learning rates batch normalization gains little; it allows larger "
-            "ones, and those train faster and generalize better.",
-        ),
-        FollowUp(
-            "Santurkar et al. 2018",
-            "1805.11604",
-            "The speed does not come from less internal covariate shift: with noise added after "
-            "the normalization a network trains about as fast. The loss is smoother.",
-        ),
-    ),
+    later={
+        "Bjorck et al. 2018": "At equal, small learning rates batch normalization gains little; "
+        "it allows larger ones, and those train faster and generalize better.",
+        "Santurkar et al. 2018": "The speed does not come from less internal covariate shift: "
+        "with noise added after the normalization a network trains about as fast. The loss is "
+        "smoother.",
+    },
 )

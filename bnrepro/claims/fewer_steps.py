@@ -10,7 +10,7 @@ import xarray as xr
 
 from bnrepro.evidence import fig2_arms
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
 from bnrepro.evidence.exhibits import Bars, Curves, Exhibit, Figure, Line, over_seeds
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, HIGHER_LR, INCEPTION
 from bnrepro.evidence.grid import Array, Grid, best, doublings, grid, lines, steps_to, table
@@ -147,8 +147,8 @@ def measure(evidence: Evidence) -> Finding:
         found,
         _comparisons(runs, slow, found) if evidence.scale != "smoke" else (),
         (_curves(runs, slow, times), _times_fewer(found), _fig3(evidence, runs, slow)),
-        check(text, changed, _over_lrs(evidence, runs)),
-        check(
+        Check(text, changed, _over_lrs(evidence, runs)),
+        Check(
             "Inception at the other learning rates at which it trains; and what is counted. The "
             "paper does not say how its 0.0015 was chosen. Its best network has 30 times the rate "
             "of its Inception: at that ratio to BN-x30 Inception is at ×1, to BN-x5 at ×0.17, "
@@ -368,18 +368,11 @@ CLAIM = Claim(
     criteria=_criteria(),
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Bjorck et al. 2018",
-            "1806.02375",
-            "At equal, small learning rates batch normalization gains little; what it allows are "
-            "larger ones, and those train faster and generalize better.",
-        ),
-        FollowUp(
-            "Santurkar et al. 2018",
-            "1805.11604",
-            "The speed does not come from less internal covariate shift: with noise added after "
-            "the normalization a network trains about as fast. The loss is smoother.",
-        ),
-    ),
+    later={
+        "Bjorck et al. 2018": "At equal, small learning rates batch normalization gains little; "
+        "what it allows are larger ones, and those train faster and generalize better.",
+        "Santurkar et al. 2018": "The speed does not come from less internal covariate shift: "
+        "with noise added after the normalization a network trains about as fast. The loss is "
+        "smoother.",
+    },
 )

@@ -11,7 +11,7 @@ import xarray as xr
 
 from bnrepro.evidence import arms as shared
 from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.deep_arms import DEPTHS, deep, hidden, tuned
 from bnrepro.evidence.deep_arms import WORDS as DEEP
 from bnrepro.evidence.exhibits import Curves, Exhibit, Figure, Line, Table, over_seeds
@@ -168,13 +168,13 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(deepest) | {"scale": less(span(found.sel(depth=deepest, end="first")))},
         exhibits=_exhibits(evidence, found),
-        fair=check(
+        fair=Check(
             "Over training both arms are at their own best learning rate. Here each is, before the "
             "first step, at the initial deviation that makes its own gradients the most even: what "
             "a well-chosen scale does for them without batch normalization.",
             {chosen: {"depth": less(at_first.sel(depth=deepest).sel(std=most_even))}},
         ),
-        unspecified=check(
+        unspecified=Check(
             "The number of layers, what of the gradients is looked at, and other nonlinearities "
             "with the initial weights made for them. Of deep networks of ReLUs it is known that "
             "batch normalization makes their gradients explode at initialization: by π/(π − 1) a "
@@ -322,20 +322,12 @@ CLAIM = Claim(
     ),
     scales=plans(_arms, SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Yang et al. 2019",
-            "1902.08129",
-            "In deep networks without skip connections batch normalization itself makes gradients "
-            "explode at initialization, whatever the scale of the initial weights: with ReLUs the "
-            "squared gradient grows by π/(π − 1) = 1.467 a layer toward the input. It is measured "
-            "here beside the claim.",
-        ),
-        FollowUp(
-            "Schoenholz et al. 2017",
-            "1611.01232",
-            "Without normalization there is a scale of the initial weights at which gradients "
-            "neither vanish nor explode, and there very deep networks train.",
-        ),
-    ),
+    later={
+        "Yang et al. 2019": "In deep networks without skip connections batch normalization itself "
+        "makes gradients explode at initialization, whatever the scale of the initial weights: "
+        "with ReLUs the squared gradient grows by π/(π − 1) = 1.467 a layer toward the input. It "
+        "is measured here beside the claim.",
+        "Schoenholz et al. 2017": "Without normalization there is a scale of the initial weights "
+        "at which gradients neither vanish nor explode, and there very deep networks train.",
+    },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bnrepro.evidence.arms import GRID, LRS, NAMES, NORMS, SEEDS
-from bnrepro.evidence.claim import PAPER, SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.exhibits import Table
 from bnrepro.evidence.grid import Array, Grid, best, decades, grid
 from bnrepro.evidence.runs import VALIDATION, Evidence
@@ -29,9 +29,9 @@ def cells(scale: str) -> Grid:
 SMALL = grid("from smaller weights", norm=NORMS, lr=HIGH)
 
 
-def _plan(scale: str) -> Plan:
-    small = SMALL.arms(f"init.scale={SMALLER}") if scale == PAPER else {}
-    return Plan(SEEDS[scale], cells(scale).arms() | small, GRID[scale])
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
+    small = SMALL.arms(f"init.scale={SMALLER}") if scale == "paper" else {}
+    return cells(scale).arms() | small
 
 
 def largest(evidence: Evidence, of: Grid, trained: float = TRAINED) -> Array:
@@ -68,7 +68,7 @@ def measure(evidence: Evidence) -> Finding:
         for trained in (0.5, 0.95)
     }
     choices["trained means that the loss stays finite"] = gain(evidence, of, 0.0)
-    if evidence.scale == PAPER:
+    if evidence.scale == "paper":
         choices[f"initial deviation {SMALLER}"] = gain(evidence, SMALL)
     return Finding(
         {**gain(evidence, of), "accuracy": accuracy},
@@ -77,7 +77,7 @@ def measure(evidence: Evidence) -> Finding:
             _largest(evidence, of),
         ),
         fair=both_tuned(of.runs(evidence), tuned),
-        unspecified=check("What counts as training, and the initial weights.", choices),
+        unspecified=Check("What counts as training, and the initial weights.", choices),
     )  # fmt: skip
 
 
@@ -127,21 +127,13 @@ CLAIM = Claim(
             "Better at all: what trains at a higher rate is to be worth something.",
         ),
     ),
-    scales={scale: _plan(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS, GRID),
     measure=measure,
-    later=(
-        FollowUp(
-            "Bjorck et al. 2018",
-            "1806.02375",
-            "Confirmed, and taken for the reason of all the rest: without batch normalization "
-            "large steps diverge, for activations grow with depth; larger steps are what "
-            "generalizes better. Divergence there is a mini-batch loss above 1,000.",
-        ),
-        FollowUp(
-            "Arora et al. 2018",
-            "1812.03981",
-            "A normalized layer's gradient shrinks as its weights grow, so that a learning rate "
-            "that is too large lowers itself.",
-        ),
-    ),
+    later={
+        "Bjorck et al. 2018": "Confirmed, and taken for the reason of all the rest: without batch "
+        "normalization large steps diverge, for activations grow with depth; larger steps are "
+        "what generalizes better. Divergence there is a mini-batch loss above 1,000.",
+        "Arora et al. 2018": "A normalized layer's gradient shrinks as its weights grow, so that "
+        "a learning rate that is too large lowers itself.",
+    },
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import GRID, SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line, Table
 from bnrepro.evidence.grid import Array, bars, digits, grid, table
 from bnrepro.evidence.runs import Evidence
@@ -100,7 +100,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         of(TRAINED, found),
         exhibits=(_layers(evidence), _eps(evidence), _outputs(evidence), _table(evidence)),
-        unspecified=check(
+        unspecified=Check(
             "γ as the paper writes it, ε or not, which leaves the transform short of the identity "
             "by ε ÷ 2 Var; means and variances of mini-batches, as in training, in the place of "
             "the population's, which make it none at all; and other networks.",
@@ -225,19 +225,11 @@ CLAIM = Claim(
     ),
     scales=plans(lambda scale: ARMS.arms(), SEEDS, GRID),
     measure=measure,
-    later=(
-        FollowUp(
-            "Ioffe 2017",
-            "1702.03275",
-            "In training the transform depends on the other images of the batch, which no γ and β "
-            "undo; Batch Renormalization corrects each batch's mean and variance to moving "
-            "averages, so that training and inference compute the same.",
-        ),
-        FollowUp(
-            "Bjorck et al. 2018",
-            "1806.02375",
-            "What training finds is the matter: with batch normalization it is larger steps that "
-            "make the difference, not what the network can represent.",
-        ),
-    ),
+    later={
+        "Ioffe 2017": "In training the transform depends on the other images of the batch, which "
+        "no γ and β undo; Batch Renormalization corrects each batch's mean and variance to moving "
+        "averages, so that training and inference compute the same.",
+        "Bjorck et al. 2018": "What training finds is the matter: with batch normalization it is "
+        "larger steps that make the difference, not what the network can represent.",
+    },
 )

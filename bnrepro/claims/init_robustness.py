@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMOKE
-from bnrepro.evidence.claim import SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, table
 from bnrepro.evidence.runs import CHANCE, VALIDATION, Evidence
 
@@ -94,20 +94,16 @@ def measure(evidence: Evidence) -> Finding:
                 },
             ),
         ),
-        fair=check(
+        fair=Check(
             "Each arm from each initial deviation at the learning rate of its highest mean "
             "validation accuracy: whoever is careful about the initial weights could as well be "
             "careful about the rate.",
             {"every arm at its best rate from every deviation": tuned},
         ),
-        unspecified=check(
+        unspecified=Check(
             "Another fixed learning rate, and another meaning of trained.", choices
         ),
     )  # fmt: skip
-
-
-def _plan(scale: str) -> Plan:
-    return Plan(SEEDS[scale], cells(scale).arms(), WORDS[scale])
 
 
 CLAIM = Claim(
@@ -145,22 +141,14 @@ CLAIM = Claim(
             "be more.",
         ),
     ),
-    scales={scale: _plan(scale) for scale in SCALES},
+    scales=plans(lambda scale: cells(scale).arms(), SEEDS, WORDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Zhang et al. 2019",
-            "1901.09321",
-            "With an initialization made for them (Fixup), residual networks of up to 10,000 "
-            "layers train as stably without any normalization: care about initialization can "
-            "stand in for it.",
-        ),
-        FollowUp(
-            "Arora et al. 2018",
-            "1812.03981",
-            "The scale of a normalized layer's weights is a learning rate in disguise: its "
-            "effective rate is the rate ÷ ‖w‖², which lowers itself when it is too high. From "
-            "very large weights it is too low for as long as they stay large.",
-        ),
-    ),
+    later={
+        "Zhang et al. 2019": "With an initialization made for them (Fixup), residual networks of "
+        "up to 10,000 layers train as stably without any normalization: care about initialization "
+        "can stand in for it.",
+        "Arora et al. 2018": "The scale of a normalized layer's weights is a learning rate in "
+        "disguise: its effective rate is the rate ÷ ‖w‖², which lowers itself when it is too "
+        "high. From very large weights it is too low for as long as they stay large.",
+    },
 )

@@ -6,17 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS
-from bnrepro.evidence.claim import (
-    PAPER,
-    SCALES,
-    SMOKE,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    Plan,
-    check,
-)
+from bnrepro.evidence.claim import SMOKE, Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, stack, steps_to, table
 from bnrepro.evidence.runs import VALIDATION, Evidence
@@ -77,11 +67,11 @@ def networks(scale: str) -> dict[str, Grid]:
 XAVIERS = kinds("none xavier", (XAVIER_LR,))
 
 
-def _plan(scale: str) -> Plan:
-    arms = XAVIERS.arms(f"norm={NONE}", *XAVIER) if scale == PAPER else {}
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
+    arms = XAVIERS.arms(f"norm={NONE}", *XAVIER) if scale == "paper" else {}
     for norm, cells in networks(scale).items():
         arms |= cells.arms(f"norm={norm}")
-    return Plan(SEEDS[scale], arms, RUN[scale])
+    return arms
 
 
 def gains(curves: Array, diverged: Array, test: Array) -> dict[str, Array]:
@@ -131,7 +121,7 @@ def measure(evidence: Evidence) -> Finding:
     for rate in common if evidence.scale != SMOKE else ():  # which has one
         one = dict.fromkeys(NORMS, rate)
         choices[f"everything at the learning rate {rate:g}"] = effects(at(one))
-    if evidence.scale == PAPER:
+    if evidence.scale == "paper":
         of = XAVIERS
         small = gains(of.curves(evidence, VALIDATION), of.diverged(evidence), of.final(evidence))
         choices[f"Xavier's initial weights, everything at the learning rate {XAVIER_LR:g}"] = {
@@ -140,7 +130,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(tuned),
         exhibits=_exhibits(evidence, lr, tuned),
-        unspecified=check(
+        unspecified=Check(
             "Which bad scaling it is, one learning rate for all, and the initial weights.", choices
         ),
     )
@@ -231,20 +221,12 @@ CLAIM = Claim(
             "uneven ones may cost as much as without it, for BN(W diag(s) u) is another network.",
         ),
     ),
-    scales={scale: _plan(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS, RUN),
     measure=measure,
-    later=(
-        FollowUp(
-            "Huang et al. 2018",
-            "1804.08450",
-            "Decorrelating the activations of every layer as well, the whole of what §2 asks for, "
-            "trains faster than batch normalization.",
-        ),
-        FollowUp(
-            "Wadia et al. 2020",
-            "2008.07545",
-            "Faster is not better: fully whitened inputs lose what a network with a dense first "
-            "layer generalizes from, and with few images nothing of it is left.",
-        ),
-    ),
+    later={
+        "Huang et al. 2018": "Decorrelating the activations of every layer as well, the whole of "
+        "what §2 asks for, trains faster than batch normalization.",
+        "Wadia et al. 2020": "Faster is not better: fully whitened inputs lose what a network "
+        "with a dense first layer generalizes from, and with few images nothing of it is left.",
+    },
 )

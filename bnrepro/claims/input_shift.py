@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
-from bnrepro.evidence.exhibits import Bars, Exhibit, Figure
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.exhibits import Exhibit, Figure
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, INCEPTION, NETWORKS, arm
-from bnrepro.evidence.grid import Array, Grid, grid, table
-from bnrepro.evidence.runs import CHANCE, Evidence, median_range
+from bnrepro.evidence.grid import Array, Grid, bars, grid, table
+from bnrepro.evidence.runs import CHANCE, Evidence
 from bnrepro.evidence.stats import lower_median
 
 NORMALIZED = (BN_BASELINE, BN_X5)
@@ -101,7 +101,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         {**effects(baseline), **inversion(baseline)},
         exhibits=_exhibits(every),
-        fair=check(
+        fair=Check(
             "Every criterion sets a network beside itself. Whether one with frozen statistics is "
             "harmed more or less than one without batch normalization is a question of its own, "
             "which the paper does not raise and no criterion asks; Inception is at its own best "
@@ -110,7 +110,7 @@ def measure(evidence: Evidence) -> Finding:
             {},
             (by_network,),
         ),
-        unspecified=check(
+        unspecified=Check(
             "The network, and the shift: of inverted and recoloured images the idea does not say "
             "that statistics undo what was done.",
             choices,
@@ -119,20 +119,14 @@ def measure(evidence: Evidence) -> Finding:
 
 
 def _exhibits(accuracy: Array) -> tuple[Exhibit, ...]:
-    panels, groups = [], (NONE, *SHIFTS)
+    panels = []
     for network in NORMALIZED:
-        bars = {
+        values = {
             f"{INCEPTION}, without BN": accuracy.sel(network=INCEPTION, by=FROZEN),
             f"{network}, frozen": accuracy.sel(network=network, by=FROZEN),
             f"{network}, taken again": accuracy.sel(network=network, by=AGAIN),
         }
-        found = {
-            label: [median_range(values.sel(shift=shift).to_numpy()) for shift in groups]
-            for label, values in bars.items()
-        }
-        heights = {label: [middle for middle, _, _ in of] for label, of in found.items()}
-        ranges = {label: [(low, high) for _, low, high in of] for label, of in found.items()}
-        panels.append(Bars(network, "test accuracy", groups, heights, ranges, (0.0, 1.0)))
+        panels.append(bars(network, "test accuracy", values, "shift", (0.0, 1.0)))
     normalized = accuracy.sel(network=list(NORMALIZED))
     share = undone(normalized)
     known = share.where((share["shift"] != NONE) & (share.max("seed") > -np.inf))
@@ -207,24 +201,14 @@ CLAIM = Claim(
     ),
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Li et al. 2016",
-            "1603.04779",
-            "Statistics taken again from images of another domain, without labels or training, "
-            "adapt a network to it (AdaBN): what a layer knows of the domain lies in them.",
-        ),
-        FollowUp(
-            "Schneider et al. 2020",
-            "2006.16971",
-            "On corrupted ImageNet the statistics of the corrupted images lower the mean "
-            "corruption error of a ResNet-50 from 76.7 to 62.2 %; 32 images are enough to gain.",
-        ),
-        FollowUp(
-            "Nado et al. 2020",
-            "2006.10963",
-            "The statistics of the test batch itself make networks more accurate and better "
-            "calibrated under such shifts, less so under natural ones.",
-        ),
-    ),
+    later={
+        "Li et al. 2016": "Statistics taken again from images of another domain, without labels "
+        "or training, adapt a network to it (AdaBN): what a layer knows of the domain lies in "
+        "them.",
+        "Schneider et al. 2020": "On corrupted ImageNet the statistics of the corrupted images "
+        "lower the mean corruption error of a ResNet-50 from 76.7 to 62.2 %; 32 images are enough "
+        "to gain.",
+        "Nado et al. 2020": "The statistics of the test batch itself make networks more accurate "
+        "and better calibrated under such shifts, less so under natural ones.",
+    },
 )

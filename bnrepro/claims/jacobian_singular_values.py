@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS, SMOKE
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.grid import Array, Grid, grid, lines
 from bnrepro.evidence.runs import Evidence
@@ -146,7 +146,7 @@ def measure(evidence: Evidence) -> Finding:
         (compared,) if evidence.scale == "paper" else (),
         (_spectra(evidence), _training(evidence), _table(evidence)),
         both_tuned(lrs.runs(evidence), lambda lr: effects(evidence, lrs.at(lr=lr))),
-        check(
+        Check(
             "The initial deviation, the nonlinearity and the learning rate. At the start no scale "
             "of the weights matters with BN; without it the singular values scale with it, and "
             "the right one brings their root mean square to 1 as well.",
@@ -272,26 +272,15 @@ CLAIM = Claim(
     ),
     scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
-    later=(
-        FollowUp(
-            "Saxe et al. 2013",
-            "1312.6120",
-            "What the paper refers to: in deep linear networks orthogonal weights keep learning "
-            "times independent of depth; Gaussian ones scaled to keep the norm on average do not, "
-            "for a few directions are amplified and most are lost.",
-        ),
-        FollowUp(
-            "Pennington et al. 2017",
-            "1711.04735",
-            "With Gaussian weights no network of any nonlinearity has all singular values near 1 "
-            "at initialization; sigmoidal ones can with orthogonal weights, ReLU ones cannot.",
-        ),
-        FollowUp(
-            "Yang et al. 2019",
-            "1902.08129",
-            "Against the conjecture at initialization: gradients of deep networks with batch "
-            "normalization explode with depth, squared by π ÷ (π - 1) = 1.47 a layer with ReLU, "
-            "whatever the weights' scale.",
-        ),
-    ),
+    later={
+        "Saxe et al. 2013": "What the paper refers to: in deep linear networks orthogonal weights "
+        "keep learning times independent of depth; Gaussian ones scaled to keep the norm on "
+        "average do not, for a few directions are amplified and most are lost.",
+        "Pennington et al. 2017": "With Gaussian weights no network of any nonlinearity has all "
+        "singular values near 1 at initialization; sigmoidal ones can with orthogonal weights, "
+        "ReLU ones cannot.",
+        "Yang et al. 2019": "Against the conjecture at initialization: gradients of deep networks "
+        "with batch normalization explode with depth, squared by π ÷ (π - 1) = 1.47 a layer with "
+        "ReLU, whatever the weights' scale.",
+    },
 )

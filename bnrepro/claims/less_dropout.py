@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnrepro.evidence.arms import MIDDLE, NORMS, SEEDS, SIZE, SMALL, SMALL_LRS
-from bnrepro.evidence.claim import PAPER, SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, needed, table
 from bnrepro.evidence.runs import TEST, TOLD_APART, TRAIN, VALIDATION, Evidence
 
@@ -30,10 +30,10 @@ def fewer(scale: str) -> Grid:
     return grid("on fewer images", norm=NORMS, dropout=DROPOUTS[scale])
 
 
-def _plan(scale: str) -> Plan:
-    more = fewer(scale).arms(*FEWER) if scale == PAPER else {}
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     words = (*SMALL[scale], *WIDE, f"train.steps={STEPS[scale]}")
-    return Plan(SEEDS[scale], cells(scale).arms() | more, words)
+    more = fewer(scale).arms(*words, *FEWER) if scale == "paper" else {}
+    return cells(scale).arms(*words) | more
 
 
 def effects(test: Array, validation: Array, error: float = STANDARD_ERROR) -> dict[str, Array]:
@@ -60,7 +60,7 @@ def measure(evidence: Evidence) -> Finding:
         f"learning rate {rate:g} in every cell": effects(test.sel(lr=rate), validation.sel(lr=rate))
         for rate in SMALL_LRS[evidence.scale]
     }
-    if evidence.scale == PAPER:
+    if evidence.scale == "paper":
         choices["512 training images"] = effects(
             few.final(evidence), few.final(evidence, VALIDATION)
         )
@@ -92,7 +92,7 @@ def measure(evidence: Evidence) -> Finding:
                 {"learning rate": lr, **tuned, "gap": gap},
             ),
         ),
-        unspecified=check(
+        unspecified=Check(
             "One learning rate for all cells in place of each one's best, fewer images, and what "
             "counts as the dropout that is needed.",
             choices,
@@ -142,28 +142,17 @@ CLAIM = Claim(
             "without dropout are better than the one with it, by .008 at least.",
         ),
     ),
-    scales={scale: _plan(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Li et al. 2018",
-            "1801.05134",
-            "Dropout before batch normalization changes a unit's variance between training and "
-            "inference, which the stored variance does not follow: together they are often worse "
-            "than either. So some of what dropout loses with batch normalization is their "
-            "quarrel, and no sign that it is not needed.",
-        ),
-        FollowUp(
-            "Luo et al. 2018",
-            "1809.00846",
-            "Confirmed for small networks in theory: the noise of the mini-batch acts as a decay "
-            "of γ that adapts to the data, the weaker the larger the batch.",
-        ),
-        FollowUp(
-            "Zhang et al. 2016",
-            "1611.03530",
-            "As a regularizer it does little: without batch normalization Inception is 3 to 4 % "
-            "worse on CIFAR-10, and with it it still learns random labels by heart.",
-        ),
-    ),
+    later={
+        "Li et al. 2018": "Dropout before batch normalization changes a unit's variance between "
+        "training and inference, which the stored variance does not follow: together they are "
+        "often worse than either. So some of what dropout loses with batch normalization is their "
+        "quarrel, and no sign that it is not needed.",
+        "Luo et al. 2018": "Confirmed for small networks in theory: the noise of the mini-batch "
+        "acts as a decay of γ that adapts to the data, the weaker the larger the batch.",
+        "Zhang et al. 2016": "As a regularizer it does little: without batch normalization "
+        "Inception is 3 to 4 % worse on CIFAR-10, and with it it still learns random labels by "
+        "heart.",
+    },
 )

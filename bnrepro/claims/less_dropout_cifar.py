@@ -5,17 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import (
-    SCALES,
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    FollowUp,
-    PaperNumber,
-    Plan,
-    check,
-)
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
 from bnrepro.evidence.exhibits import Exhibit, Table
 from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
@@ -64,7 +54,7 @@ def cells(scale: str) -> Grid:
     return grid(network=named, dropout=DROPOUTS[scale])
 
 
-def _plan(scale: str) -> Plan:
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     of, arms = cells(scale), {}
     for network in PAIR:
         for dropout in DROPOUTS[scale]:
@@ -75,7 +65,7 @@ def _plan(scale: str) -> Plan:
     if scale == "paper":
         kept = changed(name for name in CHANGES if name != WITHOUT_DROPOUT)
         arms[of.arm(BN_X5, USUAL)] = arm(scale, *kept)
-    return Plan(CIFAR_SEEDS[scale], arms)
+    return arms
 
 
 def gain(runs: xr.Dataset) -> Array:
@@ -114,7 +104,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(runs.test) if evidence.scale != "smoke" else (),
         _exhibits(evidence, runs),
         _fair(evidence.scale, runs.sel(dropout=[0.0, USUAL])),
-        check(
+        Check(
             "The dropout that is left out of BN-Baseline; the paper's is 0.4. How long the "
             "networks train and how many parameters they have is not gone over, though it says "
             "how much there is to regularize: the claim less-dropout asks the same of networks "
@@ -175,9 +165,9 @@ def _fair(scale: str, runs: xr.Dataset) -> Check:
         "with its dropout of 0.4. That of BN-Baseline was not looked for."
     )
     if scale != "paper":
-        return check(text, {})
+        return Check(text, {})
     choice = "BN-x5 at five times that rate, in place of BN-Baseline; dropouts of 0 and 0.4"
-    return check(
+    return Check(
         f"{text} BN-x5 is the network that the paper speaks of; it has the other changes of §4.2.1 "
         "whether dropout is left out or not.",
         {choice: effects(runs.sel(network=INCEPTION), runs.sel(network=BN_X5))},
@@ -235,21 +225,13 @@ CLAIM = Claim(
             f"networks' accuracies near .75 has a standard error of {STANDARD_ERROR}.",
         ),
     ),
-    scales={scale: _plan(scale) for scale in SCALES},
+    scales=plans(_arms, CIFAR_SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Li et al. 2018",
-            "1801.05134",
-            "Dropout before batch normalization changes a unit's variance between training and "
-            "inference, and often harms. Here, as in Inception, it stands behind the last "
-            "normalization, where it does not.",
-        ),
-        FollowUp(
-            "Zhang et al. 2016",
-            "1611.03530",
-            "On CIFAR-10 Inception without batch normalization is 3 to 4 % worse, and with it it "
-            "still learns random labels by heart: it regularizes, but little.",
-        ),
-    ),
+    later={
+        "Li et al. 2018": "Dropout before batch normalization changes a unit's variance between "
+        "training and inference, and often harms. Here, as in Inception, it stands behind the "
+        "last normalization, where it does not.",
+        "Zhang et al. 2016": "On CIFAR-10 Inception without batch normalization is 3 to 4 % "
+        "worse, and with it it still learns random labels by heart: it regularizes, but little.",
+    },
 )

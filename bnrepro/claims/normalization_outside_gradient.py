@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, SEEDS, SMOKE
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line, Table
 from bnrepro.evidence.grid import Array, Grid, curves, decades, doublings, grid, lines, table
 from bnrepro.evidence.runs import Evidence
@@ -138,7 +138,7 @@ def _unspecified(evidence: Evidence) -> Check:
         "training loss": of.final(evidence, LOSS, diverged=np.inf),
         "test accuracy": of.final(evidence),
     }
-    return check(
+    return Check(
         "The learning rate and the nonlinearity, after fewer steps.",
         {name: effects(biases.sel(choice=name), diverged.sel(choice=name)) for name in CHOICES},
         (
@@ -261,20 +261,12 @@ CLAIM = Claim(
     ),
     scales=plans(_arms, SEEDS, LENGTH),
     measure=measure,
-    later=(
-        FollowUp(
-            "Desjardins et al. 2015",
-            "1507.00210",
-            "It can be done outside the gradient step where the parameters are corrected so that "
-            "the network computes the same before and after: layers whitened now and then by a "
-            "change of coordinates train well.",
-        ),
-        FollowUp(
-            "Ioffe 2017",
-            "1702.03275",
-            "Repeated for moving averages: normalizing by them in training lets parameters grow "
-            "without bound and without improving the loss. Batch Renormalization keeps the "
-            "batch's own statistics inside the gradient and only their correction outside.",
-        ),
-    ),
+    later={
+        "Desjardins et al. 2015": "It can be done outside the gradient step where the parameters "
+        "are corrected so that the network computes the same before and after: layers whitened "
+        "now and then by a change of coordinates train well.",
+        "Ioffe 2017": "Repeated for moving averages: normalizing by them in training lets "
+        "parameters grow without bound and without improving the loss. Batch Renormalization "
+        "keeps the batch's own statistics inside the gradient and only their correction outside.",
+    },
 )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import PROBED, PROBED_LRS, SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.movement import drifts, tracks
@@ -165,7 +165,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         gains(lr) | shapes(evidence, tuned),
         exhibits=_exhibits(evidence, lr),
-        unspecified=check(text, choices),
+        unspecified=Check(text, choices),
     )
 
 
@@ -279,24 +279,13 @@ CLAIM = Claim(
     ),
     scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
-    later=(
-        FollowUp(
-            "Mishkin et al. 2016",
-            "1606.02228",
-            "On ImageNet, a convolutional network with ReLU ended higher with batch normalization "
-            "after the nonlinearity than before it.",
-        ),
-        FollowUp(
-            "Chen et al. 2019",
-            "1905.05928",
-            "Batch normalization should not stand before ReLU; directly before the next weights, "
-            "together with Dropout, residual networks train more stably and end higher.",
-        ),
-        FollowUp(
-            "He et al. 2016",
-            "1603.05027",
-            "In residual networks the order normalization, ReLU, weights trained best of those "
-            "tried: normalization directly before the nonlinearity, as in the paper.",
-        ),
-    ),
+    later={
+        "Mishkin et al. 2016": "On ImageNet, a convolutional network with ReLU ended higher with "
+        "batch normalization after the nonlinearity than before it.",
+        "Chen et al. 2019": "Batch normalization should not stand before ReLU; directly before "
+        "the next weights, together with Dropout, residual networks train more stably and end "
+        "higher.",
+        "He et al. 2016": "In residual networks the order normalization, ReLU, weights trained "
+        "best of those tried: normalization directly before the nonlinearity, as in the paper.",
+    },
 )

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from bnrepro.evidence.arms import BATCH, GRID, MIDDLE, SEEDS, SIZES, at_size
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.exhibits import Exhibit, HeatMap
 from bnrepro.evidence.grid import Array, Grid, curves, decades, grid, table
 from bnrepro.evidence.runs import CHANCE, TOLD_APART, Evidence
@@ -126,7 +126,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(said.sel(size=papers(scale))),
         exhibits=_exhibits(runs, said.sel(size=sizes(scale))),
-        unspecified=check(
+        unspecified=Check(
             "The size of the training batch, from which Algorithm 2 and the moving averages take "
             "their statistics and in which batch statistics are taken; how fast the moving "
             "averages forget; how many batches Algorithm 2 goes through; the network.",
@@ -228,26 +228,15 @@ CLAIM = Claim(
     ),
     scales=plans(_arms, SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Ioffe 2017",
-            "1702.03275",
-            "That training and inference compute two functions is a drawback where batches are "
-            "small or not drawn independently; batch renormalization makes them one.",
-        ),
-        FollowUp(
-            "Singh and Shrivastava 2019",
-            "1904.06031",
-            "With batches of 2 the loss of accuracy is for a good part one of inference: "
-            "statistics corrected for an image's own share in its batch win back 6 % on ImageNet.",
-        ),
-        FollowUp(
-            "Wu and Johnson 2021",
-            "2105.07576",
-            "Statistics computed anew after training, as Algorithm 2 has it, are better and "
-            "steadier than moving averages, above all with large batches; a thousand to ten "
-            "thousand images are enough. With small ones batch statistics can be the better ones "
-            "in inference.",
-        ),
-    ),
+    later={
+        "Ioffe 2017": "That training and inference compute two functions is a drawback where "
+        "batches are small or not drawn independently; batch renormalization makes them one.",
+        "Singh and Shrivastava 2019": "With batches of 2 the loss of accuracy is for a good part "
+        "one of inference: statistics corrected for an image's own share in its batch win back 6 "
+        "% on ImageNet.",
+        "Wu and Johnson 2021": "Statistics computed anew after training, as Algorithm 2 has it, "
+        "are better and steadier than moving averages, above all with large batches; a thousand "
+        "to ten thousand images are enough. With small ones batch statistics can be the better "
+        "ones in inference.",
+    },
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import NONE, SEEDS
-from bnrepro.evidence.claim import SCALES, Claim, Criterion, Finding, FollowUp, Plan, check
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.deep_arms import DEPTHS, LRS, WORDS, deep, hidden, tuned
 from bnrepro.evidence.exhibits import Curves, Figure
 from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, lines, table
@@ -39,10 +39,9 @@ def careful(scale: str) -> Grid:
     return grid("deepest without BN", init=INITS, lr=(*LRS[scale], *FURTHER[scale]))
 
 
-def _plan(scale: str) -> Plan:
+def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     none = (f"norm={NONE}", hidden(DEPTHS[scale][-1]))
-    arms = deep(scale).arms() | careful(scale).arms(*none)
-    return Plan(SEEDS[scale], arms, WORDS[scale])
+    return deep(scale).arms() | careful(scale).arms(*none)
 
 
 def effects(test: Array, validation: Array, trained: float = TRAINED) -> dict[str, Array]:
@@ -92,7 +91,7 @@ def measure(evidence: Evidence) -> Finding:
             ),
             _saturation(evidence),
         ),
-        fair=check(
+        fair=Check(
             "Every depth of both arms is judged at its own best learning rate, of "
             f"{', '.join(f'{rate:g}' for rate in LRS[evidence.scale])}. Here the deepest network "
             "without batch normalization alone gets more care: other initial weights, and one more "
@@ -106,7 +105,7 @@ def measure(evidence: Evidence) -> Finding:
                 ),
             ),
         ),
-        unspecified=check(
+        unspecified=Check(
             "One learning rate for every depth, and another meaning of trained.", choices
         ),
     )
@@ -191,22 +190,14 @@ CLAIM = Claim(
             "about .2.",
         ),
     ),
-    scales={scale: _plan(scale) for scale in SCALES},
+    scales=plans(_arms, SEEDS, WORDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Xu et al. 2016",
-            "1602.05980",
-            "That deep sigmoid networks do not train lies as much in the slope and the offset at "
-            "the origin: rescaled to be like tanh there, the sigmoid trains about as well as tanh "
-            "does.",
-        ),
-        FollowUp(
-            "Pennington et al. 2017",
-            "1711.04735",
-            "With orthogonal weights of the right scale, very deep networks of tanh train well "
-            "without normalization, and better than ReLU networks: that a nonlinearity saturates "
-            "is no obstacle by itself.",
-        ),
-    ),
+    later={
+        "Xu et al. 2016": "That deep sigmoid networks do not train lies as much in the slope and "
+        "the offset at the origin: rescaled to be like tanh there, the sigmoid trains about as "
+        "well as tanh does.",
+        "Pennington et al. 2017": "With orthogonal weights of the right scale, very deep networks "
+        "of tanh train well without normalization, and better than ReLU networks: that a "
+        "nonlinearity saturates is no obstacle by itself.",
+    },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, GRID, NAMES, NONE, SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
 from bnrepro.evidence.exhibits import Figure, Table
 from bnrepro.evidence.grid import Array, bars, curves, digits, grid, stack, table
 from bnrepro.evidence.runs import Evidence
@@ -123,7 +123,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         of(TRAINED, tiny, none),
         exhibits=(_identities(evidence), _signs(evidence), *_growth(evidence)),
-        unspecified=check(
+        unspecified=Check(
             "ε as it was in training in the place of next to none, the network as it was "
             "initialized (after one step), ReLU in the place of the sigmoid, and PyTorch's own "
             "layer in the place of ours.",
@@ -282,26 +282,14 @@ CLAIM = Claim(
     ),
     scales=plans(lambda scale: WITH_BN.arms() | WITHOUT_BN.arms(), SEEDS, GRID),
     measure=measure,
-    later=(
-        FollowUp(
-            "van Laarhoven 2017",
-            "1706.05350",
-            "It follows that weight decay does not regularize a normalized layer: it only keeps "
-            "‖W‖ small, and with it the effective learning rate lr/‖W‖² high. The paper decays "
-            "the weights of its ImageNet networks.",
-        ),
-        FollowUp(
-            "Arora et al. 2018",
-            "1812.03981",
-            "The gradient stands at a right angle to the weights and shrinks as they grow, so that "
-            "gradient descent converges at any fixed learning rate of the normalized layers: the "
-            "growth, which never turns back, is what stabilizes.",
-        ),
-        FollowUp(
-            "Hoffer et al. 2018",
-            "1803.01814",
-            "The norm only sets the step size, the direction is what is learned; with the step "
-            "size corrected for it, weight decay can be done without.",
-        ),
-    ),
+    later={
+        "van Laarhoven 2017": "It follows that weight decay does not regularize a normalized "
+        "layer: it only keeps ‖W‖ small, and with it the effective learning rate lr/‖W‖² high. "
+        "The paper decays the weights of its ImageNet networks.",
+        "Arora et al. 2018": "The gradient stands at a right angle to the weights and shrinks as "
+        "they grow, so that gradient descent converges at any fixed learning rate of the "
+        "normalized layers: the growth, which never turns back, is what stabilizes.",
+        "Hoffer et al. 2018": "The norm only sets the step size, the direction is what is "
+        "learned; with the step size corrected for it, weight decay can be done without.",
+    },
 )

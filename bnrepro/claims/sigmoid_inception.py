@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, learning_rates, lr
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
@@ -81,7 +81,7 @@ def measure(evidence: Evidence) -> Finding:
         {"with BN": runs.test.sel(network=BN_X5_SIGMOID), **stuck(none)},
         _comparisons(runs.test, none) if scale != "smoke" else (),
         _exhibits(evidence, runs, none),
-        check(
+        Check(
             "What is judged is Inception with sigmoids where it comes highest on validation "
             "images. Here is every network without batch normalization by itself, at the learning "
             f"rates of Inception times {', '.join(str(times) for times in TIMES[scale])}."
@@ -95,7 +95,7 @@ def measure(evidence: Evidence) -> Finding:
                 ),
             ),
         ),
-        check("What counts as chance.", choices),
+        Check("What counts as chance.", choices),
     )  # fmt: skip
 
 
@@ -178,20 +178,12 @@ CLAIM = Claim(
     ),
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Xu et al. 2016",
-            "1602.05980",
-            "That deep sigmoid networks do not train lies as much in the slope and the offset at "
-            "the origin: rescaled to be like tanh there, the sigmoid trains about as well as tanh "
-            "does.",
-        ),
-        FollowUp(
-            "Xiao et al. 2018",
-            "1806.05393",
-            "Convolutional networks of tanh train with 10,000 layers, without normalization or "
-            "shortcuts, from orthogonal weights of the right scale: that a nonlinearity saturates "
-            "is no obstacle by itself.",
-        ),
-    ),
+    later={
+        "Xu et al. 2016": "That deep sigmoid networks do not train lies as much in the slope and "
+        "the offset at the origin: rescaled to be like tanh there, the sigmoid trains about as "
+        "well as tanh does.",
+        "Xiao et al. 2018": "Convolutional networks of tanh train with 10,000 layers, without "
+        "normalization or shortcuts, from orthogonal weights of the right scale: that a "
+        "nonlinearity saturates is no obstacle by itself.",
+    },
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from bnrepro.evidence import paper
 from bnrepro.evidence.arms import FIG1, NAMES, NORMS, PROBED, PROBED_LRS, SEEDS
-from bnrepro.evidence.claim import Claim, Criterion, Finding, FollowUp, PaperNumber, check, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
 from bnrepro.evidence.exhibits import Cell, Curves, Figure, Line, Table, over_seeds
 from bnrepro.evidence.grid import Grid, grid, table
 from bnrepro.evidence.movement import Drift, Track, drifts, path, tracks, wandering, widening
@@ -105,7 +105,7 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(found) if evidence.scale == "paper" else (),
         (_bands(evidence, found), _every_unit(evidence, found), _by_layer(evidence)),
         replace(tuned, exhibits=(*tuned.exhibits, _over_lrs(evidence))),
-        check(
+        Check(
             "Which unit is typical, what drift is, and the weights and rate that the paper does "
             "not name. Of the spread alone the paper's own two curves show little: from step 5,000 "
             "on it changes 1.2 times less with BN.",
@@ -258,22 +258,14 @@ CLAIM = Claim(
     ),
     scales=plans(_arms, SEEDS),
     measure=measure,
-    later=(
-        FollowUp(
-            "Santurkar et al. 2018",
-            "1805.11604",
-            "Steadier is not why it is faster: with noise of changing mean and variance added "
-            "after the normalization, inputs are less stable than without any, and the network "
-            "still trains about as fast. Measured by how much a layer's gradient changes when the "
-            "layers before it are updated, internal covariate shift with batch normalization is "
-            "similar or larger.",
-        ),
-        FollowUp(
-            "Bjorck et al. 2018",
-            "1806.02375",
-            "What has to be kept in bounds is activations and gradients that grow with depth at "
-            "large learning rates, where networks without batch normalization diverge; at small "
-            "ones batch normalization gains little.",
-        ),
-    ),
+    later={
+        "Santurkar et al. 2018": "Steadier is not why it is faster: with noise of changing mean "
+        "and variance added after the normalization, inputs are less stable than without any, and "
+        "the network still trains about as fast. Measured by how much a layer's gradient changes "
+        "when the layers before it are updated, internal covariate shift with batch normalization "
+        "is similar or larger.",
+        "Bjorck et al. 2018": "What has to be kept in bounds is activations and gradients that "
+        "grow with depth at large learning rates, where networks without batch normalization "
+        "diverge; at small ones batch normalization gains little.",
+    },
 )

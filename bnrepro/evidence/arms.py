@@ -7,7 +7,7 @@ and probes among them. A claim takes its overrides from here wherever it can.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 NONE, BATCH = "none", "batch"
 NORMS = (NONE, BATCH)
@@ -117,22 +117,3 @@ def at_size(scale: str, norm: str, size: int, lr: float) -> tuple[str, ...]:
         f"optimizer.lr={lr * ratio:.4g}",
         *(("studies=[inference]",) if (norm, lr) == (BATCH, MIDDLE) else ()),
     )
-
-
-def at_lr(arm: str, lr: float) -> str:
-    """The name of an arm at one of several learning rates."""
-    return f"{arm} lr={lr:g}"
-
-
-def over_lrs(
-    arms: Mapping[str, tuple[str, ...]], lrs: Iterable[float]
-) -> dict[str, tuple[str, ...]]:
-    """Each arm at every learning rate, named by `at_lr`."""
-    return {
-        at_lr(arm, lr): (*words, f"optimizer.lr={lr}") for arm, words in arms.items() for lr in lrs
-    }
-
-
-def norms(words: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
-    """The arms without and with batch normalization, by the names `none` and `batch`."""
-    return {norm: (*words, f"norm={norm}") for norm in NORMS}

@@ -7,7 +7,7 @@ made; its `measure`, a pure function of stored runs, turns them into one effect 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
@@ -95,29 +95,18 @@ class PaperNumber:
 
 
 @dataclass(frozen=True)
-class Variation:
-    """The effects, by criterion, had something been chosen otherwise; judged by the same margin."""
-
-    choice: str
-    effects: Effects
-
-
-@dataclass(frozen=True)
 class Check:
-    """The same question asked otherwise: what that was, what came out, and what there is to see."""
+    """The same question asked otherwise.
+
+    Args:
+        text: what is asked.
+        choices: the effects of each, by criterion, which are judged by the same margins.
+        exhibits: what there is to see.
+    """
 
     text: str
-    variations: tuple[Variation, ...] = ()
+    choices: Mapping[str, Effects] = field(default_factory=dict)
     exhibits: tuple[Exhibit, ...] = ()
-
-
-def check(text: str, choices: Mapping[str, Effects], exhibits: tuple[Exhibit, ...] = ()) -> Check:
-    """The same question asked otherwise, with the effects of each choice."""
-    variations = (
-        Variation(choice, {name: np.asarray(values) for name, values in effects.items()})
-        for choice, effects in choices.items()
-    )
-    return Check(text, tuple(variations), exhibits)
 
 
 @dataclass(frozen=True)
@@ -141,15 +130,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class FollowUp:
-    """What a later paper holds against the claim, or adds to it."""
-
-    paper: str
-    arxiv: str
-    finding: str
-
-
-@dataclass(frozen=True)
 class Claim:
     """One claim of the paper. Its id is its file's name.
 
@@ -161,7 +141,8 @@ class Claim:
         criteria: all have to hold; the first is the one a table shows.
         scales: the runs at `smoke`, `short` and `paper`.
         measure: what the runs show. It reads runs and nothing else.
-        later: findings since.
+        later: what papers since hold against the claim, or add to it, by what
+            `literature.ARXIV` calls them.
     """
 
     statement: str
@@ -171,4 +152,4 @@ class Claim:
     criteria: tuple[Criterion, ...]
     scales: Mapping[str, Plan]
     measure: Callable[[Evidence], Finding]
-    later: tuple[FollowUp, ...] = ()
+    later: Mapping[str, str] = field(default_factory=dict)

@@ -27,7 +27,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Judged:
-    """One criterion, or variation of it, and what became of it."""
+    """One criterion, or choice within a check, and what became of it."""
 
     criterion: Criterion
     summary: Summary
@@ -38,8 +38,8 @@ class Judged:
 class Judgement:
     """A claim judged at one scale.
 
-    Where runs are missing, `finding` is None and nothing was measured. Of a `Check`'s variations,
-    each is judged as the claim itself is.
+    Where runs are missing, `finding` is None and nothing was measured. Of a `Check`'s choices, each
+    is judged as the claim itself is.
     """
 
     verdict: Verdict
@@ -74,8 +74,8 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
         )
 
     def checked(check: Check | None) -> dict[str, tuple[Judged, ...]]:
-        variations = check.variations if check else ()
-        return {variation.choice: all_criteria(variation.effects) for variation in variations}
+        choices = check.choices if check else {}
+        return {choice: all_criteria(effects) for choice, effects in choices.items()}
 
     criteria = all_criteria(finding.effects)
     assert len(criteria) == len(claim.criteria) == len(finding.effects), "an effect a criterion"

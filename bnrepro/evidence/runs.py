@@ -77,23 +77,6 @@ class Evidence:
         """
         return aligned([run.curve(name) for run in self.runs[arm]], diverged)
 
-    def steps_to(self, arm: str, target: float | np.ndarray, name: str = VALIDATION) -> np.ndarray:
-        """The first step at or above a target, one for all seeds or (S,): (S,).
-
-        Infinite where it is never reached; also where a run reached it and diverged later.
-        """
-        steps, values = self.curves(arm, name)
-        reached = values >= np.broadcast_to(target, len(values))[:, None]
-        first = np.where(reached.any(1), steps[reached.argmax(1)], np.inf)
-        return np.where(self.diverged(arm), np.inf, first)
-
-    def best(self, arms: Iterable[str], name: str = VALIDATION) -> str:
-        """The arm of the highest final validation accuracy, the mean over seeds.
-
-        Of equals, the first one asked about.
-        """
-        return max(arms, key=lambda arm: float(self.final(arm, name).mean()))
-
     def probed(self, arm: str, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Of every seed, the steps (P,) and values (P, …) of one measurement of the probes."""
         return self.probed_each(arm, [name])[0]
@@ -188,11 +171,6 @@ def log_ratio(a: np.ndarray, b: np.ndarray, base: Literal[2, 10] = 2) -> np.ndar
     return result
 
 
-def digits(deviation: np.ndarray) -> np.ndarray:
-    """Decimal digits in which two things agree that are relatively so far apart."""
-    return log_ratio(np.ones_like(deviation), deviation, 10)
-
-
 def seeds(count: int) -> tuple[int, ...]:
     """The seeds of a claim: the first `count` numbers, the same ones for every arm and claim."""
     return tuple(range(count))
@@ -202,9 +180,3 @@ def median_range(values: Sequence[float] | np.ndarray) -> tuple[float, float, fl
     """Median, least and greatest, of values that may be infinite."""
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     return float(lower_median(ordered)), float(ordered[0]), float(ordered[-1])
-
-
-def gap(evidence: Evidence, arm: str) -> np.ndarray:
-    """Accuracy on the images trained on less that on the test images, both in inference: (S,)."""
-    difference: np.ndarray = evidence.final(arm, "train_accuracy") - evidence.final(arm)
-    return difference

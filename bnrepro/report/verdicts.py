@@ -22,6 +22,7 @@ from bnrepro import claims
 from bnrepro.evidence.claim import Check, Claim
 from bnrepro.evidence.exhibits import Exhibit, Figure, Table
 from bnrepro.evidence.judge import Judged, Judgement, Verdict, judge
+from bnrepro.evidence.literature import ARXIV
 from bnrepro.evidence.registration import Registration, registration
 from bnrepro.evidence.runs import CHANCE, TEST, Evidence, listed, seeds, unlike
 from bnrepro.evidence.stats import CONFIDENCE
@@ -280,6 +281,7 @@ def _templates(html: bool) -> Any:
     )
     filters = (said, signed, effect, interval, spread, table, arms, checks)
     environment.globals.update({function.__name__: function for function in filters})
+    environment.globals["arxiv"] = ARXIV
     if html:
         environment.globals["data_uri"] = lambda image: (
             f"data:image/png;base64,{base64.b64encode(image).decode()}"
