@@ -15,6 +15,7 @@ from planting import Planted, learning, write
 from bnrepro import claims
 from bnrepro.errors import ConfigError, UnreadableError
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, Plan
+from bnrepro.evidence.grid import Array, best, steps_to
 from bnrepro.evidence.judge import Verdict, against, judge, together
 from bnrepro.evidence.runs import CHANCE, Evidence
 from bnrepro.evidence.stats import summary
@@ -229,16 +230,23 @@ def test_a_diverged_run_counts_as_guessing_and_never_reaches_a_target(tmp_path: 
     steps, values = found.curves("a")
     assert steps.tolist() == [0, 10, 20]
     assert values.tolist() == [[0.1, 0.5, 0.9], [0.1, 0.95, CHANCE], [0.1, 0.2, 0.3]]
-    assert found.steps_to("a", 0.5).tolist() == [10, np.inf, np.inf]
-    assert found.steps_to("a", np.array([0.9, 0.9, 0.1])).tolist() == [20, np.inf, 0]
 
 
-def test_the_best_arm_is_chosen_by_validation_images(tmp_path: Path) -> None:
-    arms = {}
-    for name, (test, validation) in {"a": (0.99, 0.8), "b": (0.5, 0.9), "c": (0.5, 0.9)}.items():
-        one = Planted({"test_accuracy": ([0], [test]), "validation_accuracy": ([0], [validation])})
-        arms[name] = (write(tmp_path / name, CONFIG, one),)
-    assert Evidence("paper", (0,), arms).best("abc") == "b"
+def test_the_first_step_at_a_target_is_one_of_a_run_that_ended() -> None:
+    steps, seeds = {"step": [0, 10, 20]}, {"seed": [0, 1, 2]}
+    values = [[0.1, 0.5, 0.9], [0.1, 0.95, CHANCE], [0.1, 0.2, 0.3]]
+    curves = Array(values, seeds | steps, ["seed", "step"])
+    diverged = Array([False, True, False], seeds, ["seed"])
+    assert steps_to(curves, 0.5, diverged).to_numpy().tolist() == [10, np.inf, np.inf]
+    targets = Array([0.9, 0.9, 0.1], seeds, ["seed"])
+    assert steps_to(curves, targets, diverged).to_numpy().tolist() == [20, np.inf, 0]
+
+
+def test_the_best_is_chosen_by_the_mean_over_seeds_and_of_equals_the_first() -> None:
+    validation = Array(
+        [[0.8, 0.7], [0.5, 1.0], [0.75, 0.75]], {"lr": [0.1, 1.0, 3.0]}, ["lr", "seed"]
+    )
+    assert best(validation).item() == 0.1
 
 
 def test_a_run_that_does_not_exist_has_no_result(tmp_path: Path) -> None:

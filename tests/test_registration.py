@@ -54,7 +54,7 @@ def test_what_computes_an_effect_is_part_of_it() -> None:
         text = (folder / f"{name}.py").read_text(encoding="utf-8")
         assert criterion_digest([SOURCE, text]) != criterion_digest([SOURCE, f"{text}\nx = 1\n"])
     imported = {f"{name}.py" for name in registration.HELPERS}
-    assert imported | {"exhibits.py", "registration.py", "__init__.py"} == {
+    assert imported | {"exhibits.py", "literature.py", "registration.py", "__init__.py"} == {
         path.name for path in folder.glob("*.py")
     }
 
