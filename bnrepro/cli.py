@@ -389,7 +389,16 @@ def _claim(name: str) -> dict[str, Any]:
         "claim": name,
         "section": claim.section,
         "statement": claim.statement,
-        "criteria": [dataclasses.asdict(criterion) for criterion in claim.criteria],
+        "criteria": [
+            {
+                "name": name,
+                "compared": of.compared,
+                "unit": of.margin.unit,
+                "margin": of.margin.value,
+                "reason": of.reason,
+            }
+            for name, of in claim.criteria.items()
+        ],
         "scales": {
             scale: {"arms": len(plan.arms), "seeds": plan.seeds}
             for scale, plan in claim.scales.items()

@@ -14,7 +14,7 @@ from planting import Planted, learning, write
 
 from bnrepro import claims
 from bnrepro.errors import ConfigError, UnreadableError
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, Plan
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, Plan
 from bnrepro.evidence.grid import Array, best, steps_to
 from bnrepro.evidence.judge import Verdict, against, judge, together
 from bnrepro.evidence.runs import CHANCE, Evidence
@@ -30,7 +30,7 @@ def claim(effects: dict[str, Sequence[float]], margin: float = 1.0, **more: obje
     """A claim with one arm whose effects are what they are said to be."""
     return Claim(
         statement="It holds.", section="§0", paper_says="This.", unspecified="That.",
-        criteria=tuple(Criterion(name, "a − b", "unit", margin, "why") for name in effects),
+        criteria={n: Criterion("a − b", Margin(margin, "unit"), "why") for n in effects},
         scales={scale: Plan(n, {"a": ()}) for scale, n in {"smoke": 1, "paper": 5}.items()},
         measure=lambda evidence: Finding(
             {name: values[: len(evidence.seeds)] for name, values in effects.items()}, **more
@@ -88,7 +88,7 @@ def test_a_claim_is_judged_by_all_its_criteria(tmp_path: Path) -> None:
     assert judge(claim({"a": good, "b": good}), whole).verdict == YES
     found = judge(claim({"a": good, "b": [0.5, 2.0, 3.0, 0.1, 9.0]}), whole)
     assert found.verdict == OPEN
-    assert [judged.verdict for judged in found.criteria] == [YES, OPEN]
+    assert [judged.verdict for judged in found.criteria.values()] == [YES, OPEN]
     assert (found.present, found.asked) == (5, 5)
 
 
@@ -156,7 +156,7 @@ def test_an_unfinished_run_does_not_count(tmp_path: Path, state: str) -> None:
 def test_fewer_seeds_than_the_claim_asks_for_are_measured_and_not_judged(tmp_path: Path) -> None:
     found = judge(claim({"a": [2.0] * 5}), runs(tmp_path, 3))
     assert (found.verdict, found.present, found.asked) == (PARTLY, 3, 5)
-    assert found.criteria[0].summary.interval == (2.0, 2.0)
+    assert found.criteria["a"].summary.interval == (2.0, 2.0)
 
 
 def test_more_seeds_are_judged(tmp_path: Path) -> None:
@@ -181,7 +181,10 @@ def test_variations_are_judged_by_the_same_margin(tmp_path: Path) -> None:
     found = judge(one, runs(tmp_path, 5))
     assert found.verdict == YES  # a variation does not decide
     for judged in (found.fair, found.unspecified):
-        assert {choice: j[0].verdict for choice, j in judged.items()} == {"other": NO, "same": YES}
+        assert {choice: j["a"].verdict for choice, j in judged.items()} == {
+            "other": NO,
+            "same": YES,
+        }
 
 
 def test_an_effect_without_a_criterion_is_a_bug(tmp_path: Path) -> None:

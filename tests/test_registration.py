@@ -38,7 +38,7 @@ def test_other_words_are_the_same_criterion(old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("            0.0,", "            0.1,"),
+        ("Margin(0.0,", "Margin(0.1,"),
         ('"paper": 2500', '"paper": 5000'),
         ("dataset.limit=512", "dataset.limit=256"),
         ("gain.sel(norm=", "-gain.sel(norm="),

@@ -20,7 +20,7 @@ from bnrepro import claims, cli, data
 from bnrepro import reproduce as reproducing
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
-from bnrepro.evidence.claim import Claim, Criterion, Finding, Plan
+from bnrepro.evidence.claim import Claim, Criterion, Finding, Margin, Plan
 from bnrepro.evidence.runs import Evidence
 from bnrepro.store import StoredRun, reproduction
 from bnrepro.training import environment
@@ -34,7 +34,7 @@ def tiny(**arms: tuple[str, ...]) -> Claim:
 
     return Claim(
         statement="It holds.", section="§0", paper_says="This.", unspecified="That.",
-        criteria=(Criterion("a", "accuracy", "accuracy", 0.0, "why"),),
+        criteria={"a": Criterion("accuracy", Margin(0.0, "accuracy"), "why")},
         scales={"smoke": Plan(1, arms, TINY), "short": Plan(2, arms, TINY)},
         measure=measure,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from planting import Planted, arms_of, learning, plant_of, write
 from bnrepro import claims
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, Plan
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, Plan
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
 from bnrepro.evidence.judge import Verdict
 from bnrepro.evidence.runs import seeds
@@ -103,8 +103,8 @@ def test_every_claim_has_its_verdict_in_all_three(everything: Path) -> None:
         assert found["statement"] == claim.statement
         assert found["seeds"] == claim.scales["short"].seeds
         assert found["runs"] == found["asked"] == len(claim.scales["short"].arms) * found["seeds"]
-        assert set(found["criteria"]) == {criterion.name for criterion in claim.criteria}
-        first = found["criteria"][claim.criteria[0].name]
+        assert set(found["criteria"]) == set(claim.criteria)
+        first = found["criteria"][next(iter(claim.criteria))]
         assert (found["effect"], found["interval"]) == (first["effect"], first["interval"])
         for text in texts:
             assert f"bnrepro reproduce {name} --scale short" in text
@@ -204,7 +204,7 @@ def odd(effect: float = 2.0) -> Claim:
     )
     return Claim(
         statement=f"It holds. {HOSTILE}", section=HOSTILE, paper_says=HOSTILE, unspecified=HOSTILE,
-        criteria=(Criterion("a", HOSTILE, "doublings", 1.0, HOSTILE),),
+        criteria={"a": Criterion(HOSTILE, Margin(1.0, "doublings"), HOSTILE)},
         scales={"short": Plan(3, {HOSTILE: ("dataset=digits",)})},
         measure=lambda evidence: finding,
         later={HOSTILE: HOSTILE},

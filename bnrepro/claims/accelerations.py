@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Cell, Figure, Table
 from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
@@ -281,27 +281,23 @@ CLAIM = Claim(
     "that little is to be expected of it, and it is shown but not judged. BN-Baseline has the "
     "learning rate at which Inception is best, as in the paper; it at the higher one is compared "
     "as well.",
-    criteria=(
-        Criterion(
-            "together",
+    criteria={
+        "together": Criterion(
             "steps to the validation accuracy that BN-Baseline ends with, BN-Baseline ÷ BN-x5, of "
             "the same seed",
-            "doublings",
-            1.0,
+            Margin(1.0, "doublings"),
             "A factor of 2. The paper's Figs. 2 and 3 give 6.5 and 6.3, its batch normalization "
             "alone 2.3 (31.0 M ÷ 13.3 M steps): the changes are to be worth about as much as what "
             "they add to.",
         ),
-        Criterion(
-            "accuracy",
+        "accuracy": Criterion(
             "test accuracy at the last step, BN-x5 − BN-Baseline, of the same seed",
-            "accuracy",
-            -NOTICED,
+            Margin(-NOTICED, "accuracy"),
             "No worse: in the paper it is .003 better. Within .01, the smallest gain that the "
             "paper speaks of in §4.2.1, and twice the standard error of such a difference on "
             "10,000 images.",
         ),
-    ),
+    },
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
     later={

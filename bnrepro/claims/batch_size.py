@@ -14,7 +14,7 @@ from bnrepro.evidence.arms import (
     STEPS_AT_SIZE,
     at_size,
 )
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Curves, Figure
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, lines, table
 from bnrepro.evidence.runs import TEST, TRAIN, VALIDATION, Evidence
@@ -137,27 +137,23 @@ CLAIM = Claim(
     "rectified units; plain SGD. What batch sizes have in common: steps × learning rate, the rate "
     "growing with √(batch size); it is chosen of three for each arm and size by validation images "
     "(of one for batches of 2 and 4).",
-    criteria=(
-        Criterion(
-            "gap",
+    criteria={
+        "gap": Criterion(
             "what a doubling of the batch, from 8 to the largest, adds to training − test "
             "accuracy (both of inference; least squares), with BN − without BN, of the same seed",
-            "accuracy",
-            0.0005,
+            Margin(0.0005, "accuracy"),
             "Over the seven doublings from 8 to 1,024 .0035: a third of what batch normalization "
             "is worth at the end of Fig. 1a (.982 and .972), and more than one standard error of "
             "an accuracy near .94 on 10,000 images. The paper gives no number.",
         ),
-        Criterion(
-            "accuracy",
+        "accuracy": Criterion(
             "test accuracy in batches of 32 and 64 − in batches of 512 and 1,024, with BN − "
             "without BN, of the same seed",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "“Advantageous to the generalization”: at batch sizes such as the paper's the network "
             "is better for the noise at all, and does not merely fit its training images worse.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS),
     measure=measure,
     later={

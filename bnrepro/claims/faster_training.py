@@ -7,7 +7,7 @@ import xarray as xr
 
 from bnrepro.evidence import paper
 from bnrepro.evidence.arms import FIG1, GRID, LRS, NAMES, NORMS, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line
 from bnrepro.evidence.grid import Array, Grid, doublings, grid, lines, steps_to
 from bnrepro.evidence.runs import Evidence
@@ -142,24 +142,20 @@ CLAIM = Claim(
     "without batch normalization by the distance to the paper's curve), the optimizer (plain "
     "SGD), ε (10⁻⁵), the rate of the moving averages (0.1), the threshold of the binary images "
     "(half the scale), the seeds.",
-    criteria=(
-        Criterion(
-            "speed",
+    criteria={
+        "speed": Criterion(
             "steps to the highest validation accuracy that the network without BN comes to (at "
             f"least {TRAINED}), without BN ÷ with BN, of the same seed",
-            "doublings",
-            1.0,
+            Margin(1.0, "doublings"),
             "A factor of 2. The paper's curves give 2.8 at .972, and its ImageNet table, by this "
             "measure of speed, 2.3 for batch normalization alone (31.0 M ÷ 13.3 M steps, Fig. 3).",
         ),
-        Criterion(
-            "accuracy",
+        "accuracy": Criterion(
             "test accuracy at the last step, with BN − without BN, of the same seed",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "Higher at all; the paper's curves end at .982 and .972.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS),
     measure=measure,
     later={

@@ -11,7 +11,7 @@ import xarray as xr
 
 from bnrepro.evidence import arms as shared
 from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.deep_arms import DEPTHS, deep, hidden, tuned
 from bnrepro.evidence.deep_arms import WORDS as DEEP
 from bnrepro.evidence.exhibits import Curves, Exhibit, Figure, Line, Table, over_seeds
@@ -285,41 +285,35 @@ CLAIM = Claim(
     "is set beside the last. Networks of 3 to 12 hidden layers of 100 sigmoids, otherwise that of "
     "Fig. 1; initial deviations of 0.02, 0.07 (Fig. 1's) and 0.7. Over training they are those of "
     "saturating-nonlinearities, measured every 200 steps.",
-    criteria=(
-        Criterion(
-            "depth",
+    criteria={
+        "depth": Criterion(
             "how far the first layer's gradient is from as large as the last one's, in the deepest "
             "network from Fig. 1's initial weights, before the first step: without BN − with BN, "
             "of the same seed",
-            "decades",
-            1.0,
+            Margin(1.0, "decades"),
             "A factor of 10. Without it a gradient comes out of a layer 10 · 0.07 · ¼ = 0.175 "
             "times as large at most, for sigmoids' slopes are ¼ and less: 7.6 decades over the ten "
             "layers from the last of 12 to the second. And ten times is more than batch "
             "normalization itself makes gradients grow over so many layers even of ReLUs: "
             "(π/(π − 1))^(10/2) = 6.8.",
         ),
-        Criterion(
-            "scale",
+        "scale": Criterion(
             "from the least to the greatest norm of the first layer's gradient over all initial "
             "deviations, in the deepest network, before the first step: without BN − with BN, of "
             "the same seed",
-            "decades",
-            1.0,
+            Margin(1.0, "decades"),
             "A factor of 10. All weights are scaled together: a normalized layer's gradient is 1/a "
             "of what it was by §3.3, the output layer's weights are a times as large and bring it "
             "back. Without it every layer on the way multiplies the gradient by a, until "
             "sigmoids saturate.",
         ),
-        Criterion(
-            "training",
+        "training": Criterion(
             "the same as in the first criterion, the median over training, each at its own best "
             "learning rate: without BN − with BN, of the same seed",
-            "decades",
-            1.0,
+            Margin(1.0, "decades"),
             "The same factor: what the paper says is not only of initial values.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS),
     measure=measure,
     later={

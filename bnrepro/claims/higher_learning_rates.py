@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bnrepro.evidence.arms import GRID, LRS, NAMES, NORMS, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Table
 from bnrepro.evidence.grid import Array, Grid, best, decades, grid
 from bnrepro.evidence.runs import VALIDATION, Evidence
@@ -109,24 +109,20 @@ CLAIM = Claim(
     "Here both arms go over the same rates, half an order of magnitude apart, on the network of "
     "Fig. 1, for 10,000 steps. What it is to train: the loss stays finite, and the last validation "
     f"accuracy is {TRAINED} at least.",
-    criteria=(
-        Criterion(
-            "largest rate",
+    criteria={
+        "largest rate": Criterion(
             "the largest learning rate that trains, with BN ÷ without BN, of the same seed",
-            "decades",
-            math.log10(5),
+            Margin(math.log10(5), "decades"),
             "A factor of 5: the paper's network does not survive five times its rate without batch "
             "normalization, and with it is best at thirty times.",
         ),
-        Criterion(
-            "accuracy",
+        "accuracy": Criterion(
             "test accuracy at the last step, with BN − without BN, mean over all rates from the "
             "one at which the network without BN is best",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "Better at all: what trains at a higher rate is to be worth something.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS, GRID),
     measure=measure,
     later={

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import GRID, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line, Table
 from bnrepro.evidence.grid import Array, bars, digits, grid, table
 from bnrepro.evidence.runs import Evidence
@@ -195,34 +195,28 @@ CLAIM = Claim(
     "one of Fig. 1 without BN after 10,000 steps (2,000 at the scale short), and a transform "
     "with ε = 10⁻⁵ put before each of its nonlinearities, in float64. That capacity is not lost "
     "does not say that training finds what could be represented.",
-    criteria=(
-        Criterion(
-            "input",
+    criteria={
+        "input": Criterion(
             "digits to which the input x of every nonlinearity, all test images as one batch, is "
             "recovered with γ = √(Var + ε), β = E: -log₁₀ of the largest error of a value, in "
             "deviations of its unit",
-            "digits",
-            DIGITS,
+            Margin(DIGITS, "digits"),
             "Nine digits. float64 rounds at 10⁻¹⁶ of the value, and a unit's mean may be a hundred "
             "thousand times its deviation, in a saturated network; ten roundings. What ε does "
             "where it is not allowed for is ε ÷ 2 Var, a millionth for a variance of 5.",
         ),
-        Criterion(
-            "outputs",
+        "outputs": Criterion(
             "digits to which the outputs stay the same at inference, E and Var by Algorithm 2: "
             "-log₁₀ of the largest change of a logit of all test images",
-            "digits",
-            DIGITS,
+            Margin(DIGITS, "digits"),
             "The same rounding, for logits of the order of 10, through three layers.",
         ),
-        Criterion(
-            "classes",
+        "classes": Criterion(
             "share of test images whose class changes, its negative",
-            "share",
-            -HALF_AN_IMAGE,
+            Margin(-HALF_AN_IMAGE, "share"),
             "Loses nothing: not one image of 10,000, so less than half a one.",
         ),
-    ),
+    },
     scales=plans(lambda scale: ARMS.arms(), SEEDS, GRID),
     measure=measure,
     later={

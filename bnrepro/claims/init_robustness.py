@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMOKE
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, table
 from bnrepro.evidence.runs import CHANCE, VALIDATION, Evidence
 
@@ -119,28 +119,24 @@ CLAIM = Claim(
     f"a last validation accuracy of {TRAINED} at least. The fixed learning rate is the one that "
     "suits the network without batch normalization: the one of its highest validation accuracy "
     "anywhere in the grid.",
-    criteria=(
-        Criterion(
-            "decades",
+    criteria={
+        "decades": Criterion(
             "the initial deviations, a decade apart, from which the network trains, all at one "
             "learning rate: how many with BN − how many without, of the same seed",
-            "decades",
-            0.0,
+            Margin(0.0, "decades"),
             "One more at the least: the deviations are a factor of 10 apart, and their number is "
             "whole. The rate is the baseline's best, so that it fails for its initial weights "
             "alone.",
         ),
-        Criterion(
-            "worst",
+        "worst": Criterion(
             "the lowest test accuracy over all initial deviations, each arm at its own best "
             "learning rate for each, with BN − without BN, of the same seed",
-            "accuracy",
-            0.01,
+            Margin(0.01, "accuracy"),
             "A hundredth is what batch normalization is ahead by in any case, from weights that "
             "suit both (.982 and .972 at the end of Fig. 1a). Where weights suit badly it has to "
             "be more.",
         ),
-    ),
+    },
     scales=plans(lambda scale: cells(scale).arms(), SEEDS, WORDS),
     measure=measure,
     later={

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS
-from bnrepro.evidence.claim import SMOKE, Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import SMOKE, Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, stack, steps_to, table
 from bnrepro.evidence.runs import VALIDATION, Evidence
@@ -193,34 +193,28 @@ CLAIM = Claim(
     "pixel times a factor of its own between 0.03 and 30; each at its best learning rate after "
     "2,500 steps, from the same weights. Smaller weights in the first layer would undo part of "
     "what raw inputs do.",
-    criteria=(
-        Criterion(
-            "speed",
+    criteria={
+        "speed": Criterion(
             "without BN: steps to the highest validation accuracy that badly scaled inputs come to "
             f"(at least {TRAINED}), bad ÷ standardized, each at its best learning rate, of the "
             "same seed; the least of raw, shifted and uneven",
-            "doublings",
-            0.0,
+            Margin(0.0, "doublings"),
             "Faster at all, and than every one of the three: no number is given.",
         ),
-        Criterion(
-            "accuracy",
+        "accuracy": Criterion(
             "without BN: test accuracy at the last step, standardized − badly scaled; the least of "
             "the three",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "Higher at all, for the same reason.",
         ),
-        Criterion(
-            "loss spared by BN",
+        "loss spared by BN": Criterion(
             "what bad scaling costs in test accuracy, without BN − with BN, of the same seed; the "
             "least of the three",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "Less at all. Raw and shifted inputs cost nothing with BN by §3.3, but for rounding; "
             "uneven ones may cost as much as without it, for BN(W diag(s) u) is another network.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS, RUN),
     measure=measure,
     later={

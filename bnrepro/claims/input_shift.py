@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Exhibit, Figure
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, INCEPTION, NETWORKS, arm
 from bnrepro.evidence.grid import Array, Grid, bars, grid, table
@@ -169,36 +169,30 @@ CLAIM = Claim(
     "Algorithm 2, from 100 batches of training images as they are, but for the shift; so what a "
     "shift costs is told by the same kind of statistics with and without it. Judged on "
     "BN-Baseline.",
-    criteria=(
-        Criterion(
-            "undone",
+    criteria={
+        "undone": Criterion(
             "the share of what dimming costs in test accuracy with frozen statistics that it does "
             "not with those taken again, of the same network",
-            "of the loss",
-            0.5,
+            Margin(0.5, "of the loss"),
             "Dimming gives the first normalization the same values, moved and scaled, but for the "
             "zeros around the images, which are not dimmed and meet 31 of the first convolution's "
             "256 places. So the idea says all of the loss, or nearly; were it wrong, nothing. Half "
             "lies in the middle.",
         ),
-        Criterion(
-            "lost",
+        "lost": Criterion(
             "test accuracy with frozen statistics, of images as they are − dimmed, of the same "
             "network",
-            "accuracy",
-            LOST,
+            Margin(LOST, "accuracy"),
             "Frozen statistics do not adapt: enough is lost for a share of it to mean something. "
             ".05 lies between the best and the worst of the paper's networks (74.8 and 69.8 %).",
         ),
-        Criterion(
-            "inversion",
+        "inversion": Criterion(
             "test accuracy with statistics taken again, dimmed − inverted, of the same network",
-            "accuracy",
-            APART,
+            Margin(APART, "accuracy"),
             "Only means and variances: what an inversion does besides stays. On 10,000 images the "
             "difference of two accuracies near .75 has a standard error of .006.",
         ),
-    ),
+    },
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
     later={

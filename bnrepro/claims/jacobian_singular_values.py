@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS, SMOKE
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Table, over_seeds
 from bnrepro.evidence.grid import Array, Grid, grid, lines
 from bnrepro.evidence.runs import Evidence
@@ -240,36 +240,30 @@ CLAIM = Claim(
     "steps (2,000 at the scale short); Jacobians of x̂ of one hidden layer to x̂ of the next, "
     "the batch's mean and deviation held fixed (without BN, from one nonlinearity's input to the "
     "next one's), of 16 training images.",
-    criteria=(
-        Criterion(
-            "close to 1",
+    criteria={
+        "close to 1": Criterion(
             "share of singular values within a factor of 2 of 1, with BN: mean over both layers, "
             "images, and all probes from the start to the end",
-            "share",
-            NEARLY_ALL,
+            Margin(NEARLY_ALL, "share"),
             "Nine in ten, nearly all. An orthogonal matrix has all of them there, a Gaussian one "
             f"of variance 1/n {near(QUANTILES):.3f} (quarter-circle law), and that is to be told "
             "from what is beneficial by Saxe et al.",
         ),
-        Criterion(
-            "closer at the start",
+        "closer at the start": Criterion(
             "mean of |log₂ σ| over the larger half of a Jacobian's singular values, mean over "
             "layers and images, before the first step, without BN - with BN",
-            "doublings",
-            NEARER,
+            Margin(NEARER, "doublings"),
             "Half a doubling, a factor of 1.4: what an initial deviation of 0.1 (as Xavier's for "
             "these layers) in the place of 0.07 makes, which the paper leaves open. Of the larger "
             "half, since a random matrix has small ones whatever its scale; a Gaussian one of "
             f"variance 1/n is at {larger_half(QUANTILES):.2f}.",
         ),
-        Criterion(
-            "closer through training",
+        "closer through training": Criterion(
             "the same, mean over all probes after the start",
-            "doublings",
-            NEARER,
+            Margin(NEARER, "doublings"),
             "The same: less would be a matter of the initial weights.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
     later={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnrepro.evidence.arms import MIDDLE, NORMS, SEEDS, SIZE, SMALL, SMALL_LRS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, needed, table
 from bnrepro.evidence.runs import TEST, TOLD_APART, TRAIN, VALIDATION, Evidence
 
@@ -113,35 +113,29 @@ CLAIM = Claim(
     "three hidden layers of 200 rectified units with He's initial weights; dropout behind each of "
     "them; 32 images a step as in §4.2, plain SGD; every cell of the grid at its own best learning "
     "rate by validation images.",
-    criteria=(
-        Criterion(
-            "gain",
+    criteria={
+        "gain": Criterion(
             "what the best dropout adds to test accuracy, without BN − with BN (no dropout is "
             "among the choices, which are made on validation images for each arm)",
-            "accuracy",
-            TOLD_APART,
+            Margin(TOLD_APART, "accuracy"),
             "The paper gives no number. .003 is the smallest difference of accuracies that it "
             "takes for one (73.0 and 72.7 %, BN-x5 and BN-Baseline).",
         ),
-        Criterion(
-            "strength",
+        "strength": Criterion(
             "the dropout needed, without BN − with BN, of the same seed: the least whose "
             "validation accuracy is within .003 of the best",
-            "dropout",
-            0.0,
+            Margin(0.0, "dropout"),
             "“Removed or reduced in strength”: weaker at all. Within .003, one standard error of "
             "an accuracy near .95 on 5,000 images, a weaker dropout is taken for as good.",
         ),
-        Criterion(
-            "replaced",
+        "replaced": Criterion(
             "test accuracy with BN and no dropout − without BN and with the best dropout, of the "
             "same seed",
-            "accuracy",
-            -TOLD_APART,
+            Margin(-TOLD_APART, "accuracy"),
             "Not worse, within the difference of .003: on ImageNet the batch-normalized networks "
             "without dropout are better than the one with it, by .008 at least.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS),
     measure=measure,
     later={

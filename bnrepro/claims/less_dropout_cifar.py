@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Exhibit, Table
 from bnrepro.evidence.fig2_arms import (
     BN_BASELINE,
@@ -189,42 +189,34 @@ CLAIM = Claim(
     "difference; the learning rate is Inception's own best. Overfitting is taken for the gap "
     "between training and test accuracy, speed for steps to the validation accuracy that dropout "
     "reaches.",
-    criteria=(
-        Criterion(
-            "gain",
+    criteria={
+        "gain": Criterion(
             "what the best dropout adds to test accuracy, Inception − BN-Baseline (no dropout is "
             "among the choices, which are made on validation images for each network)",
-            "accuracy",
-            TOLD_APART,
+            Margin(TOLD_APART, "accuracy"),
             "What batch normalization replaces must have been worth something. The paper gives no "
             "number; .003 is the smallest difference of accuracies that it takes for one (73.0 and "
             "72.7 %, BN-x5 and BN-Baseline).",
         ),
-        Criterion(
-            "removed",
+        "removed": Criterion(
             "test accuracy of BN-Baseline without dropout − with dropout of 0.4, of the same seed",
-            "accuracy",
-            -TOLD_APART,
+            Margin(-TOLD_APART, "accuracy"),
             "Can be removed: nothing is lost, within the difference of .003.",
         ),
-        Criterion(
-            "speed",
+        "speed": Criterion(
             "steps to the highest validation accuracy that BN-Baseline comes to with dropout of "
             "0.4, with ÷ without it, of the same seed",
-            "doublings",
-            0.0,
+            Margin(0.0, "doublings"),
             "Faster at all: the paper says so and gives no number.",
         ),
-        Criterion(
-            "overfitting",
+        "overfitting": Criterion(
             "training − test accuracy of BN-Baseline, with dropout of 0.4 − without, of the same "
             "seed",
-            "accuracy",
-            -OVERFITTING,
+            Margin(-OVERFITTING, "accuracy"),
             "No more overfitting, within a hundredth. On 10,000 images the difference of two "
             f"networks' accuracies near .75 has a standard error of {STANDARD_ERROR}.",
         ),
-    ),
+    },
     scales=plans(_arms, CIFAR_SEEDS),
     measure=measure,
     later={

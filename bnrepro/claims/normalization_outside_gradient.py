@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, SEEDS, SMOKE
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line, Table
 from bnrepro.evidence.grid import Array, Grid, curves, decades, doublings, grid, lines, table
 from bnrepro.evidence.runs import Evidence
@@ -222,43 +222,35 @@ CLAIM = Claim(
     "not stand still, since the other parameters learn: what stays the same is what b adds to it, "
     "nothing. Whether the loss diverges is told in the tables and not asked for: the outputs of "
     "sigmoids are bounded, and the argument does not need it.",
-    criteria=(
-        Criterion(
-            "growth",
+    criteria={
+        "growth": Criterion(
             "log₂ of the norm of the bias at the last step ÷ half-way, centring outside the "
             "gradient step, the least of the three hidden layers",
-            "doublings",
-            EXPONENT,
+            Margin(EXPONENT, "doublings"),
             "Growing at least as the fourth root of the steps, a quarter. A steady drift has 1, a "
             "random walk 0.5, a bias that settles 0. It need not be 1: the drift is as large as "
             "the gradient, and that falls as the other parameters learn.",
         ),
-        Criterion(
-            "growth, scaling",
+        "growth, scaling": Criterion(
             "the same with centring and scaling outside the gradient step",
-            "doublings",
-            EXPONENT,
+            Margin(EXPONENT, "doublings"),
             "The same; a run whose loss is not finite has grown without end.",
         ),
-        Criterion(
-            "against BN",
+        "against BN": Criterion(
             "norm of the bias at the last step, centring outside the gradient step ÷ batch "
             "normalization, the least of the three hidden layers",
-            "decades",
-            APART,
+            Margin(APART, "decades"),
             "A factor of 100. With batch normalization the gradient of b is 0 but for rounding, "
             "10⁻⁷ of its terms in float32; the hundredth leaves room for its adding up.",
         ),
-        Criterion(
-            "worse with scaling",
+        "worse with scaling": Criterion(
             "norm of all hidden biases at the last step, centring and scaling ÷ centring alone, "
             "outside the gradient step",
-            "doublings",
-            WORSE,
+            Margin(WORSE, "doublings"),
             "Twice as large. The gradient of b is divided by the deviation, which with these "
             "initial weights is below 1 in all layers; the paper says 'worse', without a number.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS, LENGTH),
     measure=measure,
     later={

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import PROBED, PROBED_LRS, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.movement import drifts, tracks
@@ -239,44 +239,36 @@ CLAIM = Claim(
     "weights, normalized at either place, for 10,000 steps, each at the best of a few learning "
     "rates. After the nonlinearity the linear layers keep their biases, the inputs of the first "
     "nonlinearity are not normalized, and those of the output layer are.",
-    criteria=(
-        Criterion(
-            SIGMOID,
+    criteria={
+        SIGMOID: Criterion(
             "test accuracy at the last step of the sigmoid network, before − after, each at its "
             "best learning rate, of the same seed",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "Better at all: there is no number to hold it to.",
         ),
-        Criterion(
-            RELU,
+        RELU: Criterion(
             "the same of the network with ReLU",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "Better at all. The argument is one of nonlinearities in general, and the paper's "
             "ImageNet networks have this one.",
         ),
-        Criterion(
-            "symmetry",
+        "symmetry": Criterion(
             "size of the skewness of what is normalized (of its 15th, 50th and 85th percentile, "
             "from 0 to 1), mean over training, of the median unit, after − before; the smaller "
             "difference of the two networks",
-            "skewness",
-            0.0,
+            Margin(0.0, "skewness"),
             "“More likely symmetric”: more at all, in both networks. Not a matter of course: a "
             "sigmoid of what is symmetric about 0 is as symmetric.",
         ),
-        Criterion(
-            "steady shape",
+        "steady shape": Criterion(
             "range of that skewness over training, of the median unit, after − before; the smaller "
             "difference of the two networks",
-            "skewness",
-            0.0,
+            Margin(0.0, "skewness"),
             "“The shape of its distribution is likely to change”: more at all than that of Wu. "
             "Skewness is the same after any affine map, so nothing in it is due to the "
             "normalization itself.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
     later={

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from bnrepro.evidence.arms import BATCH, GRID, MIDDLE, SEEDS, SIZES, at_size
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Exhibit, HeatMap
 from bnrepro.evidence.grid import Array, Grid, curves, decades, grid, table
 from bnrepro.evidence.runs import CHANCE, TOLD_APART, Evidence
@@ -195,37 +195,31 @@ CLAIM = Claim(
     "of the claim batch-size, at one learning rate that goes with √(batch size): three hidden "
     "layers of 100 rectified units on 2,048 images of MNIST. Judged at batches of 32 and 64, each "
     "criterion at the one that supports it less.",
-    criteria=(
-        Criterion(
-            "accuracy",
+    criteria={
+        "accuracy": Criterion(
             "test accuracy with Algorithm 2 − with the statistics of test batches of the training "
             "batch size, of the same network",
-            "accuracy",
-            -0.001,
+            Margin(-0.001, "accuracy"),
             "“Neither necessary nor desirable”: without the batch nothing is lost. On 10,000 "
             "images a few may turn either way: ten, a tenth of what batch normalization is worth "
             "at the end of Fig. 1a.",
         ),
-        Criterion(
-            "determinism",
+        "determinism": Criterion(
             "the most a probability changes as the test images are shuffled into other batches, "
             "with batch statistics ÷ with Algorithm 2",
-            "decades",
-            10.0,
+            Margin(10.0, "decades"),
             "From a hundredth, which can turn an answer, to 10⁻¹², some thousand roundings of "
             "float64, which sums over hundreds of units may come to. What still depended on the "
             "batch would show in the first few digits.",
         ),
-        Criterion(
-            "tracking",
+        "tracking": Criterion(
             ".003 − the distance of the test accuracy with moving averages from that with "
             "Algorithm 2, of the same network",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             ".003 is the smallest difference of accuracies that the paper takes for one (73.0 and "
             "72.7 %): what tracks an accuracy must not blur it.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS),
     measure=measure,
     later={

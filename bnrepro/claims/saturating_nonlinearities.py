@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import NONE, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.deep_arms import DEPTHS, LRS, WORDS, deep, hidden, tuned
 from bnrepro.evidence.exhibits import Curves, Figure
 from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, lines, table
@@ -161,35 +161,29 @@ CLAIM = Claim(
     "learning rates. The initial weights: those of Fig. 1, and others for the deepest network "
     f"without batch normalization. What it is to train: a last validation accuracy of {TRAINED} at "
     f"least. What chance is: a test accuracy below {STUCK}.",
-    criteria=(
-        Criterion(
-            "depth",
+    criteria={
+        "depth": Criterion(
             "the greatest of the depths that trains, with BN ÷ without BN, each at its own best "
             "learning rate, of the same seed",
-            "doublings",
-            0.5,
+            Margin(0.5, "doublings"),
             "A factor of 2 at the least: of the depths 3, 6, 9 and 12, a step from 9 to 12 is not "
             "to count. A gradient comes out of a layer of 100 sigmoids, of deviation 0.07, "
             "10 · 0.07 · ¼ times as large: three more layers make it 190 times as small.",
         ),
-        Criterion(
-            "with BN",
+        "with BN": Criterion(
             "test accuracy at the last step with BN, of the deepest network",
-            "accuracy",
-            TRAINED,
+            Margin(TRAINED, "accuracy"),
             "The paper's network comes within 5 hundredths of the best one of ReLUs (69.8 and "
             "74.8 %). Less is asked here: no more than a linear classifier has.",
         ),
-        Criterion(
-            "without BN",
+        "without BN": Criterion(
             f"{STUCK} − test accuracy at the last step without BN, of the deepest network",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "The paper's network is never better than chance. The same answer to every image is "
             "right for .1135 of the test images at most; to tell one digit from the rest makes "
             "about .2.",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS, WORDS),
     measure=measure,
     later={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, GRID, NAMES, NONE, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Figure, Table
 from bnrepro.evidence.grid import Array, bars, curves, digits, grid, stack, table
 from bnrepro.evidence.runs import Evidence
@@ -239,47 +239,39 @@ CLAIM = Claim(
     "with ε as in training. From the identities it follows that ∂L/∂W stands at a right angle to "
     "W, so that plain SGD makes ‖W‖² grow by lr²·‖∂L/∂W‖² a step, neither more nor less: measured "
     "over 200 more steps, with the network without BN for comparison.",
-    criteria=(
-        *(
-            Criterion(
-                name.replace("_", " "),
+    criteria={
+        **{
+            name.replace("_", " "): Criterion(
                 f"digits to which {identity} holds: -log₁₀ of the relative deviation, the largest "
                 "of all hidden layers and all a > 0",
-                "digits",
-                DIGITS,
+                Margin(DIGITS, "digits"),
                 ROUNDING,
             )
             for name, identity in QUANTITIES.items()
-        ),
-        Criterion(
-            "sign",
+        },
+        "sign": Criterion(
             "digits to which all three hold for a = -1 and a = -2 with the sign of the right side "
             "turned",
-            "digits",
-            DIGITS,
+            Margin(DIGITS, "digits"),
             "The same rounding. The paper says 'for a scalar a'; the deviation and what is divided "
             "by it keep no sign of a, so that x̂ turns with it.",
         ),
-        Criterion(
-            "growth",
+        "growth": Criterion(
             "digits to which the growth of ‖W‖² is Σ lr²·‖∂L/∂W‖², with BN and ε next to 0: -log₁₀ "
             "of the deviation in units of that sum, the largest of all hidden layers",
-            "digits",
-            GROWTH_DIGITS,
+            Margin(GROWTH_DIGITS, "digits"),
             "Four digits. The growth may be but 10⁻⁸ of ‖W‖²; of sixteen digits eight are left, "
             "and half of these are allowed to the rounding of 200 steps.",
         ),
-        Criterion(
-            "growth without BN",
+        "growth without BN": Criterion(
             "deviation of the growth of ‖W‖² from Σ lr²·‖∂L/∂W‖², in units of that sum, without "
             "BN: the median of the hidden layers",
-            "times the sum",
-            WITHOUT,
+            Margin(WITHOUT, "times the sum"),
             "A tenth: a thousand times what is allowed with BN. Else the growth is no mark of "
             "batch normalization. A single step adds -2·lr·⟨W, ∂L/∂W⟩, which where the cosine is "
             "0.01 is a hundred times lr²·‖∂L/∂W‖².",
         ),
-    ),
+    },
     scales=plans(lambda scale: WITH_BN.arms() | WITHOUT_BN.arms(), SEEDS, GRID),
     measure=measure,
     later={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, learning_rates, lr
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
@@ -154,28 +154,24 @@ CLAIM = Claim(
     "highest on validation images. Scaled down: CIFAR-10, where chance is .1, a network of 106,000 "
     "parameters, 6,000 steps of 32 images. What chance is: a validation accuracy that never comes "
     f"to {STUCK}. What it is to train: a last test accuracy of {TRAINED}.",
-    criteria=(
-        Criterion(
-            "with BN",
+    criteria={
+        "with BN": Criterion(
             "test accuracy of BN-x5-Sigmoid at the last step",
-            "accuracy",
-            TRAINED,
+            Margin(TRAINED, "accuracy"),
             "What logistic regression makes of the pixels: below it nothing speaks for ten "
             "modules. The paper's network is 700 times as often right as chance, and comes within "
             ".032 of that with ReLUs.",
         ),
-        Criterion(
-            "without BN",
+        "without BN": Criterion(
             f"{STUCK} − the highest validation accuracy of Inception with sigmoids on the way, at "
             "the learning rate and from the initial weights that are best for it",
-            "accuracy",
-            0.0,
+            Margin(0.0, "accuracy"),
             "The paper's network is never better than chance. The same answer to all is right for "
             ".105 of the 5,000 validation images at most; logistic regression of an image's mean "
             "brightness makes .156 of the test images, of its mean colour .239. Half of the way "
             "to the former: a network below that has not found out whether an image is dark.",
         ),
-    ),
+    },
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
     later={

@@ -14,7 +14,7 @@ import numpy as np
 
 from bnrepro.evidence import paper
 from bnrepro.evidence.arms import FIG1, NAMES, NORMS, PROBED, PROBED_LRS, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, PaperNumber, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Cell, Curves, Figure, Line, Table, over_seeds
 from bnrepro.evidence.grid import Grid, grid, table
 from bnrepro.evidence.movement import Drift, Track, drifts, path, tracks, wandering, widening
@@ -235,27 +235,23 @@ CLAIM = Claim(
     "(500 training images here, the same ones at every probe, with their own statistics), a number "
     "for stable, the scale of the axis of steps (all 50,000 are assumed), learning rate and "
     "initial deviation (as in Fig. 1a).",
-    criteria=(
-        Criterion(
-            "drift",
+    criteria={
+        "drift": Criterion(
             "range of a unit's 15th, 50th and 85th percentile over training, the mean of the "
             "three, in units of its mean spread between the outer two; of the median unit; "
             "without BN ÷ with BN, of the same seed",
-            "doublings",
-            1.0,
+            Margin(1.0, "doublings"),
             "A factor of 2, for “much more stable”. The paper's two curves, measured alike, give 4 "
             "(0.66 and 0.17 spreads).",
         ),
-        Criterion(
-            "after the start",
+        "after the start": Criterion(
             "the same without the first tenth of training",
-            "doublings",
-            1.0,
+            Margin(1.0, "doublings"),
             "The same factor. At first the one network has to grow out of small initial weights, "
             "and the other is at unit variance by construction: that difference alone shall not "
             "decide. The paper's curves, from step 5,000 on, give 3.8 (0.38 and 0.10).",
         ),
-    ),
+    },
     scales=plans(_arms, SEEDS),
     measure=measure,
     later={

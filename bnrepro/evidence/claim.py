@@ -54,21 +54,25 @@ def plans(
 
 
 @dataclass(frozen=True)
+class Margin:
+    """A bound of an effect, with the unit of both, such as `doublings` or `accuracy`."""
+
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
 class Criterion:
     """What has to be seen: the interval of an effect beyond a margin.
 
     Args:
-        name: of the effect in a `Finding`.
         compared: what the effect is, in words that tell its sign: positive supports the claim.
-        unit: of effect and margin, such as `doublings` or `accuracy`.
         margin: the claim holds where the effect is greater.
         reason: where the margin comes from.
     """
 
-    name: str
     compared: str
-    unit: str
-    margin: float
+    margin: Margin
     reason: str
 
 
@@ -138,7 +142,8 @@ class Claim:
         section: where the paper makes it.
         paper_says: what the paper states of the experiment.
         unspecified: what it does not, and what is chosen here.
-        criteria: all have to hold; the first is the one a table shows.
+        criteria: by the names of their effects; all have to hold, the first is the one a table
+            shows.
         scales: the runs at `smoke`, `short` and `paper`.
         measure: what the runs show. It reads runs and nothing else.
         later: what papers since hold against the claim, or add to it, by what
@@ -149,7 +154,7 @@ class Claim:
     section: str
     paper_says: str
     unspecified: str
-    criteria: tuple[Criterion, ...]
+    criteria: Mapping[str, Criterion]
     scales: Mapping[str, Plan]
     measure: Callable[[Evidence], Finding]
     later: Mapping[str, str] = field(default_factory=dict)

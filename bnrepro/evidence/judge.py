@@ -46,9 +46,9 @@ class Judgement:
     present: int
     asked: int
     finding: Finding | None = None
-    criteria: tuple[Judged, ...] = ()
-    fair: Mapping[str, tuple[Judged, ...]] = field(default_factory=dict)
-    unspecified: Mapping[str, tuple[Judged, ...]] = field(default_factory=dict)
+    criteria: Mapping[str, Judged] = field(default_factory=dict)
+    fair: Mapping[str, Mapping[str, Judged]] = field(default_factory=dict)
+    unspecified: Mapping[str, Mapping[str, Judged]] = field(default_factory=dict)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Judgement:
@@ -66,21 +66,21 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
     finding = claim.measure(evidence)
     enough = set(evidence.seeds) >= set(least)
 
-    def all_criteria(effects: Effects) -> tuple[Judged, ...]:
-        return tuple(
-            _criterion(c, effects[c.name], evidence.scale, enough)
-            for c in claim.criteria
-            if c.name in effects
-        )
+    def all_criteria(effects: Effects) -> dict[str, Judged]:
+        return {
+            name: _criterion(criterion, effects[name], evidence.scale, enough)
+            for name, criterion in claim.criteria.items()
+            if name in effects
+        }
 
-    def checked(check: Check | None) -> dict[str, tuple[Judged, ...]]:
+    def checked(check: Check | None) -> dict[str, dict[str, Judged]]:
         choices = check.choices if check else {}
         return {choice: all_criteria(effects) for choice, effects in choices.items()}
 
     criteria = all_criteria(finding.effects)
     assert len(criteria) == len(claim.criteria) == len(finding.effects), "an effect a criterion"
     return Judgement(
-        together([judged.verdict for judged in criteria]),
+        together([judged.verdict for judged in criteria.values()]),
         evidence.present,
         asked,
         finding,
@@ -102,7 +102,7 @@ def _criterion(
     elif scale == SMOKE:
         verdict = Verdict.NOT_JUDGED
     else:
-        verdict = against(summary, criterion.margin)
+        verdict = against(summary, criterion.margin.value)
     return Judged(criterion, summary, verdict)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bnrepro.evidence.claim import Margin
 from bnrepro.evidence.judge import Judged
 from bnrepro.evidence.runs import median_range
 
@@ -39,9 +40,14 @@ def signed(value: float, unit: str) -> str:
     return f"+{said(value, unit)}" if value > 0 else said(value, unit)
 
 
+def bound(margin: Margin) -> str:
+    """A criterion's margin."""
+    return signed(margin.value, margin.unit)
+
+
 def effect(judged: Judged) -> str:
     """An effect in its unit; a logarithm also as the ratio it stands for."""
-    unit, median = judged.criterion.unit, judged.summary.median
+    unit, median = judged.criterion.margin.unit, judged.summary.median
     ratio = ""
     if unit in FACTORS and math.isfinite(median):
         ratio = f" (×{FACTORS[unit] ** median:.3g})"
@@ -52,7 +58,7 @@ def interval(judged: Judged) -> str:
     """The interval of an effect."""
     if judged.summary.interval is None:
         return "none of one seed"
-    low, high = (signed(end, judged.criterion.unit) for end in judged.summary.interval)
+    low, high = (signed(end, judged.criterion.margin.unit) for end in judged.summary.interval)
     return f"{low} to {high}"
 
 

@@ -28,7 +28,7 @@ from bnrepro.evidence.runs import CHANCE, TEST, Evidence, listed, seeds, unlike
 from bnrepro.evidence.stats import CONFIDENCE
 from bnrepro.plots import png
 from bnrepro.report.draw import draw
-from bnrepro.report.format import effect, interval, markdown, said, signed, spread
+from bnrepro.report.format import bound, effect, interval, markdown, said, signed, spread
 from bnrepro.store import StoredRun, atomic, reproduction
 from bnrepro.store.reproduction import RUNS, AskedArm, Reproduction
 
@@ -225,8 +225,8 @@ def rows(judgements: Mapping[str, Judgement]) -> list[list[str]]:
     for name, judgement in judgements.items():
         numbers = ["", "", ""]
         if judgement.criteria:
-            first = judgement.criteria[0]
-            margin = signed(first.criterion.margin, first.criterion.unit)
+            first = next(iter(judgement.criteria.values()))
+            margin = bound(first.criterion.margin)
             numbers = [effect(first), interval(first), margin]
         present = f"{judgement.present} of {judgement.asked}"
         lines.append([name, judgement.verdict.value, *numbers, present])
@@ -238,7 +238,7 @@ def table(exhibit: Exhibit) -> Table | None:
     return exhibit if isinstance(exhibit, Table) else None
 
 
-def checks(judgement: Judgement) -> list[tuple[str, Check, Mapping[str, tuple[Judged, ...]]]]:
+def checks(judgement: Judgement) -> list[tuple[str, Check, Mapping[str, Mapping[str, Judged]]]]:
     """What else was asked: a heading, the check, and its variations judged."""
     finding = judgement.finding
     if finding is None:
@@ -279,7 +279,7 @@ def _templates(html: bool) -> Any:
         keep_trailing_newline=True,
         finalize=None if html else markdown,
     )
-    filters = (said, signed, effect, interval, spread, table, arms, checks)
+    filters = (said, signed, bound, effect, interval, spread, table, arms, checks)
     environment.globals.update({function.__name__: function for function in filters})
     environment.globals["arxiv"] = ARXIV
     if html:
@@ -302,21 +302,21 @@ def _results(asked: Reproduction, shown: Sequence[ReportedClaim]) -> str:
 
 def _numbers(one: ReportedClaim) -> dict[str, Any]:
     judgement, finding = one.judgement, one.judgement.finding
-    first = judgement.criteria[0] if judgement.criteria else None
+    first = next(iter(judgement.criteria.values()), None)
     numbers: dict[str, Any] = {
         "verdict": judgement.verdict.value,
         "statement": one.claim.statement,
         "section": one.claim.section,
         "effect": first.summary.median if first else None,
         "interval": first.summary.interval if first else None,
-        "unit": one.claim.criteria[0].unit,
+        "unit": next(iter(one.claim.criteria.values())).margin.unit,
         "seeds": len(one.evidence.seeds),
         "runs": judgement.present,
         "asked": judgement.asked,
         "began": one.began,
         "criterion": one.registration.digest,
         "criterion_commit": one.registration.sha,
-        "criteria": {judged.criterion.name: _judged(judged) for judged in judgement.criteria},
+        "criteria": {name: _judged(of) for name, of in judgement.criteria.items()},
     }
     if finding is None:
         return numbers
@@ -329,7 +329,7 @@ def _numbers(one: ReportedClaim) -> dict[str, Any]:
         ("left_open", finding.unspecified, judgement.unspecified),
     ):
         numbers[name] = {
-            choice: {judged.criterion.name: _judged(judged) for judged in criteria}
+            choice: {name: _judged(judged) for name, judged in criteria.items()}
             for choice, criteria in variations.items()
         }
         numbers[f"{name}_tables"] = _tables(check.exhibits if check else ())
@@ -347,8 +347,8 @@ def _judged(judged: Judged) -> dict[str, Any]:
     return {
         "verdict": judged.verdict.value,
         "compared": criterion.compared,
-        "unit": criterion.unit,
-        "margin": criterion.margin,
+        "unit": criterion.margin.unit,
+        "margin": criterion.margin.value,
         "effect": summary.median,
         "interval": summary.interval,
         "effect_size": summary.size,
