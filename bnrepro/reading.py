@@ -5,8 +5,6 @@ one that is made to expand. Every reader of a small file goes through here. What
 tree of None, bool, int of 64 bits, finite float, str, list, and dict with str keys.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

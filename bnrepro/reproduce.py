@@ -4,8 +4,6 @@ Runs are shared: what two claims ask for in the same configuration is one run. A
 of this configuration, on this data and with this results number, is not made again.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

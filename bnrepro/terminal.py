@@ -1,7 +1,5 @@
 """Text on its way to a terminal: it commands no terminal, and no terminal ends the work."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """What our own parts cost against what one would use instead, as ratios measured side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 from bnrepro import config as c

@@ -4,8 +4,6 @@ Machines differ and are shared, so a single time says little: what is reported i
 times, round by round.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

@@ -5,8 +5,6 @@ memory it has to read and write at the rate this machine copies at: the greater 
 the floor (the "roofline" of Williams, Waterman & Patterson 2009).
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Our layer against torch's: forward and backward in training mode."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A run of ours against other ways of training the same network."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 import tempfile

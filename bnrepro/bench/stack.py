@@ -1,7 +1,5 @@
 """Runs that train as one computation against the same runs one after another."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator

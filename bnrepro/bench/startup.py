@@ -1,7 +1,5 @@
 """What starting costs, each in a process of its own, against the imports it cannot do without."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -5,8 +5,6 @@ folders that a user names (`add_folder`), and by the entry points `bnrepro.claim
 packages, each of which is a module with a `CLAIM`, or a `Claim`.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import pkgutil

@@ -4,8 +4,6 @@ Each of the seven changes is added to BN-Baseline, which has none of them, and t
 which has all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import xarray as xr

@@ -1,7 +1,5 @@
 """§3.4: the images that an image is seen with regularize, the more the fewer they are."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from bnrepro.evidence.arms import (

@@ -1,7 +1,5 @@
 """§4.2.3: an ensemble of networks based on BN-x30 is better than one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Fig. 1a: with batch normalization the network trains faster, and ends higher."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 

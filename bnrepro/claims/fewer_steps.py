@@ -1,7 +1,5 @@
 """Figs. 2 and 3: with batch normalization, Inception's accuracy in many times fewer steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """With batch normalization gradients vanish less on their way back through a deep network."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """With batch normalization networks train at learning rates at which others do not."""
 
-from __future__ import annotations
-
 import math
 
 from bnrepro.evidence.arms import GRID, LRS, NAMES, NORMS, SEEDS

@@ -1,7 +1,5 @@
 """§3: set to γ = √Var[x] and β = E[x], batch normalization is the identity."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """With batch normalization the scale of the initial weights matters less."""
 
-from __future__ import annotations
-
 from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMOKE
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, table

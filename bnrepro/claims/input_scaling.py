@@ -1,7 +1,5 @@
 """§2: networks train better on normalized inputs; with BN their scale matters less."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """§1, §2: covariate shift itself. Statistics taken again undo what frozen ones do not."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from bnrepro.evidence.arms import CIFAR_SEEDS

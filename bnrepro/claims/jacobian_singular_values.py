@@ -1,7 +1,5 @@
 """§3.3, a conjecture: batch normalization keeps the layers' Jacobians near orthogonal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

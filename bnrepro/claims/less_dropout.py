@@ -1,7 +1,5 @@
 """§3.4: batch normalization regularizes, so that less dropout is needed, or none."""
 
-from __future__ import annotations
-
 from bnrepro.evidence.arms import MIDDLE, NORMS, SEEDS, SIZE, SMALL, SMALL_LRS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, needed, table

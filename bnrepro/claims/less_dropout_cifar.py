@@ -1,7 +1,5 @@
 """§3.4, §4.2.1: dropout in Inception, with and without batch normalization."""
 
-from __future__ import annotations
-
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS

@@ -1,7 +1,5 @@
 """§2: normalized outside the gradient step, a bias grows without end, and to no use."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, SEEDS, SMOKE

@@ -5,8 +5,6 @@ likely to change the shape of its distribution, and Wu + b is more likely to be 
 measured; so is what the paper only implies, that the network is the better for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

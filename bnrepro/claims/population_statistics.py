@@ -1,7 +1,5 @@
 """§3.1, Algorithm 2: inference by the statistics of the population, one function of the input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """With batch normalization deep networks of sigmoids train."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """§3.3: what a normalized layer computes does not depend on the length of its weights."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, GRID, NAMES, NONE, SEEDS

@@ -1,7 +1,5 @@
 """§4.2.2: with batch normalization Inception trains with sigmoids, without it does not."""
 
-from __future__ import annotations
-
 import xarray as xr
 
 from bnrepro.evidence.arms import CIFAR_SEEDS

@@ -4,8 +4,6 @@ Steadier is one thing, faster another, and that the one is why the other is disp
 here is read off the probes alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Which values a configuration may have together, and what to say of others."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """What a word on the command line may become."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any

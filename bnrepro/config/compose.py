@@ -3,8 +3,6 @@
 Hydra composes the configuration from `conf/`, a user's own `--config-dir` and the overrides.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence

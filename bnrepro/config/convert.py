@@ -1,7 +1,5 @@
 """A configuration in other forms: plain containers, YAML, dotted names."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from enum import Enum

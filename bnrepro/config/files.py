@@ -4,8 +4,6 @@ A file may come from somebody else. It cannot expand without bound, and it can r
 variables only into names of folders, since every other setting is written down with the run.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 What Hydra and OmegaConf have to say about a bad override becomes one line here.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import warnings

@@ -1,7 +1,5 @@
 """Which configurations are the same run."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -4,8 +4,6 @@ A package brings options by entry points (`bnrepro.norms`, `bnrepro.models`, `bn
 each is an `Entry`.
 """
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import importlib.util

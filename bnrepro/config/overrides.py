@@ -1,7 +1,5 @@
 """What may be typed as an override, and how Hydra gets it."""
 
-from __future__ import annotations
-
 import filecmp
 import re
 from collections.abc import Sequence

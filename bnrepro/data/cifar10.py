@@ -1,7 +1,5 @@
 """CIFAR-10 (Krizhevsky 2009): its published files, the copies that are taken, how it is scaled."""
 
-from __future__ import annotations
-
 import hashlib
 import tarfile
 import tempfile

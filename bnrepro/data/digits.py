@@ -1,7 +1,5 @@
 """scikit-learn's 8×8 digits, for a first try and for tests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A folder of the user's own images, sorted into classes."""
 
-from __future__ import annotations
-
 from bnrepro import config as c
 from bnrepro.data import image_tree
 from bnrepro.data.arrays import Raw, canonical

@@ -1,7 +1,5 @@
 """Bring, take over, check and list the copies of the data sets below a root folder."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

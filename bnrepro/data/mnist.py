@@ -1,7 +1,5 @@
 """MNIST (LeCun et al. 1998): its published files, the copies that are taken, how it is scaled."""
 
-from __future__ import annotations
-
 import hashlib
 import zlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Where a data set's images come from, and how the network sees them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

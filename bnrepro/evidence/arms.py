@@ -4,8 +4,6 @@ Two arms are one run where every setting that is computed with is the same, inte
 and probes among them. A claim takes its overrides from here wherever it can.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -4,8 +4,6 @@ A claim says what the paper says, which runs are to show it, and by which criter
 made; its `measure`, a pure function of stored runs, turns them into one effect a seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Deep networks of sigmoids, as arms that two claims share."""
 
-from __future__ import annotations
-
 from bnrepro.evidence.arms import NORMS, SMOKE
 from bnrepro.evidence.grid import Grid, best, grid
 from bnrepro.evidence.runs import VALIDATION, Evidence

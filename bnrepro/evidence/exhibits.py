@@ -3,8 +3,6 @@
 A number that is not finite is drawn as a gap; in a table `inf` reads as "never".
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

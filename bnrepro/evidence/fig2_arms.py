@@ -5,8 +5,6 @@ same with batch normalization and nothing else changed. BN-x5 has the seven chan
 well, BN-x30 the same with the learning rate times 30.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The judge: an effect's interval against a margin, whatever was measured."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The papers that say something of a claim since, and where they are found."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 ARXIV: Mapping[str, str] = {

@@ -1,7 +1,5 @@
 """How far distributions within a network move over training, from the probes' percentiles."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

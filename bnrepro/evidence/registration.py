@@ -5,8 +5,6 @@ without the prose: the claim may be reworded, and its file renamed, but a margin
 a sign cannot change without it.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Every array has one row a seed, in the order of `seeds`, so that arms are paired
 of a run that diverged are those of guessing from there on; its steps to any target are infinite.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

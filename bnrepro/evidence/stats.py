@@ -8,8 +8,6 @@ a verdict needs all five. Whatever the effects' distribution, so wide an interva
 median 15 times in 16.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The fair comparison: both arms at their own best learning rate, chosen on validation images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import xarray as xr

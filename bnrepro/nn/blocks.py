@@ -1,7 +1,5 @@
 """Parts of networks: nonlinearities, pointwise convolutions, local response normalization."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

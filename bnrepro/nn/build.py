@@ -4,8 +4,6 @@ A network is built from a typed configuration and an explicit generator: the sam
 same weights whatever stands between the layers, since normalization draws no random numbers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

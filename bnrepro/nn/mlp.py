@@ -1,7 +1,5 @@
 """Fully connected layers, the network of the MNIST experiment (§4.1)."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Normalization layers from their settings."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn

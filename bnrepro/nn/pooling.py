@@ -4,8 +4,6 @@ What torch's compiler makes of max pooling's derivative for a CPU takes ten time
 own kernel, a fifth of an Inception's step. An operation that it cannot look into it calls as it is.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

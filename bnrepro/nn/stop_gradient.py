@@ -6,8 +6,6 @@ before it grows without end while output and loss stay what they are: the gradie
 that the mean takes it away again.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Numbers as a report shows them, by their unit, and text in Markdown."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

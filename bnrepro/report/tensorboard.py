@@ -1,7 +1,5 @@
 """TensorBoard over a folder of runs."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import webbrowser

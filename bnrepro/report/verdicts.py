@@ -5,8 +5,6 @@ function of the run folders, of the claims, and of the commits their files have;
 the same to the last byte.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import math

@@ -1,7 +1,5 @@
 """What git says of sources: a checkout's commit, and the first one since which files say this."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable, Sequence
 from functools import cache

@@ -4,8 +4,6 @@ Its folder holds `reproduce.json`, which is what stands here, the run folders of
 `runs/`, and the report.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """A sweep on disk: its members, and what became of each, read from the run folders alone."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

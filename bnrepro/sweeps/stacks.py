@@ -1,7 +1,5 @@
 """Which members of a sweep train together as one computation."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,6 @@ A sweep's folder holds its members' run folders, `sweep.yaml` (what was asked), 
 became of it) and `.sweep/` (the members' configurations, composed once, and what they printed).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

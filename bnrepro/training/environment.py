@@ -1,7 +1,5 @@
 """What a run runs on: this machine, these versions, this code."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -9,8 +9,6 @@ fixed, F takes x̂ to y = γ·x̂ + β, g(y), W·g(y) and its normalized value, 
 Without normalization F goes from one layer's input of g to the next one's: J = W · diag(g′(x)).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

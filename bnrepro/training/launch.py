@@ -1,7 +1,5 @@
 """Take a run's folder and do something there as a job of Hydra's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace

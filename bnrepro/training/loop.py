@@ -5,8 +5,6 @@ and their augmentation are drawn from (seed, epoch), so a loop started at any st
 an uninterrupted one saw.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Optimizers and learning-rate schedules by their names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 

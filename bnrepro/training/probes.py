@@ -10,8 +10,6 @@ layer a histogram; of every weight matrix its norm and that of its gradient in t
 every bias its norm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

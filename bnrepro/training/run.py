@@ -1,7 +1,5 @@
 """One run, from a configuration to a folder: data, network, loop, probes, checkpoints."""
 
-from __future__ import annotations
-
 import io
 import math
 import zipfile

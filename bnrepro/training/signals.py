@@ -1,7 +1,5 @@
 """Signals that ask a run to stop: it finishes its step and keeps its state first."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

@@ -7,8 +7,6 @@ change, what it would alone; only the step itself is computed for all at once.
 In shape comments M is networks, B images of a batch, D and C inputs and units of a layer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A view and never the source of a verdict. Every start opens a new event file wit
 that points which an interrupted run left behind are not shown.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 Reading error: about ±0.003 in accuracy and ±300 steps.
 """
 
-from __future__ import annotations
-
 import csv
 from collections import defaultdict
 from functools import cache

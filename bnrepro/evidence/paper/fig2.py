@@ -4,8 +4,6 @@ Accuracies are of single crops of ImageNet's validation images. Reading error of
 ±0.003 in accuracy. Its points lie about 320,000 steps apart; what is below 0.4 the paper cut off.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache

@@ -4,8 +4,6 @@ Each study is a function of (model, dataset, configuration) that returns plain n
 summary. It has a copy of the network, and no randomness but the run's seed.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """A network's outputs over a data set, cut into batches in one way or another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 

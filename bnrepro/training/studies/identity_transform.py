@@ -1,7 +1,5 @@
 """§3: a batch-norm transform with γ = √Var[x] and β = E[x] recovers its input."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """§3.1: what a network infers with Algorithm 2, with moving averages, and batch by batch."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -5,8 +5,6 @@ again from shifted images, without any label or any step of training, they undo 
 it is one of means and variances.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

@@ -5,8 +5,6 @@ The loss does not depend on the length of W, so its gradient stands at a right a
 makes ‖W‖² grow by lr²·‖∂L/∂W‖². All of it is exact for ε = 0 and a > 0; a < 0 turns the sign.
 """
 
-from __future__ import annotations
-
 import copy
 import sys
 from collections.abc import Sequence
