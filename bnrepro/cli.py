@@ -31,7 +31,7 @@ OUTPUTS = Path("outputs")
 SHOWN = 20  # rows of a sweep's table on the terminal
 BUG, INTERRUPTED = 70, 130
 WORKING = ("train", "sweep", "reproduce")  # what they print only shows what they do
-BENCHMARKS = ("layer", "step", "loop", "stack", "probes", "checkpoints", "startup", "growth")
+BENCHMARKS = ("layer", "step", "loop", "stack", "probes", "checkpoints", "startup")
 COMPLETING = "_BNREPRO_COMPLETE"  # set by a shell that asks what a word may become
 
 # What torch's allocators say; their errors have no type of their own on a CPU.
@@ -629,8 +629,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="NAME|KEY=VALUE",
-            help=f"Benchmarks ({', '.join(BENCHMARKS)}; by default all but growth), "
-            "then Hydra overrides.",
+            help=f"Benchmarks ({', '.join(BENCHMARKS)}; by default all), then Hydra overrides.",
             autocompletion=_complete_benchmark,
             show_default=False,
         ),
@@ -638,9 +637,6 @@ def bench(
     rounds: Annotated[
         int, typer.Option(min=1, help="Rounds: how often each side is timed.", metavar="N")
     ] = 5,
-    out: Annotated[
-        Path, typer.Option(help="Folder for the figure of growth.", metavar="DIR", callback=_home)
-    ] = OUTPUTS,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -659,27 +655,14 @@ def bench(
 
     results: list[dict[str, Any]] = []
     with Console(stderr=True).status("measuring: run nothing else meanwhile") as status:
-        if names == ["growth"]:
-            points = benchmarks.growth(config, rounds)
-            benchmarks.draw(points, out / "growth.png")
-            results = [dataclasses.asdict(point) for point in points]
-        else:
-            for comparison in benchmarks.measure(names, config, rounds):
-                results.append(comparison.to_dict())
-                status.update(f"{comparison.name}: {results[-1]['ratio']:.3f}")
+        for comparison in benchmarks.measure(names, config, rounds):
+            results.append(comparison.to_dict())
+            status.update(f"{comparison.name}: {results[-1]['ratio']:.3f}")
     if as_json:
         _say(json.dumps(results, indent=2))
-    elif names == ["growth"]:
-        _table(("what", "value", "steps/s", "at most"), [_grown(result) for result in results])
-        _say(f"written: {out / 'growth.png'}")
-    else:
-        columns = ("benchmark", "ours", "theirs", "ratio", "spread", "our ms", "their ms")
-        _table(columns, [_measured(result) for result in results])
-
-
-def _grown(point: dict[str, Any]) -> list[str]:
-    rates = (f"{1 / point[name]:,.0f}" for name in ("seconds", "floor"))
-    return [point["axis"], str(point["value"]), *rates]
+        return
+    columns = ("benchmark", "ours", "theirs", "ratio", "spread", "our ms", "their ms")
+    _table(columns, [_measured(result) for result in results])
 
 
 def _measured(result: dict[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +15,13 @@ import torch
 
 from bnrepro.bench import BENCHMARKS
 from bnrepro.bench.comparison import Comparison, compare
-from bnrepro.bench.growth import SIZES, operations, traffic
 from bnrepro.bench.layer import Case
 from bnrepro.bench.startup import FIRST_STEP
 from bnrepro.cli import main
 from bnrepro.store import StoredRun
 from bnrepro.training import environment
 
+GROWTH = Path(__file__).parents[1] / "docs" / "performance" / "growth.py"
 QUICK = ("dataset=digits", "train.steps=5", "train.checkpoint_every=5", "probe.size=50")
 
 
@@ -122,17 +124,24 @@ def test_the_first_step_is_where_starting_ends(tmp_path: Path) -> None:
 
 def test_the_operations_and_bytes_of_a_step() -> None:
     # 3 -> 2 -> 4 of 5 images: 6 and 8 weights; the first layer's input needs no gradient.
+    growth = runpy.run_path(str(GROWTH))
+    operations, traffic = growth["operations"], growth["traffic"]
     assert operations([3, 2, 4], 5) == 2 * 5 * (3 * 14 - 6)
     assert traffic([3, 2, 4], 5) == 4 * (6 * 14 + 4 * 5 * 9)
 
 
 @pytest.mark.reliability
 def test_the_growth_of_a_step_is_drawn(tmp_path: Path) -> None:
-    done = bench("growth", *QUICK, "--rounds", "1", "--json", "--out", str(tmp_path))
-    points = json.loads(done.stdout)
-    assert [p["axis"] for p in points] == [axis for axis in SIZES for _ in SIZES[axis]]
-    assert all(0 < point["floor"] < point["seconds"] for point in points)
-    assert (tmp_path / "growth.png").stat().st_size > 10_000
+    picture = tmp_path / "growth.png"
+    line = [sys.executable, str(GROWTH), *QUICK, "--rounds", "1", "--out", str(picture)]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    rates = re.findall(r"(\d+): ([\d,]+) of ([\d,]+) steps/s", done.stdout)
+    assert [int(value) for value, _, _ in rates] == [
+        15, 60, 240, 960, 50, 100, 400, 1600, 1, 3, 6, 12,
+    ]  # fmt: skip
+    numbers = [[int(rate.replace(",", "")) for rate in pair] for _, *pair in rates]
+    assert all(0 < measured < most for measured, most in numbers)
+    assert picture.stat().st_size > 10_000
 
 
 def test_an_unknown_benchmark() -> None:

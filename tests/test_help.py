@@ -70,7 +70,7 @@ def test_the_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None
         listed = shown(command, capsys).replace("\n", " ")
         for group in (*OPTIONS, "experiment"):
             assert all(option in listed for option in choices()[group])
-    assert set(cli.BENCHMARKS) == {*BENCHMARKS, "growth"}
+    assert set(cli.BENCHMARKS) == set(BENCHMARKS)
 
 
 @pytest.mark.parametrize(

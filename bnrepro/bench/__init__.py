@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bnrepro import config as c
 from bnrepro.bench.comparison import Comparison
-from bnrepro.bench.growth import draw, growth
 from bnrepro.bench.layer import layer
 from bnrepro.bench.loop import checkpoints, loop, probes, step
 from bnrepro.bench.stack import stack
 from bnrepro.bench.startup import startup
 from bnrepro.errors import ConfigError
 
-__all__ = ["BENCHMARKS", "Comparison", "draw", "growth", "measure"]
+__all__ = ["BENCHMARKS", "Comparison", "measure"]
 
 BENCHMARKS: dict[str, Callable[[c.Config, int], Iterator[Comparison]]] = {
     "layer": layer,

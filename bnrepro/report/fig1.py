@@ -20,8 +20,11 @@ import numpy as np
 from bnrepro.config import differences, flat
 from bnrepro.errors import StorageError
 from bnrepro.evidence import paper
+from bnrepro.evidence.arms import NAMES
+from bnrepro.evidence.exhibits import Curves, Line
 from bnrepro.evidence.runs import unlike
 from bnrepro.plots import BLACK, BLUE, ORANGE, band, empty, png, typical_unit
+from bnrepro.report.draw import draw
 from bnrepro.report.format import markdown
 from bnrepro.store import StoredRun, atomic, find_runs
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAMES = {"none": "without BN", "batch": "with BN"}
 COLORS = {"none": ORANGE, "batch": BLUE}
 COLUMNS = (
     "arm", "lr", "init std", "seeds", "final test accuracy", f"first step at ≥ {paper.TARGET}",
@@ -226,31 +228,23 @@ def cells(figure: Found, mark: str = "") -> list[list[str]]:
 
 def accuracy_figure(drawn: list[Arm]) -> Figure:
     """Fig. 1a: test accuracy over training, ours as lines, the paper's as points."""
-    figure = empty((7.2, 4.2), layout="constrained", dpi=120)
-    axes = figure.subplots()
     longest = max(arm.steps[-1] for arm in drawn)
+    lines = []
     for arm in drawn:
-        color, style = COLORS[arm.norm], "-" if arm.norm == "batch" else "--"
+        name, (at, accuracy) = NAMES[arm.norm], paper.accuracy(arm.norm)
         low, high = arm.accuracies.min(0), arm.accuracies.max(0)
-        axes.fill_between(arm.steps, low, high, color=color, alpha=0.25, linewidth=0)
-        label = f"{NAMES[arm.norm]}, ours ({_seeds(len(arm.runs))})"
-        axes.plot(arm.steps, arm.mean, style, color=color, linewidth=1.4, label=label)
-        at, accuracy = paper.accuracy(arm.norm)
-        if at[0] > longest:  # nothing of it is seen
-            continue
-        marker = "o" if arm.norm == "batch" else "^"
-        label = f"{NAMES[arm.norm]}, paper"
-        axes.plot(at, accuracy, marker, color=color, markersize=3, markerfacecolor="none",
-                  markeredgewidth=0.7, label=label)  # fmt: skip
-    lowest = min(arm.mean[-1] for arm in drawn)
-    bottom = 0.7 if lowest > 0.72 else 0.0
-    axes.set(xlim=(-0.02 * longest, 1.02 * longest), ylim=(bottom, 1.0))
-    axes.set(xlabel="step", ylabel="test accuracy")
-    axes.axhline(paper.TARGET, color=BLACK, linewidth=0.5, linestyle=":")
-    axes.legend(loc="lower right" if bottom else "best", fontsize=9)
+        lines.append(Line(name, arm.steps, arm.mean, low, high))
+        if (seen := at <= longest).any():
+            theirs = accuracy[seen]
+            lines.append(Line(f"{name}, paper", at[seen], theirs, points=True, like=name))
+    bottom = 0.7 if min(arm.mean[-1] for arm in drawn) > 0.72 else 0.0
     lr, scale = drawn[0].setting
-    axes.set_title(f"Fig. 1a on MNIST: SGD, lr {lr}, initial weights N(0, {scale}²)", fontsize=10)
-    return figure
+    title = f"Fig. 1a on MNIST: SGD, lr {lr}, initial weights N(0, {scale}²)"
+    seeds = ", ".join(f"{_seeds(len(arm.runs))} {NAMES[arm.norm]}" for arm in drawn)
+    return draw(
+        Curves(f"{title}\n{seeds}", "step", "test accuracy", lines,
+               limits=(bottom, 1.0), levels=(paper.TARGET,))
+    )  # fmt: skip
 
 
 def _seeds(count: int) -> str:

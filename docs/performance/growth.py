@@ -3,6 +3,10 @@
 No step can be faster than its matrix products at the rate this machine multiplies at, nor than the
 memory it has to read and write at the rate this machine copies at: the greater of the two times is
 the floor (the "roofline" of Williams, Waterman & Patterson 2009).
+
+    python docs/performance/growth.py [KEY=VALUE …]
+
+draws `growth.png` beside this file, from five rounds each.
 """
 
 import statistics
@@ -13,9 +17,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import typer
 
 from bnrepro import config as c
 from bnrepro.bench.loop import Bare, prepared
+from bnrepro.config.compose import compose
 from bnrepro.errors import ConfigError
 from bnrepro.plots import PALETTE
 
@@ -143,3 +149,21 @@ def draw(points: list[Point], path: Path) -> None:
     axes[0].legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None}, dpi=150)
+
+
+def main(
+    overrides: list[str] = typer.Argument(None, metavar="KEY=VALUE"),  # noqa: B008
+    rounds: int = 5,
+    out: Path = Path(__file__).with_name("growth.png"),  # noqa: B008
+) -> None:
+    """Measure every point, print it and draw all of them."""
+    points = growth(compose(["train.steps=5000", *(overrides or [])]).config, rounds)
+    for point in points:
+        print(
+            f"{point.axis} {point.value}: {1 / point.seconds:,.0f} of {1 / point.floor:,.0f} steps/s"
+        )
+    draw(points, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
