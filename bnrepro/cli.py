@@ -226,6 +226,7 @@ ClaimsDir = Annotated[
         callback=_add_claims,
     ),
 ]
+Runs = Annotated[Path, typer.Argument(metavar="DIR", callback=_home, help="A folder of runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[
     str, typer.Argument(help="mnist, cifar10, digits or folder.", autocompletion=_complete_dataset)
@@ -473,13 +474,7 @@ def _verdicts(judgements: dict[str, Judgement]) -> None:
 
 
 @app.command()
-def runs(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", callback=_home, help="A folder of runs.")
-    ] = OUTPUTS,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
+def runs(folder: Runs = OUTPUTS, as_json: Json = False, debug: Debug = False) -> None:
     """List runs and their state."""
     from bnrepro.store import find_runs
 
@@ -585,9 +580,7 @@ def tensorboard(
 
 @app.command()
 def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", callback=_home, help="A folder of runs.")
-    ] = OUTPUTS,
+    folder: Runs = OUTPUTS,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to write; by default DIR.", metavar="DIR", callback=_home),

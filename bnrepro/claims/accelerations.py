@@ -8,20 +8,11 @@ from collections.abc import Callable, Mapping
 
 import xarray as xr
 
+from bnrepro.evidence import fig2_arms
 from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Cell, Figure, Table
-from bnrepro.evidence.fig2_arms import (
-    BN_BASELINE,
-    BN_X5,
-    CHANGES,
-    HIGHER_LR,
-    INCEPTION,
-    LR,
-    NETWORKS,
-    arm,
-    changed,
-)
+from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, CHANGES, HIGHER_LR, INCEPTION
 from bnrepro.evidence.grid import Array, Grid, bars, curves, doublings, grid, stack, steps_to, table
 from bnrepro.evidence.runs import Evidence
 from bnrepro.evidence.stats import lower_median
@@ -74,11 +65,11 @@ SIDES: Mapping[str, Callable[[str], tuple[str, str]]] = {
 
 def networks(scale: str) -> Grid:
     """Inception, BN-Baseline and BN-x5, and what lies between the last two."""
-    words = {name: NETWORKS[name] for name in (INCEPTION, *TOGETHER)}
+    words = {name: fig2_arms.NETWORKS[name] for name in (INCEPTION, *TOGETHER)}
     for change in CHANGED[scale]:
-        words[added(change)] = changed((change,))
-        words[taken(change)] = changed(other for other in CHANGES if other != change)
-    return grid(network={name: arm(scale, *own) for name, own in words.items()})
+        words[added(change)] = fig2_arms.changed((change,))
+        words[taken(change)] = fig2_arms.changed(other for other in CHANGES if other != change)
+    return grid(network={name: fig2_arms.arm(scale, *own) for name, own in words.items()})
 
 
 def half_way(runs: xr.Dataset) -> Array:
@@ -248,8 +239,8 @@ def _networks(runs: xr.Dataset) -> Table:
 def _fair(runs: xr.Dataset) -> Check:
     """BN-Baseline at the higher rate too, and BN-x5 at the lower."""
     names = {
-        BN_BASELINE: {LR: BN_BASELINE, 5 * LR: added(HIGHER_LR)},
-        BN_X5: {LR: taken(HIGHER_LR), 5 * LR: BN_X5},
+        BN_BASELINE: {fig2_arms.LR: BN_BASELINE, 5 * fig2_arms.LR: added(HIGHER_LR)},
+        BN_X5: {fig2_arms.LR: taken(HIGHER_LR), 5 * fig2_arms.LR: BN_X5},
     }
     at = stack(
         {

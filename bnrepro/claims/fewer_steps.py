@@ -7,20 +7,27 @@ import numpy as np
 import xarray as xr
 
 from bnrepro.evidence import fig2_arms
-from bnrepro.evidence.arms import CIFAR_SEEDS
+from bnrepro.evidence.arms import CIFAR_SEEDS, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
-from bnrepro.evidence.exhibits import Bars, Curves, Exhibit, Figure, Line, over_seeds
+from bnrepro.evidence.exhibits import Curves, Exhibit, Figure, Line, over_seeds
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, HIGHER_LR, INCEPTION
-from bnrepro.evidence.grid import Array, Grid, best, doublings, grid, lines, steps_to, table
+from bnrepro.evidence.grid import (
+    Array,
+    Grid,
+    bars,
+    best,
+    doublings,
+    grid,
+    lines,
+    stack,
+    steps_to,
+    table,
+)
 from bnrepro.evidence.paper import fig2 as paper
-from bnrepro.evidence.runs import Evidence, median_range
+from bnrepro.evidence.runs import Evidence
 from bnrepro.evidence.stats import lower_median
 
-TIMES: Mapping[str, tuple[float, ...]] = {
-    "smoke": (1, 5),
-    "short": (1, 2, 5),
-    "paper": (1 / 6, 1 / 2, 1, 2, 5, 30),
-}
+TIMES: Mapping[str, tuple[float, ...]] = per_scale((1, 5), (1, 2, 5), (1 / 6, 1 / 2, 1, 2, 5, 30))
 """The learning rates of Inception, times ×1. At a sixth of it BN-x5 has 30 times Inception's rate,
 as the paper's best network has."""
 
@@ -228,14 +235,12 @@ def _curves(runs: xr.Dataset, slow: str, times: float) -> Figure:
 
 
 def _times_fewer(found: Mapping[str, Array]) -> Figure:
-    ours = [median_range(_times(found, network)) for network in NORMALIZED]
-    theirs = [paper.fewer(network) for network in NORMALIZED]
-    here, there = "here", "the paper, ImageNet"
-    panel = Bars(
-        "Times fewer steps", "steps of Inception ÷ steps", list(NORMALIZED),
-        {here: [middle for middle, _, _ in ours], there: theirs},
-        {here: [(low, high) for _, low, high in ours], there: [(t, t) for t in theirs]},
-    )  # fmt: skip
+    ours = stack(
+        {network: 2.0 ** found[f"speed of {network}"] for network in NORMALIZED}, "network"
+    )
+    theirs = Array([paper.fewer(network) for network in NORMALIZED], {"network": list(NORMALIZED)})
+    values = {"here": ours, "the paper, ImageNet": theirs.broadcast_like(ours)}
+    panel = bars("Times fewer steps", "steps of Inception ÷ steps", values, "network")
     caption = (
         "Steps to the highest accuracy of Inception, of Inception ÷ of each network: median over "
         "seeds, line from least to greatest; 0 where it is never reached. Batch normalization "

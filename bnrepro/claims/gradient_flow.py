@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from bnrepro.evidence import arms as shared
-from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS
+from bnrepro.evidence.arms import BATCH, NAMES, NORMS, SEEDS, SMOKE, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.deep_arms import DEPTHS, deep, hidden, tuned
 from bnrepro.evidence.deep_arms import WORDS as DEEP
@@ -21,15 +20,10 @@ ONE_STEP = (
 )  # fmt: skip
 """The gradient that a first step leaves is that of the initial weights."""
 
-WORDS = {
-    "smoke": ("experiment=fig1", *shared.SMOKE, *ONE_STEP),
-    "short": ("experiment=fig1", *ONE_STEP),
-    "paper": ("experiment=fig1", *ONE_STEP),
-}
+WORDS = per_scale(("experiment=fig1", *SMOKE, *ONE_STEP), ("experiment=fig1", *ONE_STEP))
 
 FITTING = 0.07
-_STDS = (0.02, FITTING, 0.7)
-STDS = {"smoke": _STDS[1:], "short": _STDS, "paper": _STDS}
+STDS = per_scale((FITTING, 0.7), (0.02, FITTING, 0.7))
 """Initial standard deviations, Fig. 1's in the middle."""
 
 RELU, TANH = "ReLU, He", "tanh, Xavier"
@@ -39,7 +33,7 @@ OTHERS = {
 }
 """Other nonlinearities, each with the initial weights that were made for it."""
 
-RELU_LAYERS = {"smoke": 6, "short": 24, "paper": 24}
+RELU_LAYERS = per_scale(6, 24)
 """So deep that a growth by the layer can be told from what becomes of it at the ends."""
 
 EXPLOSION = math.pi / (math.pi - 1)

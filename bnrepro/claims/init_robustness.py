@@ -1,6 +1,6 @@
 """With batch normalization the scale of the initial weights matters less."""
 
-from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMOKE
+from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMOKE, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, table
 from bnrepro.evidence.runs import CHANCE, VALIDATION, Evidence
@@ -15,11 +15,7 @@ WORDS = {
 }
 """Fewer steps than in other grids: this one goes over rates and initial deviations together."""
 
-STDS = {
-    "smoke": (0.01, 1.0),
-    "short": (0.001, 0.01, 0.1, 1.0, 10.0),
-    "paper": (0.001, 0.01, 0.1, 1.0, 10.0),
-}
+STDS = per_scale((0.01, 1.0), (0.001, 0.01, 0.1, 1.0, 10.0))
 """Initial standard deviations, a decade apart: four decades."""
 
 LRS = {"smoke": (1.0, 10.0), "short": (1.0, 10.0), "paper": (1.0, 3.0, 10.0)}

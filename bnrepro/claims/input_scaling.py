@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS
-from bnrepro.evidence.claim import SMOKE, Check, Claim, Criterion, Finding, Margin, plans
+from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, SMOKE
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, stack, steps_to, table
 from bnrepro.evidence.runs import VALIDATION, Evidence
@@ -21,20 +21,12 @@ GOOD, *BAD = INPUTS = {
 }
 """Kinds of inputs, and what they are called."""
 
-RUN: Mapping[str, tuple[str, ...]] = {
-    "smoke": (
-        "experiment=fig1", "dataset=digits", "train.steps=200", "train.eval_every=50",
-        "probe.every=0", "probe.size=100", "tensorboard=false",
-    ),
-    "short": (
-        "experiment=fig1", "dataset.binary=false", "train.steps=1000", "train.eval_every=50",
-        "probe.every=0",
-    ),
-    "paper": (
-        "experiment=fig1", "dataset.binary=false", "train.steps=2500", "train.eval_every=100",
-        "probe.every=0",
-    ),
-}  # fmt: skip
+_GREY = ("experiment=fig1", "dataset.binary=false", "probe.every=0")
+RUN = {
+    "smoke": ("experiment=fig1", *SMOKE),
+    "short": (*_GREY, "train.steps=1000", "train.eval_every=50"),
+    "paper": (*_GREY, "train.steps=2500", "train.eval_every=100"),
+}
 """Fig. 1's network on grey images for the beginning of training, where speed shows; looked at
 often, for speed is counted in these steps."""
 
@@ -116,7 +108,7 @@ def measure(evidence: Evidence) -> Finding:
         f"{INPUTS[kind]}, alone": effects(tuned, (kind,)) for kind in BAD
     }
     common = sorted({*LRS[NONE][evidence.scale]} & {*LRS[BATCH][evidence.scale]})
-    for rate in common if evidence.scale != SMOKE else ():  # which has one
+    for rate in common if evidence.scale != "smoke" else ():  # which has one
         one = dict.fromkeys(NORMS, rate)
         choices[f"everything at the learning rate {rate:g}"] = effects(at(one))
     if evidence.scale == "paper":

@@ -2,18 +2,11 @@
 
 import xarray as xr
 
+from bnrepro.evidence import fig2_arms
 from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Exhibit, Table
-from bnrepro.evidence.fig2_arms import (
-    BN_BASELINE,
-    BN_X5,
-    CHANGES,
-    INCEPTION,
-    NETWORKS,
-    arm,
-    changed,
-)
+from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, CHANGES, INCEPTION
 from bnrepro.evidence.grid import (
     Array,
     Grid,
@@ -57,12 +50,14 @@ def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     for network in PAIR:
         for dropout in DROPOUTS[scale]:
             other = () if dropout == USUAL else (f"model.dropout={dropout:g}",)
-            arms[of.arm(network, dropout)] = arm(scale, *NETWORKS[network], *other)
+            arms[of.arm(network, dropout)] = fig2_arms.arm(
+                scale, *fig2_arms.NETWORKS[network], *other
+            )
     if scale != "smoke":
-        arms[of.arm(BN_X5, 0.0)] = arm(scale, *NETWORKS[BN_X5])
+        arms[of.arm(BN_X5, 0.0)] = fig2_arms.arm(scale, *fig2_arms.NETWORKS[BN_X5])
     if scale == "paper":
-        kept = changed(name for name in CHANGES if name != WITHOUT_DROPOUT)
-        arms[of.arm(BN_X5, USUAL)] = arm(scale, *kept)
+        kept = fig2_arms.changed(name for name in CHANGES if name != WITHOUT_DROPOUT)
+        arms[of.arm(BN_X5, USUAL)] = fig2_arms.arm(scale, *kept)
     return arms
 
 

@@ -6,6 +6,7 @@ and probes among them. A claim takes its overrides from here wherever it can.
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 NONE, BATCH = "none", "batch"
 NORMS = (NONE, BATCH)
@@ -14,10 +15,18 @@ NORMS = (NONE, BATCH)
 NAMES = {NONE: "without BN", BATCH: "with BN"}
 """What figures and tables call them."""
 
-SEEDS: Mapping[str, int] = {"smoke": 1, "short": 3, "paper": 5}
+T = TypeVar("T")
+
+
+def per_scale(smoke: T, short: T, paper: T | None = None) -> dict[str, T]:
+    """What there is at each scale; at `paper` the same as at `short` where nothing else is said."""
+    return {"smoke": smoke, "short": short, "paper": short if paper is None else paper}
+
+
+SEEDS = per_scale(1, 3, 5)
 """How many seeds every arm of a claim has on MNIST."""
 
-CIFAR_SEEDS: Mapping[str, int] = {"smoke": 1, "short": 3, "paper": 3}
+CIFAR_SEEDS = per_scale(1, 3)
 """The same on CIFAR-10, where a run takes a hundred times as long."""
 
 SMOKE = (
@@ -41,11 +50,8 @@ GRID: Mapping[str, tuple[str, ...]] = {
 """The same network for fewer steps and without probes, for everything that is gone over: the paper
 gives no number of steps for any of it."""
 
-LRS: Mapping[str, tuple[float, ...]] = {
-    "smoke": (0.1, 3.0),
-    "short": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
-    "paper": (0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
-}
+_LRS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+LRS: Mapping[str, tuple[float, ...]] = per_scale((0.1, 3.0), _LRS, (0.02, 0.05, *_LRS))
 """The learning rates of every grid of them: half an order of magnitude apart and less."""
 
 PROBED: Mapping[str, tuple[str, ...]] = {
@@ -55,28 +61,18 @@ PROBED: Mapping[str, tuple[str, ...]] = {
 }
 """`GRID` with probes, 21 of them and the smoke's 5."""
 
-PROBED_LRS: Mapping[str, tuple[float, ...]] = {
-    "smoke": (0.1, 3.0),
-    "short": (0.1, 0.3, 1.0, 3.0),
-    "paper": (0.1, 0.3, 1.0, 3.0),
-}
+PROBED_LRS: Mapping[str, tuple[float, ...]] = per_scale((0.1, 3.0), (0.1, 0.3, 1.0, 3.0))
 
 _RECTIFIED = ("model.activation=relu", "init=he")
 _FEW = ("dataset.limit=2048", "train.eval_every=1024", "probe.every=0")
 
-SMALL: Mapping[str, tuple[str, ...]] = {
-    "smoke": (*_RECTIFIED, *SMOKE, "dataset.limit=1024"),
-    "short": (*_RECTIFIED, *_FEW),
-    "paper": (*_RECTIFIED, *_FEW),
-}
+SMALL: Mapping[str, tuple[str, ...]] = per_scale(
+    (*_RECTIFIED, *SMOKE, "dataset.limit=1024"), (*_RECTIFIED, *_FEW)
+)
 """Rectified units, as in §4.2, on so few images that the network learns them by heart: for what
 is to regularize. Of 2,048 images every power of 2 makes whole batches."""
 
-SMALL_LRS: Mapping[str, tuple[float, ...]] = {
-    "smoke": (0.1, 0.3),
-    "short": (0.1, 0.3),
-    "paper": (0.03, 0.1, 0.3),
-}
+SMALL_LRS: Mapping[str, tuple[float, ...]] = per_scale((0.1, 0.3), (0.1, 0.3), (0.03, 0.1, 0.3))
 """The learning rates of that network, half an order of magnitude apart, in batches of 32."""
 
 MIDDLE = 0.1
@@ -85,14 +81,12 @@ MIDDLE = 0.1
 SIZE = 32
 """The batch size of §4.2: steps and learning rates of other sizes follow from it."""
 
-SIZES: Mapping[str, tuple[int, ...]] = {
-    "smoke": (32, 512),
-    "short": (8, 32, 128, 512),
-    "paper": (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
-}
+SIZES: Mapping[str, tuple[int, ...]] = per_scale(
+    (32, 512), (8, 32, 128, 512), tuple(2**power for power in range(1, 11))
+)
 """The batch sizes that are gone over."""
 
-STEPS_AT_SIZE: Mapping[str, int] = {"smoke": 200, "short": 1024, "paper": 2048}
+STEPS_AT_SIZE = per_scale(200, 1024, 2048)
 """Steps in batches of `SIZE`."""
 
 

@@ -4,17 +4,12 @@ from bnrepro.evidence.arms import NORMS, SMOKE
 from bnrepro.evidence.grid import Grid, best, grid
 from bnrepro.evidence.runs import VALIDATION, Evidence
 
+_PROBED = ("experiment=fig1", "probe.every=200", "probe.size=100")
 WORDS = {
     "smoke": ("experiment=fig1", *SMOKE, "probe.every=50"),
-    "short": (
-        "experiment=fig1", "train.steps=600", "train.eval_every=200", "probe.every=200",
-        "probe.size=100",
-    ),
-    "paper": (
-        "experiment=fig1", "train.steps=2000", "train.eval_every=400", "probe.every=200",
-        "probe.size=100",
-    ),
-}  # fmt: skip
+    "short": (*_PROBED, "train.steps=600", "train.eval_every=200"),
+    "paper": (*_PROBED, "train.steps=2000", "train.eval_every=400"),
+}
 DEPTHS = {"smoke": (3, 6), "short": (3, 6, 12), "paper": (3, 6, 9, 12)}
 """Hidden layers, of 100 sigmoids each."""
 

@@ -6,16 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from bnrepro.config import (
-    FINGERPRINT,
-    Config,
-    OwnImages,
-    differences,
-    first_line,
-    hydra,
-    other_results,
-    to_dict,
-)
+from bnrepro import config as c
+from bnrepro.config import hydra
 from bnrepro.config.compose import ComposedRun
 from bnrepro.errors import ConfigError, Interrupted, StorageError
 from bnrepro.store import RunWriter, StoredRun, new_folder
@@ -26,7 +18,7 @@ T = TypeVar("T")
 
 def run(
     composed: ComposedRun,
-    task: Callable[[Config, RunWriter, StopSignals], T],
+    task: Callable[[c.Config, RunWriter, StopSignals], T],
     outputs: Path,
     stop: StopSignals | None = None,
 ) -> tuple[Path, T | None]:
@@ -77,7 +69,7 @@ class OpenRun:
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
         with suppress(StorageError):  # the first error is the one to tell
             exits = isinstance(error, SystemExit)
-            reason = f"ended with exit code {error}" if exits else first_line(error)
+            reason = f"ended with exit code {error}" if exits else c.first_line(error)
             self.writer.close_unfinished("interrupted" if interrupted else "failed", reason)
 
 
@@ -94,16 +86,16 @@ def open_run(composed: ComposedRun, outputs: Path) -> OpenRun | None:
     if "${" in str(folder.absolute()):  # Hydra would take it for a reference, again and again
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another run.dir")
     config = replace(config, run=replace(config.run, dir=str(folder)))
-    values = to_dict(config)
+    values = c.to_dict(config)
     stored = StoredRun(folder)
     earlier = stored.config() if stored.exists() and not config.run.overwrite else {}
-    different = differences(values, earlier) if earlier else []
+    different = c.differences(values, earlier) if earlier else []
     if earlier and stored.summary() is not None and not config.run.overwrite:
         drift = stored.drift()
         # The configuration that a drifted run ended with had a part in it, as all that drifted.
         part = config.run.allow_drift and set(different) <= set(drift)
         different = [] if part else [*different, *(f"drifted, {line}" for line in drift)]
-        different += [*other_data(config, stored), *other_results(stored.manifest())]
+        different += [*other_data(config, stored), *c.other_results(stored.manifest())]
     writer = RunWriter.acquire(
         folder,
         values,
@@ -116,15 +108,15 @@ def open_run(composed: ComposedRun, outputs: Path) -> OpenRun | None:
     return OpenRun(replace(composed, config=config), folder, writer)
 
 
-def other_data(config: Config, stored: StoredRun) -> list[str]:
+def other_data(config: c.Config, stored: StoredRun) -> list[str]:
     """What differs between the data a run has read and those it would read now.
 
     Of the data sets known by name there is only one each.
     """
-    if not isinstance(config.dataset, OwnImages):
+    if not isinstance(config.dataset, c.OwnImages):
         return []
     from bnrepro import data  # which loads torch
 
     ours = config.dataset.fingerprint or data.fingerprint(config.dataset)
     theirs = (stored.manifest().get("dataset") or {}).get("fingerprint")
-    return [] if ours == theirs else [f"{FINGERPRINT}: {theirs or 'not known'} -> {ours}"]
+    return [] if ours == theirs else [f"{c.FINGERPRINT}: {theirs or 'not known'} -> {ours}"]

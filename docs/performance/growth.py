@@ -159,9 +159,8 @@ def main(
     """Measure every point, print it and draw all of them."""
     points = growth(compose(["train.steps=5000", *(overrides or [])]).config, rounds)
     for point in points:
-        print(
-            f"{point.axis} {point.value}: {1 / point.seconds:,.0f} of {1 / point.floor:,.0f} steps/s"
-        )
+        measured, most = (f"{1 / seconds:,.0f}" for seconds in (point.seconds, point.floor))
+        print(f"{point.axis} {point.value}: {measured} of {most} steps/s")
     draw(points, out)
 
 
