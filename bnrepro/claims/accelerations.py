@@ -74,8 +74,7 @@ def networks(scale: str) -> Grid:
 
 def half_way(runs: xr.Dataset) -> Array:
     """Validation accuracy after half of the steps."""
-    found: Array = runs.curve.sel(step=runs.step[-1] / 2, method="backfill")
-    return found
+    return runs["curve"].sel(step=runs.step[-1] / 2, method="backfill")
 
 
 def quicker(runs: xr.Dataset, slow: str, quick: str, target: Array) -> Array:
@@ -86,8 +85,8 @@ def quicker(runs: xr.Dataset, slow: str, quick: str, target: Array) -> Array:
 
 def better(runs: xr.Dataset, worse: str, good: str) -> Array:
     """Test accuracy at the last step, of the second network − of the first: (seed,)."""
-    difference: Array = runs.test.sel(network=good) - runs.test.sel(network=worse)
-    return difference
+    test = runs["test"]
+    return test.sel(network=good) - test.sel(network=worse)
 
 
 def effects(runs: xr.Dataset, slow: str, quick: str) -> dict[str, Array]:

@@ -2,16 +2,7 @@
 
 import numpy as np
 
-from bnrepro.evidence.arms import (
-    MIDDLE,
-    NORMS,
-    SEEDS,
-    SIZE,
-    SIZES,
-    SMALL_LRS,
-    STEPS_AT_SIZE,
-    at_size,
-)
+from bnrepro.evidence.arms import MIDDLE, NORMS, SEEDS, SIZES, SMALL_LRS, at_size
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.exhibits import Curves, Figure
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, lines, table
@@ -79,7 +70,6 @@ def measure(evidence: Evidence) -> Finding:
         " Last, the noise itself, in the trained network with BN: the most that a probability of "
         "one of 100 test images changes as other images fill its batch."
     )
-    size = test["size"]
     return Finding(
         effects(test.sel(lr=lr), gap.sel(lr=lr)),
         exhibits=(
@@ -88,8 +78,8 @@ def measure(evidence: Evidence) -> Finding:
                 "Accuracies of every batch size at its best learning rate: means over seeds.",
                 ("norm", "size"),
                 {
-                    "steps": (STEPS_AT_SIZE[evidence.scale] / (size / SIZE) ** 0.5).round(),
-                    "learning rate": lr * (size / SIZE) ** 0.5,
+                    "steps": of.setting(evidence, "train.steps").sel(lr=lr),
+                    "learning rate": of.setting(evidence, "optimizer.lr").sel(lr=lr),
                     "validation": validation.sel(lr=lr),
                     "test": test.sel(lr=lr),
                     "training": training.sel(lr=lr),

@@ -86,6 +86,11 @@ def spared(ensemble: Array, single: Array) -> Array:
     return share
 
 
+def best(runs: xr.Dataset) -> Array:
+    """Test accuracy of the network whose validation accuracy is highest: (seed,)."""
+    return runs["test"].sel(network=runs.validation.idxmax("network"))
+
+
 class Teams:
     """An ensemble for every seed; each run is in one.
 
@@ -118,16 +123,15 @@ class Teams:
 
     def best(self) -> Array:
         """Test accuracy of the run of each whose validation accuracy is highest: (seed,)."""
-        found: Array = self.runs.test.sel(network=self.runs.validation.idxmax("network"))
-        return found
+        return best(self.runs)
 
     def mean(self) -> Array:
         """Mean test accuracy of the runs of each: (seed,).
 
         Without those that diverged: to be better than these is no merit.
         """
-        found: Array = self.runs.test.where(~self.runs.diverged).mean("network").fillna(CHANCE)
-        return found
+        test = self.runs["test"].where(~self.runs.diverged)
+        return test.mean("network").fillna(CHANCE)
 
     def effects(self) -> dict[str, Array]:
         """Both criteria's effects."""
@@ -140,7 +144,7 @@ def measure(evidence: Evidence) -> Finding:
     teams, of = Teams(evidence), networks(evidence.scale)
     ensemble, runs = teams.together(), of.runs(evidence)
     alone = runs.test.sel(network=BN_X30)
-    single = runs.test.sel(network=runs.validation.idxmax("network"))
+    single = best(runs)
     choices = {
         f"{BN_X30} itself as the single one": {"best": spared(ensemble, alone)},
         "geometric in place of arithmetic mean": {

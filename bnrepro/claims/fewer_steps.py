@@ -59,14 +59,12 @@ def networks(scale: str) -> Grid:
 
 def highest(runs: xr.Dataset) -> Array:
     """The highest validation accuracy over training."""
-    found: Array = runs.curve.max("step")
-    return found
+    return runs["curve"].max("step")
 
 
 def target(runs: xr.Dataset, slow: str) -> Array:
     """The validation accuracy that steps are counted to, where `slow` is Inception: (seed,)."""
-    found: Array = highest(runs.sel(network=slow, drop=True)).clip(TRAINED)
-    return found
+    return highest(runs.sel(network=slow, drop=True)).clip(TRAINED)
 
 
 def interpolated(runs: xr.Dataset, aim: Array) -> Array:
@@ -250,7 +248,7 @@ def _times_fewer(found: Mapping[str, Array]) -> Figure:
 
 
 def _fig3(evidence: Evidence, runs: xr.Dataset, slow: str) -> Exhibit:
-    rates = fig2_arms.learning_rates(evidence, networks(evidence.scale))
+    rates = networks(evidence.scale).setting(evidence, "optimizer.lr")
     names = {slow: INCEPTION, **{network: network for network in NORMALIZED}}
     runs = runs.sel(network=list(names))
     steps = interpolated(runs, target(runs, slow))
@@ -282,7 +280,7 @@ def _fig3(evidence: Evidence, runs: xr.Dataset, slow: str) -> Exhibit:
 
 def _over_lrs(evidence: Evidence, runs: xr.Dataset) -> tuple[Exhibit, ...]:
     among = TIMES[evidence.scale]
-    rates = fig2_arms.learning_rates(evidence, networks(evidence.scale))
+    rates = networks(evidence.scale).setting(evidence, "optimizer.lr")
     finals = runs.validation.sel(network=[inception(times) for times in among])
     shown = [float(f"{times:.2g}") for times in among]  # as in an arm's name
     drawn = [over_seeds(INCEPTION, shown, finals.transpose("seed", "network").to_numpy())]

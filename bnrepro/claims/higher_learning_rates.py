@@ -39,8 +39,7 @@ def largest(evidence: Evidence, of: Grid, trained: float = TRAINED) -> Array:
     """
     validation = of.final(evidence, VALIDATION)
     trains = (validation >= trained) & ~of.diverged(evidence)
-    rates: Array = validation.lr.where(trains).max("lr").fillna(0)
-    return rates
+    return validation["lr"].where(trains).max("lr").fillna(0)
 
 
 def gain(evidence: Evidence, of: Grid, trained: float = TRAINED) -> dict[str, Array]:

@@ -7,17 +7,7 @@ from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Exhibit, Table
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, CHANGES, INCEPTION
-from bnrepro.evidence.grid import (
-    Array,
-    Grid,
-    best,
-    curves,
-    doublings,
-    grid,
-    needed,
-    steps_to,
-    table,
-)
+from bnrepro.evidence.grid import Grid, best, curves, doublings, grid, needed, steps_to, table
 from bnrepro.evidence.runs import TOLD_APART, Evidence
 
 USUAL = 0.4
@@ -61,14 +51,13 @@ def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     return arms
 
 
-def gain(runs: xr.Dataset) -> Array:
+def gain(runs: xr.Dataset) -> xr.DataArray:
     """What the best dropout by mean validation accuracy, which may be none, adds: (seed,)."""
-    tuned: Array = runs.test.sel(dropout=best(runs.validation, "dropout"))
-    gained: Array = tuned - runs.test.sel(dropout=0)
-    return gained
+    test = runs["test"]
+    return test.sel(dropout=best(runs.validation, "dropout")) - test.sel(dropout=0)
 
 
-def removal(runs: xr.Dataset, dropout: float) -> dict[str, Array]:
+def removal(runs: xr.Dataset, dropout: float) -> dict[str, xr.DataArray]:
     """Effects of leaving a dropout out of a network."""
     kept, removed = runs.sel(dropout=dropout), runs.sel(dropout=0)
     target = kept.curve.max("step")
@@ -82,7 +71,7 @@ def removal(runs: xr.Dataset, dropout: float) -> dict[str, Array]:
     }
 
 
-def effects(none: xr.Dataset, batch: xr.Dataset) -> dict[str, Array]:
+def effects(none: xr.Dataset, batch: xr.Dataset) -> dict[str, xr.DataArray]:
     """Every criterion's effects, from a network's runs without and one's with normalization."""
     return {"gain": gain(none) - gain(batch), **removal(batch, USUAL)}
 
@@ -107,7 +96,7 @@ def measure(evidence: Evidence) -> Finding:
     )
 
 
-def _comparisons(test: Array) -> tuple[PaperNumber, ...]:
+def _comparisons(test: xr.DataArray) -> tuple[PaperNumber, ...]:
     ours = test.sel(network=BN_X5, dropout=0) - test.sel(network=INCEPTION, dropout=USUAL)
     what = (
         "accuracy of BN-x5, without dropout, − that of Inception, with it (paper: highest, on "

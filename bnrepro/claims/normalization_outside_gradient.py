@@ -82,14 +82,12 @@ def norms_of(evidence: Evidence, of: Grid, what: str = "bias") -> Array:
 
 def total(norms: Array) -> Array:
     """The norm of all layers' together."""
-    found: Array = (norms**2).sum("layer") ** 0.5
-    return found
+    return (norms**2).sum("layer") ** 0.5
 
 
 def half_way(values: Array) -> Array:
     """What there is at the first step after half of all."""
-    found: Array = values.sel(step=values.step[-1] / 2, method="backfill")
-    return found
+    return values.sel(step=values.step[-1] / 2, method="backfill")
 
 
 def effects(biases: Array, diverged: Array) -> dict[str, Array]:

@@ -78,8 +78,7 @@ def skewness(percentiles: np.ndarray) -> np.ndarray:
     low, middle, high = np.moveaxis(np.asarray(percentiles, np.float64), -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (high + low - 2 * middle) / (high - low)
-    result: np.ndarray = np.where(np.isfinite(ratio), ratio, 1.0)
-    return result
+    return np.where(np.isfinite(ratio), ratio, 1.0)
 
 
 def skews(

@@ -5,7 +5,7 @@ import xarray as xr
 from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, plans
 from bnrepro.evidence.exhibits import Exhibit
-from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, learning_rates, lr
+from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, lr
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.runs import CHANCE, Evidence
 
@@ -54,8 +54,7 @@ def networks(scale: str) -> Grid:
 
 def highest(runs: xr.Dataset) -> Array:
     """The highest validation accuracy after the first step, that of guessing at least."""
-    found: Array = runs.curve.isel(step=slice(1, None)).max("step").clip(CHANCE)
-    return found
+    return runs["curve"].isel(step=slice(1, None)).max("step").clip(CHANCE)
 
 
 def measure(evidence: Evidence) -> Finding:
@@ -128,7 +127,7 @@ def _exhibits(evidence: Evidence, runs: xr.Dataset, none: str) -> tuple[Exhibit,
             "Every network: means over seeds.",
             ("network",),
             {
-                "learning rate": learning_rates(evidence, of),
+                "learning rate": of.setting(evidence, "optimizer.lr"),
                 "highest validation accuracy": highest(runs),
                 "last validation accuracy": runs.validation,
                 "last test accuracy": runs.test,

@@ -3,8 +3,8 @@
 What needs Hydra lies in `compose`, `complete`, `overrides` and `hydra`, and is imported from there.
 """
 
-from bnrepro.config.check import first_line, unknown_setting
-from bnrepro.config.convert import flat, from_dict, keys, plain, to_dict, to_yaml
+from bnrepro.config.check import first_line
+from bnrepro.config.convert import flat, from_dict, plain, to_dict, to_yaml
 from bnrepro.config.identity import (
     RESULTS_NUMBER,
     differences,
@@ -20,7 +20,6 @@ from bnrepro.config.schema import (
     STUDIES,
     Activation,
     Adam,
-    Augment,
     BatchNorm,
     Cifar10,
     Config,
@@ -29,7 +28,6 @@ from bnrepro.config.schema import (
     DecaySchedule,
     DetachedNorm,
     Device,
-    Digits,
     Entry,
     Folder,
     Inception,
@@ -41,25 +39,19 @@ from bnrepro.config.schema import (
     NoNorm,
     Norm,
     Optimizer,
-    Option,
     OwnImages,
     Placement,
-    Probe,
-    RunFolder,
-    Schedule,
     Sgd,
     Shuffling,
     TorchNorm,
-    Train,
 )
 
 __all__ = [
     "FINGERPRINT", "MISSING", "OPTIONS", "RESULTS_NUMBER", "STUDIES", "Activation", "Adam",
-    "Augment", "BatchNorm", "Cifar10", "Config", "ConstantSchedule", "Dataset", "DecaySchedule",
-    "DetachedNorm", "Device", "Digits", "Entry", "Folder", "Inception", "Init", "Inputs", "Mlp",
-    "Mnist", "Model", "NoNorm", "Norm", "Optimizer", "Option", "OwnImages", "Placement",
-    "Probe", "RunFolder", "Schedule", "Sgd", "Shuffling", "TorchNorm", "Train", "brought_by",
-    "choices", "conf_dir", "differences", "first_line", "flat", "from_dict",
-    "identifying_settings", "keys", "maker", "option", "options_of", "other_results", "plain",
-    "run_id", "to_dict", "to_yaml", "unknown", "unknown_setting",
+    "BatchNorm", "Cifar10", "Config", "ConstantSchedule", "Dataset", "DecaySchedule",
+    "DetachedNorm", "Device", "Entry", "Folder", "Inception", "Init", "Inputs", "Mlp", "Mnist",
+    "Model", "NoNorm", "Norm", "Optimizer", "OwnImages", "Placement", "Sgd", "Shuffling",
+    "TorchNorm", "brought_by", "choices", "conf_dir", "differences", "first_line", "flat",
+    "from_dict", "identifying_settings", "maker", "option", "options_of", "other_results", "plain",
+    "run_id", "to_dict", "to_yaml", "unknown",
 ]  # fmt: skip

@@ -283,8 +283,6 @@ def _refuse_targets(node: Any, path: str = "") -> None:
 
 def _explain_value(error: Exception, schema: DictConfig) -> str:
     """One line on a value or key that OmegaConf refused."""
-    from omegaconf import OmegaConf
-
     key = str(getattr(error, "full_key", None) or "")
     reason = first_line(error)
     if "not in" in reason:

@@ -31,13 +31,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    GrammarParseError,
-    OmegaConfBaseException,
-)
+from omegaconf import DictConfig, OmegaConf, errors, open_dict, read_write
 
 from bnrepro import reading
 from bnrepro.config import files
@@ -279,7 +273,9 @@ def _explain(error: Exception) -> str:
     chain: list[BaseException] = [error]
     # Under a debugger or a measurement of coverage OmegaConf's errors have causes of their own,
     # even themselves.
-    while not isinstance(chain[-1], OmegaConfBaseException) and chain[-1].__cause__ is not None:
+    while (
+        not isinstance(chain[-1], errors.OmegaConfBaseException) and chain[-1].__cause__ is not None
+    ):
         chain.append(chain[-1].__cause__)
     root = chain[-1]
     if isinstance(root, yaml.YAMLError):
@@ -295,13 +291,13 @@ def _explain(error: Exception) -> str:
             return why
         return unknown(f"option of {group or 'config'}", option, names)
     text = first_line(error)
-    if isinstance(error, OverrideParseException) or isinstance(root, GrammarParseError):
+    if isinstance(error, OverrideParseException) or isinstance(root, errors.GrammarParseError):
         return f"{text}: write KEY=VALUE, and quote what has special characters"
     if "Ambiguous value" in text:
         return f"{text}: one run takes one value; 'bnrepro sweep' takes many; a list is KEY=[A,B]"
     key = getattr(root, "full_key", None)
     if isinstance(
-        root, ConfigKeyError | ConfigAttributeError
+        root, errors.ConfigKeyError | errors.ConfigAttributeError
     ) or "No match in the defaults list" in str(error):
         name = str(key or text.split("'")[1] if "'" in text else text)
         if name in (*OPTIONS, "experiment"):

@@ -7,11 +7,6 @@ well, BN-x30 the same with the learning rate times 30.
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
-from bnrepro.evidence.grid import Array, Grid
-from bnrepro.evidence.runs import Evidence
-
 LR = 0.04
 """The learning rate ×1: Inception's own best on validation images, see docs/cifar10.md."""
 
@@ -77,12 +72,3 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
     BN_X30: (*changed(), lr(30)),
 }
 """The four networks, as `arm` takes them."""
-
-
-def learning_rates(evidence: Evidence, of: Grid) -> Array:
-    """The learning rate of every arm: (…, seed)."""
-
-    def read(arm: str) -> np.ndarray:
-        return np.array([run.config()["optimizer"]["lr"] for run in evidence.runs[arm]])
-
-    return of.array(evidence, read)

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bnrepro.config import flat
 from bnrepro.evidence.arms import NAMES
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table, over_seeds
 from bnrepro.evidence.runs import (
@@ -94,6 +95,14 @@ class Grid:
     def diverged(self, evidence: Evidence) -> Array:
         """Whether the loss was not finite at some step."""
         return self.array(evidence, evidence.diverged) == 1
+
+    def setting(self, evidence: Evidence, name: str) -> Array:
+        """A number of the configuration, by its dotted name."""
+
+        def read(arm: str) -> np.ndarray:
+            return np.array([flat(run.config())[name] for run in evidence.runs[arm]], float)
+
+        return self.array(evidence, read)
 
     def curves(self, evidence: Evidence, name: str = TEST) -> Array:
         """A metric over training; a diverged run guesses from there on."""
@@ -192,9 +201,8 @@ def digits(deviation: Array) -> Array:
 
 def steps_to(curves: Array, target: Array | float, diverged: Array) -> Array:
     """The first step at or above a target; infinite if it is never reached, or the run diverged."""
-    first: Array = curves.step.where(curves >= target).min("step").fillna(np.inf)
-    reached: Array = first.where(~diverged, np.inf)
-    return reached
+    first = curves["step"].where(curves >= target).min("step").fillna(np.inf)
+    return first.where(~diverged, np.inf)
 
 
 def best(validation: Array, axis: str = "lr") -> Array:
@@ -205,8 +213,7 @@ def best(validation: Array, axis: str = "lr") -> Array:
 def needed(validation: Array, axis: str, error: float) -> Array:
     """The least coordinate whose validation accuracy is within `error` of the best one's."""
     enough = validation >= validation.max(axis) - error
-    least: Array = validation[axis].where(enough).min(axis)
-    return least
+    return validation[axis].where(enough).min(axis)
 
 
 def lines(values: Array, x: str, by: str = "norm", names: Mapping[Any, str] = NAMES) -> list[Line]:

@@ -55,8 +55,7 @@ def _relative(distance: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """What stands still has not moved, be its spread 0 or not; what is no number is lost."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(distance == 0, 0.0, distance / unit)
-    result: np.ndarray = np.where(np.isfinite(ratio), ratio, np.inf)
-    return result
+    return np.where(np.isfinite(ratio), ratio, np.inf)
 
 
 def drifts(

@@ -165,8 +165,7 @@ def log_ratio(a: np.ndarray, b: np.ndarray, base: Literal[2, 10] = 2) -> np.ndar
     logarithm = {2: np.log2, 10: np.log10}[base]  # exact for their own powers
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = logarithm(np.asarray(a, float) / np.asarray(b, float))
-    result: np.ndarray = np.where(a == b, 0.0, ratio)
-    return result
+    return np.where(a == b, 0.0, ratio)
 
 
 def seeds(count: int) -> tuple[int, ...]:

@@ -240,15 +240,11 @@ def accuracy_figure(drawn: list[Arm]) -> Figure:
     bottom = 0.7 if min(arm.mean[-1] for arm in drawn) > 0.72 else 0.0
     lr, scale = drawn[0].setting
     title = f"Fig. 1a on MNIST: SGD, lr {lr}, initial weights N(0, {scale}²)"
-    seeds = ", ".join(f"{_seeds(len(arm.runs))} {NAMES[arm.norm]}" for arm in drawn)
+    seeds = ", ".join(f"{NAMES[arm.norm]} {len(arm.runs)}" for arm in drawn)
     return draw(
-        Curves(f"{title}\n{seeds}", "step", "test accuracy", lines,
+        Curves(f"{title}\nseeds: {seeds}", "step", "test accuracy", lines,
                limits=(bottom, 1.0), levels=(paper.TARGET,))
     )  # fmt: skip
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def band_figure(drawn: list[Arm]) -> Figure:

@@ -18,16 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bnrepro import reading
-from bnrepro.errors import (
-    BnreproError,
-    CheckpointError,
-    ConfigError,
-    Interrupted,
-    RunInUseError,
-    StorageError,
-    UnreadableError,
-)
+from bnrepro import errors, reading
 from bnrepro.store import atomic, lock
 from bnrepro.store.run import (
     CHECKPOINTS,
@@ -55,7 +46,7 @@ def _storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
+        raise errors.StorageError(
             f"cannot write or read: {error.strerror or error} ({error.filename or path}): "
             "free space or choose another folder with run.dir"
         ) from error
@@ -77,7 +68,7 @@ def _json_bytes(value: Mapping[str, Any]) -> bytes:
 
 def note_failure(folder: Path, config: Mapping[str, Any], error: str) -> None:
     """Write into a run's status what ended its process, where that could not do so itself."""
-    with suppress(BnreproError):  # somebody else has the folder, or it holds another run
+    with suppress(errors.BnreproError):  # somebody else has the folder, or it holds another run
         writer = RunWriter.acquire(folder, config, [])
         if writer is not None:
             writer.close_unfinished("failed", error)
@@ -147,14 +138,16 @@ class RunWriter:
                 _wait_for_signs_of_life(stored)
                 finished = not overwrite and stored.summary() is not None
                 if differences and not overwrite and (finished or not allow_drift):
-                    raise ConfigError(
+                    raise errors.ConfigError(
                         f"another configuration ran here ({folder}; {'; '.join(differences)}): "
                         "choose another run.dir, or run.overwrite=true to replace it"
                     )
                 if finished:
                     return None
             elif _foreign(folder) and not stored.exists():  # it may have come while we looked
-                raise ConfigError(f"not empty and not a run ({folder}): choose another run.dir")
+                raise errors.ConfigError(
+                    f"not empty and not a run ({folder}): choose another run.dir"
+                )
             atomic.make_folder(folder)
             run = cls(folder)
             try:
@@ -162,7 +155,7 @@ class RunWriter:
                     run._lock.release()
                     return None
                 run._begin(config, restart=overwrite or not (folder / CONFIG).is_file())
-            except Interrupted:  # the status may say already that it runs
+            except errors.Interrupted:  # the status may say already that it runs
                 run.close_unfinished("interrupted")
                 raise
             except BaseException:
@@ -237,7 +230,7 @@ class RunWriter:
             what = "lines are missing" if left else "lines were changed"
             whole = chunk.endswith(b"\n") and metrics_sha256 in (None, self.metrics_sha256)
             if left or not whole:
-                raise CheckpointError(
+                raise errors.CheckpointError(
                     f"{what} before step {step} ({path}): run.overwrite=true restarts it"
                 )
 
@@ -245,7 +238,7 @@ class RunWriter:
             try:
                 atomic.write(path, copy, check=self._lock.check)
             except FileNotFoundError as error:
-                raise CheckpointError(
+                raise errors.CheckpointError(
                     f"lines are missing before step {step} ({path}): run.overwrite=true restarts it"
                 ) from error
             self._open_metrics()
@@ -287,10 +280,10 @@ class RunWriter:
                 same = os.path.samestat(os.fstat(file.fileno()), mine)
                 if whole and same:
                     same = hashlib.file_digest(file, "sha256").hexdigest() == self.metrics_sha256
-        except (FileNotFoundError, UnreadableError):
+        except (FileNotFoundError, errors.UnreadableError):
             same = False
         if not same or mine.st_size != self._metrics_bytes:
-            raise StorageError(
+            raise errors.StorageError(
                 f"changed, removed or replaced while the run wrote to it ({path}): "
                 "leave it alone, and restart with run.overwrite=true"
             )
@@ -331,7 +324,7 @@ class RunWriter:
         """Whether the folder is still this process's own; others may write into it if it is not."""
         try:
             self._lock.check()
-        except (BnreproError, OSError):
+        except (errors.BnreproError, OSError):
             return False
         return True
 
@@ -402,7 +395,7 @@ class RunWriter:
             if self._metrics is not None:
                 self._metrics.close()
         try:
-            with suppress(RunInUseError), _storage(self.folder):
+            with suppress(errors.RunInUseError), _storage(self.folder):
                 # A summary that is there is a result, even if its last flush has failed.
                 if self.owned() and not (self.folder / SUMMARY).is_file():
                     self._write_status(self._step, error)
@@ -433,7 +426,7 @@ def _wait_for_signs_of_life(stored: StoredRun) -> None:
     """
     try:
         status = stored.status()
-    except UnreadableError:  # the lock still tells, and a status holds no number
+    except errors.UnreadableError:  # the lock still tells, and a status holds no number
         return
     if status["state"] == "stale" and lock.alive(status) is None:
         until = time.monotonic() + WATCHED_SECONDS
@@ -474,7 +467,7 @@ def _refuse_links(folder: Path) -> None:
             mode = os.lstat(path).st_mode
             if not (stat.S_ISDIR(mode) if path in folders else stat.S_ISREG(mode)):
                 kind = "folder" if path in folders else "file"
-                raise StorageError(f"not a {kind} of the run's own ({path}): move it away")
+                raise errors.StorageError(f"not a {kind} of the run's own ({path}): move it away")
 
 
 def _clear(folder: Path) -> None:

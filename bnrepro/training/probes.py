@@ -156,5 +156,4 @@ def shift(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     variances = [(values - values[:, :1]).var(1) for values in (old, new)]
     spread = np.sqrt((variances[0] + variances[1]) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: np.ndarray = np.where(distance == 0, 0.0, distance / spread).astype(np.float32)
-    return ratio
+        return np.where(distance == 0, 0.0, distance / spread).astype(np.float32)

@@ -6,19 +6,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
+from rich import progress as bars
 from rich.console import Console
 from rich.measure import measure_renderables
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from bnrepro.terminal import view
@@ -27,7 +17,7 @@ NARROWEST_BAR, WIDEST_BAR = 10, 40  # cells
 ECHO = 2  # cells in which a terminal shows ^C; on a line of their own they would double the bar
 
 
-class Bar(Progress):
+class Bar(bars.Progress):
     """A bar that leaves out columns where the terminal is narrow, rather than cutting them.
 
     Args:
@@ -37,12 +27,15 @@ class Bar(Progress):
     """
 
     def __init__(
-        self, *columns: ProgressColumn, optional: Sequence[ProgressColumn] = (), **options: Any
+        self,
+        *columns: bars.ProgressColumn,
+        optional: Sequence[bars.ProgressColumn] = (),
+        **options: Any,
     ) -> None:
         self._every, self._optional = columns, optional
         super().__init__(*columns, **options)
 
-    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+    def make_tasks_table(self, tasks: Iterable[bars.Task]) -> Table:
         """The table of the columns for which there is room."""
         visible = [task for task in tasks if task.visible]
         if not visible:  # as in `__init__`, before there is a console
@@ -54,17 +47,17 @@ class Bar(Progress):
             shown.remove(column)
         room = self._room(shown, visible)
         for column in shown:
-            if isinstance(column, BarColumn):
+            if isinstance(column, bars.BarColumn):
                 column.bar_width = max(NARROWEST_BAR, min(WIDEST_BAR, room))
         self.columns = tuple(shown)
         return super().make_tasks_table(visible)
 
-    def _room(self, columns: Sequence[ProgressColumn], tasks: Sequence[Task]) -> int:
+    def _room(self, columns: Sequence[bars.ProgressColumn], tasks: Sequence[bars.Task]) -> int:
         """The cells that these columns leave for the bar."""
         options = self.console.options
         taken = len(columns) - 1  # a space between two
         for column in columns:
-            if not isinstance(column, BarColumn):
+            if not isinstance(column, bars.BarColumn):
                 cells = [column(task) for task in tasks]
                 taken += measure_renderables(self.console, options, cells).maximum
         return self.console.width - ECHO - taken
@@ -82,19 +75,19 @@ class RunProgress:
         self._title, self._total = title, total
         self._accuracy = ""
         self._began: tuple[float, int] | None = None
-        name, elapsed = TextColumn("{task.description}"), TimeElapsedColumn()
+        name, elapsed = bars.TextColumn("{task.description}"), bars.TimeElapsedColumn()
         rate, loss, accuracy = (
-            TextColumn(f"{{task.fields[{field}]}}") for field in ("rate", "loss", "accuracy")
+            bars.TextColumn(f"{{task.fields[{field}]}}") for field in ("rate", "loss", "accuracy")
         )
         self._bar = Bar(
             name,
-            BarColumn(),
-            MofNCompleteColumn(),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
             rate,
             loss,
             accuracy,
             elapsed,
-            TimeRemainingColumn(),
+            bars.TimeRemainingColumn(),
             optional=(name, loss, elapsed, rate, accuracy),
             console=self._console,
             disable=not self._console.is_terminal,
@@ -149,14 +142,14 @@ def transfer_progress() -> Iterator[Callable[[str, int, int | None], None]]:
     """A bar for each file or folder being read: called with what, bytes or images done, total."""
     console = Console()
     bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     )
-    tasks: dict[str, TaskID] = {}
+    tasks: dict[str, bars.TaskID] = {}
 
     def progress(what: str, done: int, total: int | None) -> None:
         if not tasks:
