@@ -168,7 +168,7 @@ def test_a_run_too_short_to_compare_is_never_the_nearest(tmp_path: Path) -> None
     figure = fig1.accuracy_figure(found.drawn).axes[0]
     assert figure.get_xlim()[1] < 4000
     assert figure.get_ylim()[0] < found.drawn[0].mean[-1]
-    assert "(1 seed)" in figure.get_legend().get_texts()[0].get_text()
+    assert "seeds: without BN 1" in figure.get_title()
     write_run(tmp_path / "far", like_the_paper("none", -0.3), "norm=none", "optimizer.lr=1")
     assert fig1.read(tmp_path).drawn[0].setting[0] == 1
 
