@@ -7,8 +7,9 @@ import json
 import os
 import re
 import sys
+import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +22,12 @@ from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
 from bnrepro.terminal import open_streams, printable, views
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from bnrepro.config import Config
     from bnrepro.evidence.judge import Judgement
-    from bnrepro.store import RunWriter, StoredRun
+    from bnrepro.store import RunWriter
     from bnrepro.store.sweep import Results
     from bnrepro.training.signals import StopSignals
 
@@ -141,6 +145,25 @@ EXAMPLES = {
         "bnrepro reproduce": "every claim in minutes, to see how it works",
         "bnrepro reproduce faster-training --scale paper": "one claim, as long as in the paper",
         "bnrepro reproduce hydra/launcher=submitit_slurm hydra.launcher.partition=gpu": "on Slurm",
+    },
+    "claims": {
+        "bnrepro claims": "all of them",
+        "bnrepro claims --json": "with their criteria, for scripts",
+    },
+    "runs": {
+        "bnrepro runs --sort -test_accuracy": "the best first",
+        "bnrepro runs outputs/sweep --only norm=batch": "those with batch normalization",
+        "bnrepro runs --watch": "how far each is, until Ctrl-C",
+    },
+    "compare": {"bnrepro compare runs/with-bn runs/without-bn": "two runs side by side"},
+    "tensorboard": {
+        "bnrepro tensorboard": "everything below outputs/",
+        "bnrepro tensorboard outputs/sweep --open": "a sweep, in the browser at once",
+    },
+    "report": {
+        "bnrepro report outputs/reproduce-smoke": "claims: report.html, report.md, results.json",
+        "bnrepro report outputs/sweep --out drawn": "a sweep: a picture and a table",
+        "bnrepro report outputs": "runs of Fig. 1, over the paper's points",
     },
     "bench": {
         "bnrepro bench layer": "one benchmark",
@@ -277,6 +300,9 @@ def train(
     overrides: Overrides = None,
     cfg: ShowConfig = None,
     config_dir: ConfigDir = None,
+    multirun: Annotated[
+        bool, typer.Option("-m", "--multirun", help="Take several values, as 'bnrepro sweep' does.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Train one network and keep all of it in a run's folder.
@@ -287,6 +313,9 @@ def train(
     from bnrepro.config.overrides import refuse_elsewhere
     from bnrepro.training import launch
 
+    if multirun and cfg is None:
+        sweep(overrides, config_dir, 1)
+        return
     composed = compose(overrides or [], config_dir)
     if cfg is not None:
         _say(show(composed, cfg.value), nl=False)
@@ -340,6 +369,7 @@ def sweep(
     table = outcome.results
     _members(table)
     _say(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
+    _say(f"look inside: bnrepro tensorboard {table.folder}")
     _fail(outcome.failures, len(table.rows), "members", table.folder, ".sweep/output")
 
 
@@ -366,7 +396,7 @@ def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed
         )
 
 
-@app.command("claims")
+@app.command("claims", cls=Helped)
 def list_claims(as_json: Json = False, claims_dir: ClaimsDir = None, debug: Debug = False) -> None:
     """List the paper's claims and what is compared for each."""
     from bnrepro import claims
@@ -473,64 +503,80 @@ def _verdicts(judgements: dict[str, Judgement]) -> None:
     _table(columns, verdicts.rows(judgements))
 
 
-@app.command()
-def runs(folder: Runs = OUTPUTS, as_json: Json = False, debug: Debug = False) -> None:
-    """List runs and their state."""
-    from bnrepro.store import find_runs
+@app.command(cls=Helped)
+def runs(
+    folder: Runs = OUTPUTS,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            help="List only runs of this setting or column (norm=batch, state=running).",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="Sort by a column of --json; -COLUMN: the greatest first.", metavar="COLUMN"
+        ),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every 2 seconds, until Ctrl-C.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List runs, their state, and how far they are."""
+    from bnrepro.report import runs as table
 
-    rows = [_row(run, folder) for run in find_runs(folder)]
-    if as_json:
-        _say(json.dumps(rows, indent=2))
-        return
-    if not rows:
+    rows = table.rows(folder, only or [], sort)
+    if as_json or as_csv:
+        _say(json.dumps(rows, indent=2) if as_json else table.as_csv(rows).rstrip())
+    elif not rows:
         _say(f"no runs ({folder}): 'bnrepro train' makes one")
-        return
-    columns = ("run", "state", "step", "test accuracy", "dataset", "norm", "lr", "scale", "seed")
-    _table(columns, [[row["run"], row["state"], *_cells(row)] for row in rows])
+    elif watch and sys.stdout.isatty():
+        _watch(lambda: table.rows(folder, only or [], sort))
+    else:
+        _table(table.COLUMNS, [table.cells(row) for row in rows])
 
 
-def _row(run: StoredRun, folder: Path) -> dict[str, Any]:
-    """What there is to say about a run in one line; its name is relative to `folder`."""
-    from bnrepro.errors import UnreadableError
-    from bnrepro.store import UNREADABLE
+def _watch(rows: Callable[[], list[dict[str, Any]]]) -> None:
+    """Show runs again and again until Ctrl-C; the last ones where not all have room."""
+    from rich.live import Live
 
-    status: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
-    config: dict[str, Any] = {}
-    drift: list[str] = []
-    try:
-        status, summary, config = run.status(), run.summary() or {}, run.config()
-        drift = run.drift()
-        missing = run.lacks(probes=False, config=config) if summary else None
-        if missing:
-            status, summary = {"state": UNREADABLE, "error": f"no {missing}"}, {}
-    except UnreadableError as error:
-        status, summary = {"state": UNREADABLE, "error": str(error)}, {}
-    return {
-        "run": str(run.folder.relative_to(folder)),
-        "state": "drifted" if summary and drift else status["state"],
-        "step": status.get("step"),
-        "steps": config.get("train", {}).get("steps"),
-        "test_accuracy": summary.get("test_accuracy"),
-        "diverged_at": summary.get("diverged_at"),
-        "dataset": config.get("dataset", {}).get("name"),
-        "norm": config.get("norm", {}).get("name"),
-        "lr": config.get("optimizer", {}).get("lr"),
-        "init_scale": config.get("init", {}).get("scale"),
-        "seed": config.get("seed"),
-        "tags": config.get("tags", []),
-        "drift": drift,
-        "error": status.get("error"),
-    }
+    from bnrepro.report import runs as table
+
+    with Live(screen=True, auto_refresh=False) as live:
+        try:
+            while True:
+                room = max(1, live.console.height - 2)
+                shown = [table.cells(row) for row in rows()[-room:]]
+                live.update(_drawn(table.COLUMNS, shown, live.console), refresh=True)
+                time.sleep(2)
+        except KeyboardInterrupt:  # the told way to end it
+            return
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    accuracy = row["test_accuracy"]
-    return [
-        "" if row["step"] is None else f"{row['step']}/{row['steps']}",
-        f"{accuracy:.4f}" if accuracy is not None else "",
-        *(_text(row[key]) for key in ("dataset", "norm", "lr", "init_scale", "seed")),
-    ]
+@app.command(cls=Helped)
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", callback=_home, help="A run's folder.")],
+    b: Annotated[Path, typer.Argument(metavar="B", callback=_home, help="Another run's.")],
+    debug: Debug = False,
+) -> None:
+    """Show what two runs differ in, and what came out of each."""
+    from bnrepro.errors import StorageError
+    from bnrepro.report import runs as table
+    from bnrepro.store import StoredRun
+
+    both = [StoredRun(a), StoredRun(b)]
+    for run in both:
+        if not run.exists():
+            raise StorageError(f"no run ({run.folder}): 'bnrepro runs' lists those there are")
+    _table(("", "A", "B"), [list(row) for row in table.compare(*both)])
+    for name, run in zip("AB", both, strict=True):
+        if line := table.curve(run, 60):
+            _say(f"test accuracy of {name}, 0 to 1: {line}")
 
 
 def _say(text: str, nl: bool = True, err: bool = False) -> None:
@@ -539,10 +585,18 @@ def _say(text: str, nl: bool = True, err: bool = False) -> None:
 
 
 def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    from rich.console import Console
+
+    # Into a pipe or a file a row is one line, whatever its length.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    console.print(_drawn(columns, rows, console))
+
+
+def _drawn(columns: tuple[str, ...], rows: list[list[str]], console: Console) -> Table:
+    """Rows under columns, as wide as the console."""
     from itertools import chain
 
     from rich.cells import cell_len
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -550,18 +604,16 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
     for column in table.columns:
         column.no_wrap = column.header in ("claim", "verdict")  # an id that is copied, a word
     shown = [[printable(cell) for cell in row] for row in rows]
-    # Into a pipe or a file a row is one line, whatever its length.
-    console = Console(width=None if sys.stdout.isatty() else 1000)
     widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
     if sum(widths) + len(widths) <= console.width and "\n" not in "".join(chain(*shown)):
         # Where nothing is folded one row of many lines looks the same, in a quarter of the time.
         shown = [["\n".join(column) for column in zip(*shown, strict=True)]] if shown else []
     for row in shown:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    console.print(table)
+    return table
 
 
-@app.command()
+@app.command(cls=Helped)
 def tensorboard(
     folder: Annotated[
         Path,
@@ -574,11 +626,13 @@ def tensorboard(
 ) -> None:
     """Open TensorBoard over a run or a folder of runs."""
     from bnrepro.report import tensorboard as board
+    from bnrepro.training import tensorboard as events
 
+    events.complete(folder, _say)
     board.serve(folder, host, port, _say, browser=browser)
 
 
-@app.command()
+@app.command(cls=Helped)
 def report(
     folder: Runs = OUTPUTS,
     out: Annotated[

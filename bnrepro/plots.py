@@ -109,22 +109,31 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def activation_bands(steps: np.ndarray, layers: dict[str, np.ndarray], title: str) -> Figure:
-    """Fig. 1b and c for every layer of one run: a typical unit of each, over training.
+def activation_bands(
+    steps: np.ndarray, layers: dict[str, np.ndarray], title: str, color: str
+) -> Figure:
+    """Fig. 1b and c for every layer of one run: a unit of each, over training.
+
+    All panels have one axis, of ±2 as in the paper or the first of ±5, ±10, ±20, … that holds all:
+    so do most runs that are compared. It can be read at 300 pixels' width.
 
     Args:
         steps: (P,) of the probes.
-        layers: (P, U, 3) percentiles by layer.
+        layers: (P, 3) percentiles of the unit by layer.
         title: above the whole figure.
+        color: of lines and bands.
     """
-    figure = empty((4.8, 1.9 * len(layers) + 0.6), layout="constrained", dpi=110)
+    figure = empty((3.0, 1.25 * len(layers) + 0.5), layout="constrained", dpi=200)
     every_axes = figure.subplots(len(layers), 1, squeeze=False, sharex=True)[:, 0]
+    values = np.abs(np.concatenate(list(layers.values())))
+    largest = float(np.max(values, initial=0.0, where=np.isfinite(values)))
+    most = next((m * 10**k for k in range(9) for m in (2, 5, 10) if m * 10**k >= largest), largest)
     for axes, (name, percentiles) in zip(every_axes, layers.items(), strict=True):
-        unit = typical_unit(percentiles)
-        band(axes, steps, percentiles[:, unit], BLUE, "")
-        axes.set_title(f"input of {name}, unit {unit}", fontsize=9)
+        band(axes, steps, percentiles, color, "")
+        axes.set_title(f"input of {name}", fontsize=9)
+        axes.set_ylim(-most, most)
         axes.tick_params(labelsize=8)
         axes.axhline(0, color=GREY, linewidth=0.5)
     every_axes[-1].set_xlabel("step", fontsize=8)
-    figure.suptitle(f"{title}\n15th, 50th and 85th percentile of a typical unit", fontsize=9)
+    figure.suptitle(title, fontsize=10)
     return figure

@@ -30,6 +30,9 @@ from bnrepro.sweeps.launchers import LauncherChoice
 from bnrepro.sweeps.progress import SweepProgress, compose_progress
 from bnrepro.training.signals import StopSignals
 
+SAID_FIRST = ("norm.name", "optimizer.lr", "init.scale", "model.dropout", "seed")
+"""Settings that every run's folder is named by."""
+
 NOT_SAID = (
     "train.log_every", "train.eval_every", "train.checkpoint_every", "probe.", c.FINGERPRINT,
 )  # fmt: skip
@@ -151,13 +154,17 @@ def _members(
 def _member(
     words: tuple[str, ...], config: Mapping[str, Any], seed: int, plain: Mapping[str, Any]
 ) -> Member:
-    """A run of an arm, its folder named by what is not as it would be without any override."""
+    """A run of an arm, its folder named by what is not as it would be without any override.
+
+    What arms differ in comes first: a name that is too long is cut.
+    """
     config = {**config, "seed": seed}
-    settings = c.identifying_settings(config)
+    every, settings = c.flat(config), c.identifying_settings(config)
+    other = [name for name, value in settings.items() if plain.get(name) != value]
     chosen = {
-        name.removesuffix(".name"): str(value)
-        for name, value in settings.items()
-        if name == "seed" or (plain.get(name) != value and not name.startswith(NOT_SAID))
+        name.removesuffix(".name"): str(every[name])
+        for name in dict.fromkeys((*SAID_FIRST, *other))
+        if not name.startswith(NOT_SAID)
     }
     return Member(folder_name(chosen, config), (*words, f"seed={seed}"), {}, config)
 

@@ -13,7 +13,17 @@ from torch import Tensor, nn
 from bnrepro import config as c
 from bnrepro.nn.batchnorm import BatchNorm1d
 from bnrepro.nn.build import build
-from bnrepro.training.probes import BINS, SAMPLES, SLOPE, SLOPES, Probe, by_unit, percentiles, shift
+from bnrepro.training.probes import (
+    BINS,
+    SAMPLES,
+    SLOPE,
+    SLOPES,
+    Probe,
+    by_unit,
+    histogram,
+    percentiles,
+    shift,
+)
 
 numerics = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -403,3 +413,11 @@ def test_a_pass_that_fails_leaves_no_hook_and_no_mode_behind() -> None:
     assert not any(m._forward_pre_hooks for m in model.modules())
     assert all(m.training for m in model.modules())
     assert all(m.track_running_stats for m in model.modules() if isinstance(m, BatchNorm1d))
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 1e-40, -1e30, 3e38])
+def test_the_histogram_of_a_constant_has_it_in_one_bin(value: float) -> None:
+    counts, edges = histogram(np.full(7, value, np.float32))
+    assert counts.max() == counts.sum() == 7
+    assert edges[0] < np.float32(value) < edges[-1]
+    assert (np.diff(edges) > 0).all()

@@ -282,6 +282,10 @@ class Model(Option):
     worth_compiling: ClassVar[bool] = False
     """Whether, with a norm, a run wins back what compiling its step takes."""
 
+    probed: ClassVar[int | None] = None
+    """Of how many nonlinearities the inputs are measured unless `probe.layers` says which; None: of
+    all."""
+
     @property
     def hidden_layers(self) -> int:
         """Fully connected hidden layers in a row; 0 for a network of another kind."""
@@ -319,6 +323,7 @@ class Inception(Model):
 
     dimensions = (2,)
     worth_compiling = True
+    probed = 3
 
 
 @dataclass
@@ -411,11 +416,14 @@ class Augment:
 class Probe:
     """How often (0: never) and on how many training images the activations are measured.
 
-    `jacobian` measures the singular values of the Jacobians between hidden layers as well (§3.3).
+    `layers` are the nonlinearities whose inputs are measured; without, as many as the model's
+    `probed` says. `jacobian` measures the singular values of the Jacobians between hidden layers as
+    well (§3.3).
     """
 
     every: Annotated[int, Limit("0 (never) or more", lambda steps: steps >= 0)] = MISSING
     size: Annotated[int, Limit("2 or more", lambda images: images >= 2)] = MISSING
+    layers: list[str] | None = None
     jacobian: bool = False
 
 

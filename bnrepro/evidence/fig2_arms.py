@@ -13,13 +13,14 @@ LR = 0.04
 COMMON: Mapping[str, tuple[str, ...]] = {
     "smoke": (
         "experiment=cifar10-inception", "dataset=digits", "dataset.limit=null", "train.steps=24",
-        "train.eval_every=8", "train.compile=false", "probe.size=100", "tensorboard=false",
+        "train.eval_every=8", "train.compile=false", "probe.every=0", "probe.size=100",
+        "tensorboard=false",
     ),
     "short": (
         "experiment=cifar10-inception", "dataset.limit=25600", "train.steps=800",
-        "train.eval_every=200",
+        "train.eval_every=200", "probe.every=0",
     ),
-    "paper": ("experiment=cifar10-inception",),
+    "paper": ("experiment=cifar10-inception", "probe.every=0"),
 }  # fmt: skip
 """What every network of Fig. 2 has in common; digits of 8×8 pixels at `smoke`, and at `short` as
 many images as its steps take, for at its end a run goes over all it could have seen."""

@@ -1,15 +1,21 @@
 """TensorBoard over a folder of runs."""
 
+import re
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from bnrepro.errors import ConfigError, StorageError
+from bnrepro.store import find_runs
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+MANY = 40
+"""Runs; of more, TensorBoard shows none at first."""
 
 
 def serve(
@@ -50,12 +56,31 @@ def serve(
     except (program.TensorBoardServerException, OSError) as error:
         raise ConfigError(f"{error} ({host}:{port}): choose another --port") from error
     say(f"TensorBoard over {folder}: {address} (Ctrl-C to stop)")
+    shown = pages(address, [str(run.folder.relative_to(folder)) for run in find_runs(folder)])
+    for what, page in shown.items():
+        say(f"  {what}: {page}")
     if browser:
-        webbrowser.open(address)
+        webbrowser.open(next(iter(shown.values())))
     try:
         threading.Event().wait()
     except KeyboardInterrupt:  # the told way to end it
         say("stopped")
+
+
+def pages(address: str, runs: Sequence[str]) -> dict[str, str]:
+    """What is worth a look first, and the addresses of the pages that show it.
+
+    TensorBoard shows none of many runs until some are chosen: those of seed 0, or else the first.
+    """
+    chosen = ""
+    if len(runs) > MANY:
+        seed = any("seed=0" in run for run in runs)
+        chosen = f"&regexInput={quote('seed=0' if seed else '|'.join(map(re.escape, runs[:2])))}"
+    filters = {
+        "how far the distributions inside shift": "#scalars&tagFilter=covariate%20shift%2Ffrom",
+        "the input of one unit a layer, as in Fig. 1b, c": "#distributions&tagFilter=typical%24",
+    }
+    return {what: f"{address}{page}&_smoothingWeight=0{chosen}" for what, page in filters.items()}
 
 
 def of_this_machine(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:

@@ -6,11 +6,11 @@ is the same to the last bit whether it is probed or not.
 
 Of every unit of every layer it keeps the 15th, 50th and 85th percentile (Fig. 1b, c), mean,
 standard deviation, how often it is saturated, and how far its distribution has shifted; of every
-layer a histogram; of every weight matrix its norm and that of its gradient in the last step; of
-every bias its norm.
+layer a histogram, and one of each of three units; of every weight matrix its norm and that of its
+gradient in the last step; of every bias its norm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,30 @@ class Probe:
 
     How far a unit's distribution shifted is measured from the last probe and from the first, so a
     probe has a memory: `state` and `restore` carry it over an interruption.
+
+    Args:
+        model: the network.
+        images: (n, C, H, W).
+        layers: the nonlinearities that are measured, and the layers with weights beside them; by
+            default all.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, images: Tensor, layers: Sequence[str] | None = None
+    ) -> None:
         self._model = model
         self._images = images
-        self._layers = dict(nonlinearities(model))
+        every = dict(nonlinearities(model))
+        self._layers = {name: every[name] for name in (every if layers is None else layers)}
+        beside = {name.rpartition(".")[0] for name in self._layers}
+        self._weights, self._biases = (
+            [
+                name
+                for name, _ in found(model)
+                if name.rpartition(".")[0] in beside or layers is None
+            ]
+            for found in (weighted, biased)
+        )
         self._first: dict[str, np.ndarray] = {}
         self._last: dict[str, np.ndarray] = {}
 
@@ -68,7 +86,9 @@ class Probe:
         """All measurements, by `LAYER/WHAT`.
 
         For every nonlinearity with U units: `percentiles` (U, 3), `mean`, `std`, `saturated`,
-        `shift`, `shift_total` (U,), `counts` (B,), `edges` (B + 1,). For every layer with weights:
+        `shift`, `shift_total` (U,), `counts` (B,), `edges` (B + 1,); of the three units that a
+        quarter, a half and three quarters of all had less spread than at the first probe
+        `unit_counts` (3, B), `unit_edges` (3, B + 1). For every layer with weights:
         `weight_norm` and, after a first step, `gradient_norm`, both (); `bias_norm` () where it has
         a bias.
         """
@@ -77,10 +97,14 @@ class Probe:
             values = np.sort(inputs, axis=1)  # (U, n), a unit's inputs in ascending order
             arrays |= _prefixed(name, self._distribution(name, values))
         for name, weight in weighted(self._model):
+            if name not in self._weights:
+                continue
             arrays[f"{name}/weight_norm"] = np.array(weight.detach().norm().item(), np.float32)
             if weight.grad is not None:
                 arrays[f"{name}/gradient_norm"] = np.array(weight.grad.norm().item(), np.float32)
         for name, bias in biased(self._model):
+            if name not in self._biases:
+                continue
             arrays[f"{name}/bias_norm"] = np.array(bias.detach().norm().item(), np.float32)
         return arrays
 
@@ -108,9 +132,8 @@ class Probe:
         last = self._last.get(name, values)
         self._last[name] = values
         slopes = SLOPES[type(self._layers[name])](values)
-        # In float64 any two of these values have room for all edges between them.
-        finite = values[np.isfinite(values)].astype(np.float64)
-        counts, edges = np.histogram(finite, bins=BINS)
+        counts, edges = histogram(values)
+        units = [histogram(values[unit]) for unit in quartiles(first.std(1))]
         return {
             "percentiles": percentiles(values),
             "mean": values.mean(1),
@@ -120,6 +143,8 @@ class Probe:
             "shift_total": shift(first, values),
             "counts": counts,
             "edges": edges,
+            "unit_counts": np.stack([counts for counts, _ in units]),
+            "unit_edges": np.stack([edges for _, edges in units]),
         }
 
 
@@ -131,6 +156,23 @@ def by_unit(activations: Tensor) -> Tensor:
     """Activations (N, U) or (N, U, …) as one row a unit, (U, n); an even subsample of a large n."""
     rows = activations.transpose(0, 1).flatten(1)
     return rows[:, :: -(-rows.shape[1] // SAMPLES)]
+
+
+def histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts (B,) and edges (B + 1,) of all finite values."""
+    # In float64 any two of these values have room for all edges between them.
+    finite = values[np.isfinite(values)].astype(np.float64)
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    if low == high:  # numpy's half to either side is nothing beside a large value
+        half = max(0.5, abs(low) / 1000)
+        low, high = low - half, high + half
+    return np.histogram(finite, bins=BINS, range=(low, high))
+
+
+def quartiles(std: np.ndarray) -> np.ndarray:
+    """The units that a quarter, a half and three quarters of all have less spread than: (3,)."""
+    order = np.argsort(std, kind="stable")
+    return order[[len(std) // 4, len(std) // 2, len(std) * 3 // 4]]
 
 
 def percentiles(values: np.ndarray) -> np.ndarray:

@@ -223,6 +223,22 @@ def _unpacked(content: bytes) -> dict[str, Any]:
     return state
 
 
+def probed_layers(config: c.Config, model: nn.Module) -> list[str] | None:
+    """The nonlinearities whose inputs are measured, of many a few between the ends; None for all.
+
+    Raises:
+        ConfigError: one that was asked for is not there.
+    """
+    names = [name for name, _ in build.nonlinearities(model)]
+    for name in config.probe.layers or ():
+        if name not in names:
+            raise ConfigError(c.unknown("layer of probe.layers", name, names))
+    few = config.model.probed
+    if config.probe.layers is not None or few is None or len(names) <= few:
+        return config.probe.layers
+    return [names[place] for place in np.linspace(0, len(names) - 1, few).round().astype(int)]
+
+
 def title(config: c.Config) -> str:
     """A one-line label for a run: data set, model, norm and seed."""
     return f"{config.dataset.name} {config.model.name} norm={config.norm.name} seed={config.seed}"
@@ -256,8 +272,7 @@ class Training:
         self._dataset, self._model, self._stop = dataset, model, stop
         self.optimizer = optim.build(config.optimizer, model.parameters())
         self._probed = dataset.train.images[: config.probe.size]
-        self._probe = Probe(model, self._probed)
-        self._layers = [name for name, _ in build.nonlinearities(model)]
+        self._probe = Probe(model, self._probed, probed_layers(config, model))
         self._tensorboard: TensorBoardLogger | None = None
 
     def train(self) -> dict[str, Any]:
@@ -311,10 +326,9 @@ class Training:
         stored = StoredRun(self._writer.folder)
         first = stored.probe(0) if 0 in stored.probe_steps() else None
         new = step + 1 if step else 0
-        self._tensorboard = TensorBoardLogger(self._writer.folder, new, first, self._writer.owned)
-        self._tensorboard.hyperparameters(c.flat(c.to_dict(self._config)))
-        if self._config.probe.every:
-            self._tensorboard.charts(self._layers)
+        config = c.flat(c.to_dict(self._config))
+        folder = self._writer.folder
+        self._tensorboard = TensorBoardLogger(folder, config, new, first, self._writer.owned)
 
     def _resume(self, limit: int | None) -> LoopState:
         """Resume from the newest checkpoint that is whole; without any, restart.
@@ -458,21 +472,11 @@ class Training:
             "diverged_at": diverged,
             "studies": studied,
         }
-        shown = dict(summary)
         summary["wall_seconds"] = round(self._writer.seconds, 3)
         status = "done" if done else "diverged"
-
-        def show(logger: TensorBoardLogger) -> None:
-            if self._config.probe.every:
-                bands = stored.probed_each([f"{name}/percentiles" for name in self._layers])
-                steps = bands[0][0]
-                layers = {n: values for n, (_, values) in zip(self._layers, bands, strict=True)}
-                logger.bands(steps, layers, title(self._config))
-            logger.finish(shown, state.step, done)
-
         with self._writer.finishing(status, summary["steps"], summary):
             if self._tensorboard:
-                self._show(show)
+                self._show(lambda logger: logger.finish(stored))
         return {"status": status, **summary}
 
     def _predictions(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,186 @@
+"""The runs in a folder as a table, and two of them side by side."""
+
+import csv
+import io
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnrepro.config import flat, unknown
+from bnrepro.errors import ConfigError, UnreadableError
+from bnrepro.store import UNREADABLE, StoredRun, find_runs
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    "run",
+    "state",
+    "step",
+    "test accuracy",
+    "left",
+    "dataset",
+    "norm",
+    "lr",
+    "scale",
+    "seed",
+)
+
+RESULTS = (
+    "status", "steps", "test_accuracy", "best_test_accuracy", "population_test_accuracy",
+    "validation_accuracy", "train_accuracy", "train_loss", "wall_seconds",
+)  # fmt: skip
+"""What is compared of two runs' summaries."""
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def rows(folder: Path, only: Sequence[str] = (), sort: str | None = None) -> list[Row]:
+    """What there is to say about every run below a folder.
+
+    Args:
+        folder: of the runs, which are named relative to it.
+        only: KEY=VALUE of what is listed; a key is one of a row's or of the configuration's.
+        sort: a row's key; with a `-` before it the greatest comes first. What has none comes last.
+
+    Raises:
+        ConfigError: no row has such a key.
+        StorageError: there is no such folder.
+    """
+    wanted = [word.partition("=") for word in only]
+    listed = []
+    for run in find_runs(folder):
+        row, settings = _row(run, folder)
+        if all(str((settings | row).get(key)) == value for key, _, value in wanted):
+            listed.append(row)
+    if sort and listed:
+        key = sort.lstrip("-")
+        if key not in listed[0]:
+            raise ConfigError(unknown("column to sort by", key, listed[0]))
+        known = [row for row in listed if row[key] is not None]
+        known.sort(key=lambda row: row[key], reverse=sort.startswith("-"))
+        listed = [*known, *(row for row in listed if row[key] is None)]
+    return listed
+
+
+def _row(run: StoredRun, folder: Path) -> tuple[Row, dict[str, Any]]:
+    """A run in one line; and its configuration by dotted names."""
+    status: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    drift: list[str] = []
+    live: dict[str, Any] = {}
+    try:
+        status, summary, config = run.status(), run.summary() or {}, run.config()
+        drift = run.drift()
+        missing = run.lacks(probes=False, config=config) if summary else None
+        if missing:
+            status, summary = {"state": UNREADABLE, "error": f"no {missing}"}, {}
+        elif not summary:
+            live = _so_far(run, config.get("train", {}).get("steps"))
+    except UnreadableError as error:
+        status, summary = {"state": UNREADABLE, "error": str(error)}, {}
+    settings = flat(config)
+    return {
+        "run": str(run.folder.relative_to(folder)),
+        "state": "drifted" if summary and drift else status["state"],
+        "step": live.get("step", status.get("step")),
+        "steps": settings.get("train.steps"),
+        "test_accuracy": summary.get("test_accuracy", live.get("test_accuracy")),
+        "seconds_left": live.get("left") if status["state"] == "running" else None,
+        "diverged_at": summary.get("diverged_at"),
+        "dataset": settings.get("dataset.name"),
+        "norm": settings.get("norm.name"),
+        "lr": settings.get("optimizer.lr"),
+        "init_scale": settings.get("init.scale"),
+        "seed": settings.get("seed"),
+        "tags": config.get("tags", []),
+        "drift": drift,
+        "error": status.get("error"),
+    }, settings
+
+
+def _so_far(run: StoredRun, steps: int | None) -> dict[str, Any]:
+    """How far an unfinished run is, by its metrics: the status is written more seldom."""
+    last = run.last_line()
+    if not last:
+        return {}
+    tested = deque(run.lines("test_accuracy"), maxlen=1)
+    done, seconds = last.get("step", 0), last.get("seconds", 0.0)
+    return {
+        "step": done,
+        "test_accuracy": tested[0]["test_accuracy"] if tested else None,
+        "left": round((steps - done) * seconds / done) if steps and done else None,
+    }
+
+
+def cells(row: Row) -> list[str]:
+    """A row as the terminal shows it, under `COLUMNS`."""
+    accuracy, left = row["test_accuracy"], row["seconds_left"]
+    return [
+        row["run"],
+        row["state"],
+        "" if row["step"] is None else f"{row['step']}/{row['steps']}",
+        f"{accuracy:.4f}" if accuracy is not None else "",
+        "" if left is None else duration(left),
+        *(_text(row[key]) for key in ("dataset", "norm", "lr", "init_scale", "seed")),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `42 s`, `3 min`, `2 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def as_csv(listed: Sequence[Row]) -> str:
+    """Rows as a CSV file; lists in it are separated by semicolons."""
+    text = io.StringIO()
+    if listed:
+        writer = csv.DictWriter(text, list(listed[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in listed:
+            shown = {
+                k: "; ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()
+            }
+            writer.writerow(shown)
+    return text.getvalue()
+
+
+def compare(a: StoredRun, b: StoredRun) -> list[tuple[str, str, str]]:
+    """The settings that differ between two runs, then what came out: name, and the value of each.
+
+    Raises:
+        UnreadableError: one of them cannot be read.
+    """
+    settings = [flat(run.config()) for run in (a, b)]
+    names = [n for n in dict.fromkeys([*settings[0], *settings[1]]) if not n.startswith("run.")]
+    values = [(n, *(_text(of.get(n)) for of in settings)) for n in names]
+    different = [(n, one, other) for n, one, other in values if one != other]
+    summaries = [
+        run.summary() or run.status() | {"status": run.status()["state"]} for run in (a, b)
+    ]
+    results = [(n, *(_number(of.get(n)) for of in summaries)) for n in RESULTS]
+    return [*different, *((n, one, other) for n, one, other in results if one or other)]
+
+
+def curve(run: StoredRun, width: int) -> str:
+    """Test accuracy over training as a line of bars, from 0 to 1, `width` characters at most."""
+    _, values = run.curve("test_accuracy")
+    if not len(values):
+        return ""
+    places = np.linspace(0, len(values) - 1, min(width, len(values))).round().astype(int)
+    heights = np.clip(values[places] * len(BARS), 0, len(BARS) - 1).astype(int)
+    return "".join(BARS[height] for height in heights)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else _text(value)
