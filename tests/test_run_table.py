@@ -1,0 +1,106 @@
+"""`bnrepro runs` and `bnrepro compare`: what is listed, how far it is, and what differs."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from bnrepro.cli import main
+from bnrepro.report import runs as table
+from bnrepro.store import StoredRun
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("table")
+    for name, words in {"b": ["norm=batch", "seed=1"], "n": ["norm=none"]}.items():
+        assert main(["train", *TINY, *words, f"run.dir={folder / name}"]) == 0
+    return folder
+
+
+def listed(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> list[str]:
+    assert main(["runs", str(folder), "--json", *words]) == 0
+    return [row["run"] for row in json.loads(capsys.readouterr().out)]
+
+
+def test_runs_are_chosen_by_a_setting_or_a_column(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert listed(capsys, folder) == ["b", "n"]
+    assert listed(capsys, folder, "--only", "norm=none") == ["n"]
+    assert listed(capsys, folder, "--only", "norm.name=batch", "--only", "state=done") == ["b"]
+    assert listed(capsys, folder, "--only", "seed=1", "--only", "norm=none") == []
+
+
+def test_runs_are_sorted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert listed(capsys, folder, "--sort", "seed") == ["n", "b"]
+    assert listed(capsys, folder, "--sort", "-seed") == ["b", "n"]
+    assert main(["runs", str(folder), "--sort", "accuracy"]) == 2
+    assert "did you mean 'test_accuracy'?" in capsys.readouterr().err
+
+
+def test_runs_are_a_spreadsheet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", str(folder), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["run"], row["norm"], row["seed"]) for row in rows] == [
+        ("b", "batch", "1"), ("n", "none", "0"),
+    ]  # fmt: skip
+    summary = StoredRun(folder / "b").summary()
+    assert summary is not None
+    assert float(rows[0]["test_accuracy"]) == summary["test_accuracy"]
+
+
+def test_an_unfinished_run_is_as_far_as_its_metrics(folder: Path, tmp_path: Path) -> None:
+    config = (folder / "n" / "config.yaml").read_text().replace("steps: 20", "steps: 1000")
+    (tmp_path / "config.yaml").write_text(config)
+    lines = [{"step": 0, "test_accuracy": 0.1, "seconds": 0.0},
+             {"step": 100, "test_accuracy": 0.5, "seconds": 5.0},
+             {"step": 200, "train_loss": 1.0, "seconds": 10.0}]  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 300, "te'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    (tmp_path / "status.json").write_text(json.dumps({"state": "interrupted", "step": 0}))
+    [row] = table.rows(tmp_path)
+    assert (row["step"], row["test_accuracy"], row["seconds_left"]) == (200, 0.5, None)
+    assert table._so_far(StoredRun(tmp_path), 1000)["left"] == 40
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(5, "5 s"), (89, "89 s"), (150, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")],
+)
+def test_durations_are_said_as_a_person_says_them(seconds: float, said: str) -> None:
+    assert table.duration(seconds) == said
+
+
+def test_two_runs_are_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(folder / "b"), str(folder / "n")]) == 0
+    out = capsys.readouterr().out
+    words = [line.split() for line in out.splitlines()]
+    assert ["norm.name", "batch", "none"] in words
+    assert ["seed", "1", "0"] in words
+    assert "train.steps" not in out  # the same in both
+    accuracies = [(StoredRun(folder / name).summary() or {})["test_accuracy"] for name in "bn"]
+    assert ["test_accuracy", *(f"{a:.4f}" for a in accuracies)] in words
+    assert out.count("0 to 1: ") == 2
+    assert main(["compare", str(folder / "b"), str(folder / "nowhere")]) == 3
+
+
+def test_a_curve_is_drawn_in_one_line(tmp_path: Path) -> None:
+    lines = [{"step": n, "test_accuracy": n / 100} for n in range(101)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawn = table.curve(StoredRun(tmp_path), 8)
+    assert len(drawn) == 8
+    assert drawn[0] == table.BARS[0]
+    assert drawn[-1] == table.BARS[-1]
+    assert list(drawn) == sorted(drawn)
+
+
+@pytest.mark.parametrize("word", ["-m", "--multirun"])
+def test_train_takes_several_values_as_hydras_users_type_them(tmp_path: Path, word: str) -> None:
+    sweep = [f"sweep.dir={tmp_path / 'sweep'}", "seed=0,1"]
+    assert main(["train", word, *TINY, *sweep]) == 0
+    members = {StoredRun(path.parent).config()["seed"] for path in tmp_path.rglob("summary.json")}
+    assert members == {0, 1}
