@@ -11,7 +11,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from itertools import chain, zip_longest
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -184,9 +186,13 @@ class Helped(TyperCommand):
             from bnrepro.config import choices
 
             with formatter.section("Groups and their options"):
-                formatter.write_dl(
-                    [(name, ", ".join(options)) for name, options in choices().items()]
-                )
+                for name, options in choices().items():
+                    lines = wrap(", ".join(options), formatter.width - 16, break_on_hyphens=False)
+                    formatter.write(
+                        "".join(
+                            f"  {n:<12}{t}\n" for n, t in zip_longest([name], lines, fillvalue="")
+                        )
+                    )
 
 
 class ScaleName(StrEnum):
@@ -594,8 +600,6 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 
 def _drawn(columns: tuple[str, ...], rows: list[list[str]], console: Console) -> Table:
     """Rows under columns, as wide as the console."""
-    from itertools import chain
-
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text

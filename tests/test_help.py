@@ -47,7 +47,7 @@ def test_no_line_of_the_list_of_commands_is_cut(
         assert not line or (line.endswith(".") and not line.endswith("...")), line
 
 
-def test_examples_work() -> None:
+def test_examples_work(capsys: pytest.CaptureFixture[str]) -> None:
     for command, examples in cli.EXAMPLES.items():
         for example in examples:
             program, name, *words = shlex.split(example)
@@ -60,6 +60,10 @@ def test_examples_work() -> None:
                 assert len(grid(settings)) > 1
             elif command == "bench":
                 assert set(names) <= set(BENCHMARKS)
+            elif command != "reproduce":
+                options = [word for word in words if word.startswith("-") and word[1] != "t"]
+                described = shown(command, capsys)
+                assert all(option in described for option in options)
             else:
                 known = {"--scale", *(scale.value for scale in cli.ScaleName), *ids()}
                 assert set(names) <= known

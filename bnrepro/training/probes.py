@@ -46,7 +46,7 @@ class Probe:
     Args:
         model: the network.
         images: (n, C, H, W).
-        layers: the nonlinearities that are measured, and the layers with weights beside them; by
+        layers: the nonlinearities that are measured, with the layers of weights next to them; by
             default all.
     """
 
@@ -57,12 +57,12 @@ class Probe:
         self._images = images
         every = dict(nonlinearities(model))
         self._layers = {name: every[name] for name in (every if layers is None else layers)}
-        beside = {name.rpartition(".")[0] for name in self._layers}
+        parents = {name.rpartition(".")[0] for name in self._layers}
         self._weights, self._biases = (
             [
                 name
                 for name, _ in found(model)
-                if name.rpartition(".")[0] in beside or layers is None
+                if name.rpartition(".")[0] in parents or layers is None
             ]
             for found in (weighted, biased)
         )
@@ -163,7 +163,7 @@ def histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # In float64 any two of these values have room for all edges between them.
     finite = values[np.isfinite(values)].astype(np.float64)
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    if low == high:  # numpy's half to either side is nothing beside a large value
+    if low == high:  # a large value is no larger with the half that numpy adds
         half = max(0.5, abs(low) / 1000)
         low, high = low - half, high + half
     return np.histogram(finite, bins=BINS, range=(low, high))
