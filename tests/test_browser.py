@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,10 @@ selenium = pytest.importorskip("selenium.webdriver", reason="no selenium: pip in
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no chromium and chromedriver here"),
+    pytest.mark.skipif(
+        resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY,
+        reason="the address space is limited, and a browser reserves a great deal of it",
+    ),
     pytest.mark.timeout(300),
 ]
 
