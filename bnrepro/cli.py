@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import sys
 import time
 import traceback
@@ -544,7 +545,8 @@ def runs(
     elif watch and sys.stdout.isatty():
         _watch(lambda: table.rows(folder, only or [], sort))
     else:
-        _table(table.COLUMNS, [table.cells(row) for row in rows])
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        _table(*table.fitting(rows, width))
 
 
 def _watch(rows: Callable[[], list[dict[str, Any]]]) -> None:
@@ -557,8 +559,8 @@ def _watch(rows: Callable[[], list[dict[str, Any]]]) -> None:
         try:
             while True:
                 room = max(1, live.console.height - 2)
-                shown = [table.cells(row) for row in rows()[-room:]]
-                live.update(_drawn(table.COLUMNS, shown, live.console), refresh=True)
+                columns, shown = table.fitting(rows()[-room:], live.console.width)
+                live.update(_drawn(columns, shown, live.console), refresh=True)
                 time.sleep(2)
         except KeyboardInterrupt:  # the told way to end it
             return

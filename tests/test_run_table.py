@@ -67,6 +67,16 @@ def test_an_unfinished_run_is_as_far_as_its_metrics(folder: Path, tmp_path: Path
     assert table._so_far(StoredRun(tmp_path), 1000)["left"] == 40
 
 
+def test_a_narrow_table_has_the_columns_that_tell_runs_apart(folder: Path) -> None:
+    rows = table.rows(folder)
+    assert table.fitting(rows, None)[0] == table.COLUMNS
+    names, shown = table.fitting(rows, 60)
+    assert {"run", "state", "step", "norm", "seed"} <= set(names)
+    assert not {"left", "dataset", "lr"} & set(names)  # nothing, and the same in both
+    assert [row[0] for row in shown] == ["b", "n"]
+    assert table.fitting(rows, 1)[0] == ("run", "state", "step")
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(5, "5 s"), (89, "89 s"), (150, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")],

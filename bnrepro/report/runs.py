@@ -129,6 +129,27 @@ def cells(row: Row) -> list[str]:
     ]
 
 
+def fitting(listed: Sequence[Row], width: int | None) -> tuple[tuple[str, ...], list[list[str]]]:
+    """The columns and cells of a table that is as wide as a terminal; None: as wide as it likes.
+
+    Where there is no room for all columns, those go that say nothing, then those that say the same
+    of every run, then others from the end.
+    """
+    columns = [list(column) for column in zip(COLUMNS, *map(cells, listed), strict=True)]
+    said = {column[0]: set(column[1:]) for column in columns}
+    order = [c for c in columns if said[c[0]] == {""}]
+    order += [c for c in reversed(columns) if len(said[c[0]]) == 1 and c not in order]
+    order += [c for c in reversed(columns) if c not in order]
+    for column in order:
+        taken = sum(max(map(len, each)) + 3 for each in columns)
+        if width is None or taken <= width or len(columns) <= 3:
+            break
+        if column[0] not in ("run", "state", "step"):
+            columns.remove(column)
+    names, *rows = zip(*columns, strict=True)
+    return names, [list(row) for row in rows]
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: `42 s`, `3 min`, `2 h 5 min`."""
     minutes = round(seconds / 60)
