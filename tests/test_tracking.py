@@ -281,7 +281,7 @@ def test_an_event_file_that_cannot_be_made_is_said(run: StoredRun, tmp_path: Pat
     said: list[str] = []
     complete(tmp_path, said.append)
     [line] = said
-    assert line.startswith(f"warning: no event file ({copy})")
+    assert line.startswith(f"warning: no event file ({copy}: ")
     assert not list(copy.glob("events.*"))  # not half of one
 
 

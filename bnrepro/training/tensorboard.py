@@ -328,12 +328,15 @@ def complete(folder: Path, say: Callable[[str], object]) -> None:
     from rich.progress import track
 
     missing = [run for run in find_runs(folder) if _lacks_events(run)]
-    console = Console(stderr=True)
+    console, failed = Console(stderr=True), []
     for run in track(missing, "writing event files", console=console, transient=True):
         try:
             replay(run)
         except (OSError, UnreadableError) as error:
-            say(f"warning: no event file ({run.folder}): {c.first_line(error)}")
+            failed.append(f"{run.folder}: {c.first_line(error)}")
+    if failed:
+        more = f", and so for {len(failed) - 1} more" if failed[1:] else ""
+        say(f"warning: no event file ({failed[0]}){more}")
 
 
 def _lacks_events(run: StoredRun) -> bool:
