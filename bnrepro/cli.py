@@ -172,6 +172,10 @@ EXAMPLES = {
         "bnrepro bench layer": "one benchmark",
         "bnrepro bench loop experiment=digits": "of another network",
     },
+    "data list": {"bnrepro data list": "what lies in data/"},
+    "data fetch": {"bnrepro data fetch mnist": "into data/, checked"},
+    "data import": {"bnrepro data import cifar10 ~/cifar-10-python.tar.gz": "without a network"},
+    "data verify": {"bnrepro data verify mnist": "counts, shape and fingerprint"},
 }
 """What to type, and what it does, at the end of a command's help."""
 
@@ -182,7 +186,8 @@ class Helped(TyperCommand):
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write examples, then the groups of the configuration with their options."""
         with formatter.section("Examples"):
-            formatter.write_dl(list(EXAMPLES[str(self.name)].items()), col_max=34)
+            command = ctx.command_path.partition(" ")[2]
+            formatter.write_dl(list(EXAMPLES[command].items()), col_max=34)
         if self.name in ("train", "sweep"):
             from bnrepro.config import choices
 
@@ -727,7 +732,7 @@ def _measured(result: dict[str, Any]) -> list[str]:
     ]
 
 
-@data_app.command("list")
+@data_app.command("list", cls=Helped)
 def data_list(root: Root = DATA, as_json: Json = False, debug: Debug = False) -> None:
     """Show which data sets are here."""
     from bnrepro import data
@@ -745,7 +750,7 @@ def data_list(root: Root = DATA, as_json: Json = False, debug: Debug = False) ->
     _table(columns, [[_text(entry[column]) for column in columns] for entry in entries])
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", cls=Helped)
 def data_fetch(
     name: Published, root: Root = DATA, mirror: Mirror = None, debug: Debug = False
 ) -> None:
@@ -758,7 +763,7 @@ def data_fetch(
     data_verify(name, root, None)
 
 
-@data_app.command("import")
+@data_app.command("import", cls=Helped)
 def data_import(
     name: Published,
     path: Annotated[
@@ -780,7 +785,7 @@ def data_import(
     _say(f"imported: {target}")
 
 
-@data_app.command("verify")
+@data_app.command("verify", cls=Helped)
 def data_verify(
     name: Name,
     root: Root = DATA,
