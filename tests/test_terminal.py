@@ -62,7 +62,7 @@ def test_a_closed_or_narrow_stream_ends_no_command(how: str) -> None:
     ("line", "told"),
     [
         ("train --seed 1", "write a setting without dashes, seed=VALUE"),
-        ("train -m seed=1,2", "'bnrepro sweep' takes several values"),
+        ("bench -m seed=1,2", "'bnrepro sweep' takes several values"),
         ("train --config-name=fig1", "experiment=NAME"),
         ("train --resolve", "--cfg job"),
         ("sweep --cfg job", "bnrepro train --cfg job"),

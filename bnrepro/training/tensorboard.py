@@ -328,6 +328,8 @@ def complete(folder: Path, say: Callable[[str], object]) -> None:
     from rich.progress import track
 
     missing = [run for run in find_runs(folder) if _lacks_events(run)]
+    if not missing:
+        return
     console, failed = Console(stderr=True), []
     for run in track(missing, "writing event files", console=console, transient=True):
         try:
