@@ -22,7 +22,7 @@ from typer.core import TyperCommand
 
 import bnrepro
 from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
-from bnrepro.terminal import open_streams, printable, views
+from bnrepro.terminal import as_text, open_streams, printable, views
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -637,10 +637,13 @@ def tensorboard(
 ) -> None:
     """Open TensorBoard over a run or a folder of runs."""
     from bnrepro.report import tensorboard as board
+    from bnrepro.store import find_runs
     from bnrepro.training import tensorboard as events
 
-    events.complete(folder, _say)
-    board.serve(folder, host, port, _say, browser=browser)
+    board.check_address(host, port)
+    found = find_runs(folder)
+    events.complete(found, _say)
+    board.serve(folder, found, host, port, _say, browser=browser)
 
 
 @app.command(cls=Helped)
@@ -747,7 +750,7 @@ def data_list(root: Root = DATA, as_json: Json = False, debug: Debug = False) ->
     columns = ("name", "state", "train", "test", "where", "fingerprint")
     for entry in entries:
         entry["fingerprint"] = (entry["fingerprint"] or "")[:12]  # --json and verify have all 64
-    _table(columns, [[_text(entry[column]) for column in columns] for entry in entries])
+    _table(columns, [[as_text(entry[column]) for column in columns] for entry in entries])
 
 
 @data_app.command("fetch", cls=Helped)
@@ -808,10 +811,6 @@ def data_verify(
         _say(f"  (channels, height, width) {shape}; classes: {classes}")
         for note in entry.notes:
             _say(f"  {note}")
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -40,6 +40,12 @@ def typical_unit(percentiles: np.ndarray) -> int:
     return int(order[(len(order) - 1) // 2])
 
 
+def quartiles(std: np.ndarray) -> np.ndarray:
+    """The units that a quarter, a half and three quarters of all have less spread than: (3,)."""
+    order = np.argsort(std, kind="stable")
+    return order[[len(std) // 4, len(std) // 2, len(std) * 3 // 4]]
+
+
 def band(axes: Axes, steps: np.ndarray, percentiles: np.ndarray, color: str, label: str) -> None:
     """The 15th, 50th and 85th percentile of one unit over training, as in Fig. 1b and c.
 

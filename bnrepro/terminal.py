@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def as_text(value: object) -> str:
+    """A value in a table's cell: nothing for None."""
+    return "" if value is None else str(value)
+
+
 def open_streams() -> None:
     """Make standard output and error take any text.
 

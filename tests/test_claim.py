@@ -15,7 +15,7 @@ from planting import Planted, learning, write
 from bnrepro import claims
 from bnrepro.errors import ConfigError, UnreadableError
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, Plan
-from bnrepro.evidence.grid import Array, best, steps_to
+from bnrepro.evidence.grid import Array, best, grid, steps_to
 from bnrepro.evidence.judge import Verdict, against, judge, together
 from bnrepro.evidence.runs import CHANCE, Evidence
 from bnrepro.evidence.stats import summary
@@ -230,9 +230,11 @@ def test_a_diverged_run_counts_as_guessing_and_never_reaches_a_target(tmp_path: 
     assert found.diverged("a").tolist() == [False, True, False]
     assert found.final("a").tolist() == [0.9, CHANCE, 0.3]
     assert found.final("a", diverged=0.0).tolist() == [0.9, 0.0, 0.3]
-    steps, values = found.curves("a")
-    assert steps.tolist() == [0, 10, 20]
-    assert values.tolist() == [[0.1, 0.5, 0.9], [0.1, 0.95, CHANCE], [0.1, 0.2, 0.3]]
+    curves = grid(arm={"a": ()}).curves(replace(found, runs={"arm=a": found.runs["a"]}))
+    assert curves.step.to_numpy().tolist() == [0, 10, 20]
+    assert curves.sel(arm="a").to_numpy().tolist() == [
+        [0.1, 0.5, 0.9], [0.1, 0.95, CHANCE], [0.1, 0.2, 0.3],
+    ]  # fmt: skip
 
 
 def test_the_first_step_at_a_target_is_one_of_a_run_that_ended() -> None:

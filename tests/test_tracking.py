@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from bnrepro.cli import main
-from bnrepro.store import StoredRun
+from bnrepro.store import StoredRun, find_runs
 from bnrepro.training.tensorboard import (
     HYPERPARAMETERS,
     OF_LAYERS,
@@ -255,8 +255,8 @@ def test_an_event_file_made_from_what_is_stored_is_the_runs_own(
     copy = tmp_path / "copy"
     shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns("events.*"))
     said: list[str] = []
-    complete(tmp_path, said.append)
-    complete(tmp_path, said.append)  # there is nothing left to do
+    complete(find_runs(tmp_path), said.append)
+    complete(find_runs(tmp_path), said.append)  # there is nothing left to do
     assert not said
     assert len(list(copy.glob("events.*"))) == 1
     made = EventAccumulator(str(copy), size_guidance={"scalars": 0, "histograms": 0}).Reload()
@@ -279,7 +279,7 @@ def test_an_event_file_that_cannot_be_made_is_said(run: StoredRun, tmp_path: Pat
     shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns("events.*"))
     (copy / "probes" / "000000040.npz").write_bytes(b"damaged")
     said: list[str] = []
-    complete(tmp_path, said.append)
+    complete(find_runs(tmp_path), said.append)
     [line] = said
     assert line.startswith(f"warning: no event file ({copy}: ")
     assert not list(copy.glob("events.*"))  # not half of one

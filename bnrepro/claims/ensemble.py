@@ -1,6 +1,6 @@
 """§4.2.3: an ensemble of networks based on BN-x30 is better than one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -95,24 +95,19 @@ class Teams:
     """An ensemble for every seed; each run is in one.
 
     Args:
-        evidence: has the runs.
+        runs: of its networks, as `Grid.runs` makes them.
+        answers: of those that did not diverge, by network and row among the seeds.
         apart: by how many rows the seeds of its members differ, from each to the next.
     """
 
-    def __init__(self, evidence: Evidence, apart: int = 0) -> None:
-        names, count = members(evidence.scale), len(evidence.seeds)
-        of = networks(evidence.scale)
-        answers = {
-            (name, row): run.predictions()
-            for name in names
-            for row, run in enumerate(evidence.runs[of.arm(name)])
-            if not evidence.diverged(of.arm(name))[row]
-        }
+    def __init__(
+        self, runs: xr.Dataset, answers: Mapping[tuple[str, int], Answers], apart: int = 0
+    ) -> None:
+        names, count = runs.network.to_numpy().tolist(), runs.sizes["seed"]
         self.answers: list[dict[str, Answers]] = []  # without those that diverged
         for row in range(count):
             team = [(name, (row + apart * number) % count) for number, name in enumerate(names)]
             self.answers.append({at[0]: answers[at] for at in team if at in answers})
-        runs = of.select(network=names).runs(evidence)[["test", "validation", "diverged"]]
         moved = (runs.isel(network=[n]).roll(seed=-apart * n) for n in range(len(names)))
         self.runs: xr.Dataset = xr.concat(list(moved), "network")
 
@@ -141,10 +136,19 @@ class Teams:
 
 def measure(evidence: Evidence) -> Finding:
     """The ensemble of each seed; beside other networks, and put together otherwise."""
-    teams, of = Teams(evidence), networks(evidence.scale)
-    ensemble, runs = teams.together(), of.runs(evidence)
+    of, names = networks(evidence.scale), members(evidence.scale)
+    runs = of.runs(evidence)
+    mine = runs[["test", "validation", "diverged"]].sel(network=names)
+    answers = {
+        (name, row): run.predictions()
+        for name in names
+        for row, run in enumerate(evidence.runs[of.arm(name)])
+        if not mine.diverged.sel(network=name)[row]
+    }
+    teams = Teams(mine, answers)
+    ensemble = teams.together()
     alone = runs.test.sel(network=BN_X30)
-    single = best(runs)
+    single, beside = best(runs), ", ".join(others(evidence.scale))
     choices = {
         f"{BN_X30} itself as the single one": {"best": spared(ensemble, alone)},
         "geometric in place of arithmetic mean": {
@@ -152,9 +156,8 @@ def measure(evidence: Evidence) -> Finding:
         },
     }
     if len(evidence.seeds) > 1:
-        mixed = Teams(evidence, apart=1).effects()
+        mixed = Teams(mine, answers, apart=1).effects()
         choices["networks of an ensemble from different seeds"] = mixed
-    names = ", ".join(others(evidence.scale))
     return Finding(
         teams.effects(),
         _comparisons(ensemble, alone) if evidence.scale != "smoke" else (),
@@ -164,7 +167,7 @@ def measure(evidence: Evidence) -> Finding:
             "rate than the thirtyfold; chosen by validation accuracy, of the same seed. An "
             "ensemble costs as many times as much as it has networks; a single one that costs as "
             "much, being larger or trained for longer, is not among them.",
-            {f"the best of the ensemble's networks, {names}": {"best": spared(ensemble, single)}},
+            {f"the best of the ensemble's networks, {beside}": {"best": spared(ensemble, single)}},
         ),
         Check(
             "The single network; the mean; and whether the networks of an ensemble begin with the "

@@ -110,19 +110,23 @@ def spectra(evidence: Evidence, arm: str) -> tuple[np.ndarray, np.ndarray]:
     return steps, found
 
 
-def over_training(evidence: Evidence, of: Grid, measure: Measure) -> Array:
-    """A measure of spectra, the mean over images and layers, with axis `step`."""
+def over_training(evidence: Evidence, of: Grid, *measures: Measure) -> list[Array]:
+    """Measures of spectra, the means over images and layers, with axis `step`."""
     found = {of.arm(norm): spectra(evidence, of.arm(norm)) for norm in of.axes["norm"]}
     steps = next(iter(found.values()))[0].tolist()
-    return of.array(evidence, lambda arm: measure(found[arm][1]).mean((2, 3)), step=steps)
+
+    def over(measure: Measure) -> Array:
+        return of.array(evidence, lambda arm: measure(found[arm][1]).mean((2, 3)), step=steps)
+
+    return [over(measure) for measure in measures]
 
 
 def effects(evidence: Evidence, of: Grid) -> dict[str, Array]:
     """All criteria's effects, of an arm without and one with batch normalization."""
-    far = over_training(evidence, of, larger_half)
+    far, share = over_training(evidence, of, larger_half, near)
     closer = far.sel(norm="none") - far.sel(norm="batch")
     return {
-        "close to 1": over_training(evidence, of, near).sel(norm="batch").mean("step"),
+        "close to 1": share.sel(norm="batch").mean("step"),
         "closer at the start": closer.isel(step=0),
         "closer through training": closer.isel(step=slice(1, None)).mean("step"),
     }
@@ -130,7 +134,7 @@ def effects(evidence: Evidence, of: Grid) -> dict[str, Array]:
 
 def measure(evidence: Evidence) -> Finding:
     """Both arms as in Fig. 1; at their own best learning rates; other networks."""
-    middle = over_training(evidence, WHOLE, lambda values: np.median(values, axis=-1))
+    [middle] = over_training(evidence, WHOLE, lambda values: np.median(values, axis=-1))
     compared = PaperNumber(
         "singular value in the middle, mean over layers, images and training, with BN",
         "", 1.0, middle.sel(norm=BATCH).mean("step", skipna=False).to_numpy(),
@@ -184,10 +188,11 @@ def _training(evidence: Evidence) -> Figure:
          (float(near(QUANTILES)), NEARLY_ALL), False),
         (root_mean_square, "how a random vector is scaled", "root mean square", (1.0,), True),
     )  # fmt: skip
-    panels = []
-    for statistic, title, y, levels, log_y in shown:
-        drawn = lines(over_training(evidence, WHOLE, statistic), "step")
-        panels.append(Curves(title, "step", y, drawn, log_y=log_y, levels=levels))
+    measured = over_training(evidence, WHOLE, *(statistic for statistic, *_ in shown))
+    panels = [
+        Curves(title, "step", y, lines(values, "step"), log_y=log_y, levels=levels)
+        for (_, title, y, levels, log_y), values in zip(shown, measured, strict=True)
+    ]
     caption = (
         "Singular values over training, mean over images and layers: median over seeds, band from "
         "least to greatest. Dotted: a Gaussian matrix of variance 1/n, and for the share also the "

@@ -6,7 +6,6 @@ measured; so is what the paper only implies, that the network is the better for 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -119,12 +118,11 @@ def shape(
     return of.array(evidence, read, criterion=("symmetry", "steady shape"))
 
 
-def shapes(evidence: Evidence, of: Grid, **options: Any) -> dict[str, Array]:
+def shapes(values: Array) -> dict[str, Array]:
     """By how much what is normalized is more symmetric and steadier before than after.
 
-    The least of all networks.
+    The least of all networks, of what `shape` returns.
     """
-    values = shape(evidence, of, **options)
     gained = (values.sel(place=POST) - values.sel(place=PRE)).min("network")
     return {
         criterion: gained.sel(criterion=criterion) for criterion in ("symmetry", "steady shape")
@@ -136,6 +134,7 @@ def measure(evidence: Evidence) -> Finding:
     of = cells(evidence.scale)
     test, lr = of.final(evidence), best(of.final(evidence, VALIDATION))
     tuned = of.at(lr=lr)
+    shaped = shape(evidence, tuned)
 
     def gains(lr: Array | float) -> dict[str, Array]:
         """Test accuracy at the last step, before less after, of each network."""
@@ -144,14 +143,14 @@ def measure(evidence: Evidence) -> Finding:
         return {network: gained.sel(network=network) for network in NETWORKS}
 
     choices = {
-        f"the shapes in the {network} network alone": shapes(
-            evidence, tuned.select(network=[network])
-        )
+        f"the shapes in the {network} network alone": shapes(shaped.sel(network=[network]))
         for network in NETWORKS
     }
     choices |= {
-        "the shapes in the last hidden layer alone": shapes(evidence, tuned, layers=LAYERS[-1:]),
-        "the shapes after the first tenth of training": shapes(evidence, tuned, begin=0.1),
+        "the shapes in the last hidden layer alone": shapes(
+            shape(evidence, tuned, layers=LAYERS[-1:])
+        ),
+        "the shapes after the first tenth of training": shapes(shape(evidence, tuned, begin=0.1)),
     }
     for network in NETWORKS:
         pre, post = (LRS[network, place][evidence.scale] for place in PLACES)
@@ -160,16 +159,16 @@ def measure(evidence: Evidence) -> Finding:
             choices[choice] = {network: gains(rate)[network]}
     text = "Which network and layer, and both places at one learning rate."
     return Finding(
-        gains(lr) | shapes(evidence, tuned),
-        exhibits=_exhibits(evidence, lr),
+        gains(lr) | shapes(shaped),
+        exhibits=_exhibits(evidence, lr, shaped),
         unspecified=Check(text, choices),
     )
 
 
-def _exhibits(evidence: Evidence, lr: Array) -> tuple[Exhibit, ...]:
+def _exhibits(evidence: Evidence, lr: Array, shaped: Array) -> tuple[Exhibit, ...]:
     of = cells(evidence.scale)
     tuned = of.at(lr=lr)
-    shaped = shape(evidence, tuned).reduce(lower_median, "seed")
+    medians = shaped.reduce(lower_median, "seed")
 
     def drift(arm: str) -> np.ndarray:
         last = evidence.runs[arm][0].config()["model"]["activation"] + str(LAYERS[-1])
@@ -193,8 +192,8 @@ def _exhibits(evidence: Evidence, lr: Array) -> tuple[Exhibit, ...]:
                 "learning rate": lr,
                 "validation accuracy": tuned.final(evidence, VALIDATION),
                 "test accuracy": tuned.final(evidence),
-                "skewness": shaped.sel(criterion="symmetry"),
-                "its range over training": shaped.sel(criterion="steady shape"),
+                "skewness": medians.sel(criterion="symmetry"),
+                "its range over training": medians.sel(criterion="steady shape"),
                 "drift": tuned.array(evidence, drift).reduce(lower_median, "seed"),
             },
             LABELS,

@@ -66,15 +66,6 @@ class Evidence:
             values.append(float(value))
         return np.array(values)
 
-    def curves(
-        self, arm: str, name: str = TEST, *, diverged: float = CHANCE
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """A metric over training: steps (P,) and values (S, P).
-
-        Where a diverged run has no more values, they are `diverged`.
-        """
-        return aligned([run.curve(name) for run in self.runs[arm]], diverged)
-
     def probed(self, arm: str, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Of every seed, the steps (P,) and values (P, …) of one measurement of the probes."""
         return self.probed_each(arm, [name])[0]

@@ -12,6 +12,7 @@ import numpy as np
 from bnrepro.config import flat, unknown
 from bnrepro.errors import ConfigError, UnreadableError
 from bnrepro.store import UNREADABLE, StoredRun, find_runs
+from bnrepro.terminal import as_text
 
 Row = dict[str, Any]
 
@@ -125,7 +126,7 @@ def cells(row: Row) -> list[str]:
         "" if row["step"] is None else f"{row['step']}/{row['steps']}",
         f"{accuracy:.4f}" if accuracy is not None else "",
         "" if left is None else duration(left),
-        *(_text(row[key]) for key in ("dataset", "norm", "lr", "init_scale", "seed")),
+        *(as_text(row[key]) for key in ("dataset", "norm", "lr", "init_scale", "seed")),
     ]
 
 
@@ -180,11 +181,9 @@ def compare(a: StoredRun, b: StoredRun) -> list[tuple[str, str, str]]:
     """
     settings = [flat(run.config()) for run in (a, b)]
     names = [n for n in dict.fromkeys([*settings[0], *settings[1]]) if not n.startswith("run.")]
-    values = [(n, *(_text(of.get(n)) for of in settings)) for n in names]
+    values = [(n, *(as_text(of.get(n)) for of in settings)) for n in names]
     different = [(n, one, other) for n, one, other in values if one != other]
-    summaries = [
-        run.summary() or run.status() | {"status": run.status()["state"]} for run in (a, b)
-    ]
+    summaries = [run.summary() or {"status": run.status()["state"]} for run in (a, b)]
     results = [(n, *(_number(of.get(n)) for of in summaries)) for n in RESULTS]
     return [*different, *((n, one, other) for n, one, other in results if one or other)]
 
@@ -199,9 +198,5 @@ def curve(run: StoredRun, width: int) -> str:
     return "".join(BARS[height] for height in heights)
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
 def _number(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else _text(value)
+    return f"{value:.4f}" if isinstance(value, float) else as_text(value)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bnrepro.errors import ConfigError, StorageError
-from bnrepro.store import find_runs
+from bnrepro.errors import ConfigError
+from bnrepro.store import StoredRun
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -18,23 +18,42 @@ MANY = 40
 """Runs; of more, TensorBoard shows none at first."""
 
 
-def serve(
-    folder: Path, host: str, port: int, say: Callable[[str], object], *, browser: bool = False
-) -> None:
-    """Serve TensorBoard until it is interrupted; with `browser`, open a browser on it.
+def check_address(host: str, port: int) -> None:
+    """Refuse what nothing can listen on.
 
     Raises:
-        StorageError: there is no such folder.
-        ConfigError: the address cannot be listened on.
+        ConfigError: there is no such host or port.
     """
-    if not folder.is_dir():
-        raise StorageError(f"no such folder ({folder}): name a run's folder or a folder of runs")
     if not 0 <= port < 2**16:
         raise ConfigError(f"no such port ({port}): choose one from 0 (any free one) to 65535")
     try:
         socket.getaddrinfo(host, port)
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"unknown host ({host}): choose another --host") from error
+
+
+def serve(
+    folder: Path,
+    runs: Sequence[StoredRun],
+    host: str,
+    port: int,
+    say: Callable[[str], object],
+    *,
+    browser: bool = False,
+) -> None:
+    """Serve TensorBoard until it is interrupted.
+
+    Args:
+        folder: what is served.
+        runs: those below it.
+        host: the address that it listens on.
+        port: the port there; 0 for any that is free.
+        say: what tells the address, and those of its pages.
+        browser: whether a browser is opened on the first of these.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
     from tensorboard import program
 
     def server(app: Any, flags: Any) -> Any:
@@ -56,7 +75,7 @@ def serve(
     except (program.TensorBoardServerException, OSError) as error:
         raise ConfigError(f"{error} ({host}:{port}): choose another --port") from error
     say(f"TensorBoard over {folder}: {address} (Ctrl-C to stop)")
-    shown = pages(address, [str(run.folder.relative_to(folder)) for run in find_runs(folder)])
+    shown = pages(address, [str(run.folder.relative_to(folder)) for run in runs])
     for what, page in shown.items():
         say(f"  {what}: {page}")
     if browser:

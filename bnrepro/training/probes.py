@@ -10,7 +10,7 @@ layer a histogram, and one of each of three units; of every weight matrix its no
 gradient in the last step; of every bias its norm.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bnrepro.nn.build import biased, nonlinearities, weighted
 from bnrepro.nn.inference import batch_statistics
+from bnrepro.plots import quartiles
 
 PERCENTILES = (15, 50, 85)
 """The percentiles of Fig. 1b and c."""
@@ -56,16 +57,9 @@ class Probe:
         self._model = model
         self._images = images
         every = dict(nonlinearities(model))
-        self._layers = {name: every[name] for name in (every if layers is None else layers)}
-        parents = {name.rpartition(".")[0] for name in self._layers}
-        self._weights, self._biases = (
-            [
-                name
-                for name, _ in found(model)
-                if name.rpartition(".")[0] in parents or layers is None
-            ]
-            for found in (weighted, biased)
-        )
+        chosen = every if layers is None else layers
+        self._layers = {name: every[name] for name in chosen}
+        self._parents = None if layers is None else {_parent(name) for name in layers}
         self._first: dict[str, np.ndarray] = {}
         self._last: dict[str, np.ndarray] = {}
 
@@ -96,17 +90,21 @@ class Probe:
         for name, inputs in self._inputs().items():
             values = np.sort(inputs, axis=1)  # (U, n), a unit's inputs in ascending order
             arrays |= _prefixed(name, self._distribution(name, values))
-        for name, weight in weighted(self._model):
-            if name not in self._weights:
-                continue
+        for name, weight in self._next_to(weighted):
             arrays[f"{name}/weight_norm"] = np.array(weight.detach().norm().item(), np.float32)
             if weight.grad is not None:
                 arrays[f"{name}/gradient_norm"] = np.array(weight.grad.norm().item(), np.float32)
-        for name, bias in biased(self._model):
-            if name not in self._biases:
-                continue
+        for name, bias in self._next_to(biased):
             arrays[f"{name}/bias_norm"] = np.array(bias.detach().norm().item(), np.float32)
         return arrays
+
+    def _next_to(
+        self, found: Callable[[nn.Module], Iterator[tuple[str, Tensor]]]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The weights or biases of the layers that stand next to a measured nonlinearity."""
+        for name, tensor in found(self._model):
+            if self._parents is None or _parent(name) in self._parents:
+                yield name, tensor
 
     @torch.no_grad()
     def _inputs(self) -> dict[str, np.ndarray]:
@@ -148,6 +146,11 @@ class Probe:
         }
 
 
+def _parent(name: str) -> str:
+    """The module that holds another, by their dotted names."""
+    return name.rpartition(".")[0]
+
+
 def _prefixed(name: str, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {f"{name}/{what}": array for what, array in values.items()}
 
@@ -167,12 +170,6 @@ def histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         half = max(0.5, abs(low) / 1000)
         low, high = low - half, high + half
     return np.histogram(finite, bins=BINS, range=(low, high))
-
-
-def quartiles(std: np.ndarray) -> np.ndarray:
-    """The units that a quarter, a half and three quarters of all have less spread than: (3,)."""
-    order = np.argsort(std, kind="stable")
-    return order[[len(std) // 4, len(std) // 2, len(std) * 3 // 4]]
 
 
 def percentiles(values: np.ndarray) -> np.ndarray:

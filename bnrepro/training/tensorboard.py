@@ -18,8 +18,8 @@ import numpy as np
 
 from bnrepro import config as c
 from bnrepro.errors import UnreadableError
-from bnrepro.plots import BLUE, ORANGE, activation_bands
-from bnrepro.store import EVENTS, StoredRun, find_runs
+from bnrepro.plots import BLUE, ORANGE, activation_bands, quartiles
+from bnrepro.store import EVENTS, StoredRun
 
 TAGS = {
     "test_accuracy": "accuracy/test",
@@ -48,8 +48,8 @@ UNITS = ("narrow", "typical", "wide")
 """The units that `Probe` keeps a histogram of: what a quarter, a half and three quarters of their
 layer's units have less spread than, at the first probe."""
 
-PERCENTILES = (50, 15, 85)
-"""Of a margin chart: value, lower and upper."""
+MARGIN = (50, 15, 85)
+"""The percentiles of a margin chart: value, lower and upper."""
 
 HYPERPARAMETERS = {
     "dropout": "model.dropout", "lr": "optimizer.lr", "norm": "norm.name", "seed": "seed",
@@ -173,8 +173,7 @@ class TensorBoardLogger:
                 label: ["Multiline", [f"{shift}/{label}"]] for label in labels
             },
             "Fig. 1b, c: 15th, 50th and 85th percentile of a typical unit's input": {
-                label: ["Margin", [f"typical unit/{label}/{p}" for p in PERCENTILES]]
-                for label in labels
+                label: ["Margin", [f"typical unit/{label}/{p}" for p in MARGIN]] for label in labels
             },
         }
         self._add(0, summary=self._summary.custom_scalars(layout))
@@ -206,7 +205,7 @@ class TensorBoardLogger:
                     self._histogram(step, f"one unit/{label}, {unit}", counts, edges)
             elif what == "percentiles":
                 low, middle, high = (float(value) for value in values[self._typical[layer]])
-                for p, value in zip(PERCENTILES, (middle, low, high), strict=True):
+                for p, value in zip(MARGIN, (middle, low, high), strict=True):
                     self._scalar(f"typical unit/{label}/{p}", value, step)
 
     def _histogram(self, step: int, tag: str, counts: np.ndarray, edges: np.ndarray) -> None:
@@ -299,8 +298,7 @@ def in_order(layers: Sequence[str]) -> dict[str, str]:
 
 def typical(first: Mapping[str, np.ndarray], layer: str) -> int:
     """The unit that stands for its layer: at the first probe half of them have less spread."""
-    std = first[f"{layer}/std"]
-    return int(np.argsort(std, kind="stable")[len(std) // 2])
+    return int(quartiles(first[f"{layer}/std"])[UNITS.index("typical")])
 
 
 def replay(run: StoredRun) -> None:
@@ -322,12 +320,12 @@ def replay(run: StoredRun) -> None:
         raise
 
 
-def complete(folder: Path, say: Callable[[str], object]) -> None:
-    """Write the event files of the finished runs below a folder that have none."""
+def complete(runs: Sequence[StoredRun], say: Callable[[str], object]) -> None:
+    """Write the event files of those of some runs that are finished and have none."""
     from rich.console import Console
     from rich.progress import track
 
-    missing = [run for run in find_runs(folder) if _lacks_events(run)]
+    missing = [run for run in runs if _lacks_events(run)]
     if not missing:
         return
     console, failed = Console(stderr=True), []
