@@ -848,9 +848,10 @@ def test_runs_below_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_new_folders_have_names_of_their_own(tmp_path: Path) -> None:
-    names = [new_folder(tmp_path) for _ in range(200)]
+    names = [new_folder(tmp_path, "digits-mlp-batch-seed0") for _ in range(200)]
     assert len(set(names)) == 200
     assert names == sorted(names)
     for name in names:
-        assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d{6}-\d{6}", str(name.relative_to(tmp_path)))
+        shape = r"\d{4}-\d\d-\d\d/\d{6}-digits-mlp-batch-seed0-\d{6}"
+        assert re.fullmatch(shape, str(name.relative_to(tmp_path)))
     assert not any(tmp_path.iterdir())

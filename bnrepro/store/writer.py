@@ -74,9 +74,10 @@ def note_failure(folder: Path, config: Mapping[str, Any], error: str) -> None:
             writer.close_unfinished("failed", error)
 
 
-def new_folder(parent: Path) -> Path:
-    """A name for a new run's folder that no other run has: date, time and microsecond."""
-    return parent / datetime.now().strftime("%Y-%m-%d/%H%M%S-%f")
+def new_folder(parent: Path, what: str) -> Path:
+    """A name for a new run's folder: date, time, what it is, and a microsecond no other run has."""
+    now = datetime.now()
+    return parent / f"{now:%Y-%m-%d}" / f"{now:%H%M%S}-{what}-{now:%f}"
 
 
 class RunWriter:

@@ -82,7 +82,8 @@ def open_run(composed: ComposedRun, outputs: Path) -> OpenRun | None:
         StorageError: the folder cannot be written.
     """
     config = composed.config
-    folder = Path(config.run.dir) if config.run.dir else new_folder(outputs)
+    names = config.dataset.name, config.model.name, config.norm.name, f"seed{config.seed}"
+    folder = Path(config.run.dir) if config.run.dir else new_folder(outputs, "-".join(names))
     if "${" in str(folder.absolute()):  # Hydra would take it for a reference, again and again
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another run.dir")
     config = replace(config, run=replace(config.run, dir=str(folder)))
