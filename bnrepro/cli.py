@@ -546,7 +546,8 @@ def runs(
     if as_json or as_csv:
         _say(json.dumps(rows, indent=2) if as_json else table.as_csv(rows).rstrip())
     elif not rows:
-        _say(f"no runs ({folder}): 'bnrepro train' makes one")
+        how = f"none is {' and '.join(only)}" if only else "'bnrepro train' makes one"
+        _say(f"no runs ({folder}): {how}")
     elif watch and sys.stdout.isatty():
         _watch(lambda: table.rows(folder, only or [], sort))
     else:
@@ -573,21 +574,25 @@ def _watch(rows: Callable[[], list[dict[str, Any]]]) -> None:
 
 @app.command(cls=Helped)
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", callback=_home, help="A run's folder.")],
-    b: Annotated[Path, typer.Argument(metavar="B", callback=_home, help="Another run's.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Two runs' folders, or more.")
+    ],
     debug: Debug = False,
 ) -> None:
-    """Show what two runs differ in, and what came out of each."""
-    from bnrepro.errors import StorageError
+    """Show what runs differ in, and what came out of each."""
+    from bnrepro.errors import ConfigError, StorageError
     from bnrepro.report import runs as table
     from bnrepro.store import StoredRun
 
-    both = [StoredRun(a), StoredRun(b)]
-    for run in both:
+    runs = [StoredRun(folder.expanduser()) for folder in folders]
+    if len(runs) < 2:
+        raise ConfigError("a single run: give two, or more")
+    for run in runs:
         if not run.exists():
             raise StorageError(f"no run ({run.folder}): 'bnrepro runs' lists those there are")
-    _table(("", "A", "B"), [list(row) for row in table.compare(*both)])
-    for name, run in zip("AB", both, strict=True):
+    names = [chr(ord("A") + number) for number in range(len(runs))]
+    _table(("", *names), [list(row) for row in table.compare(runs)])
+    for name, run in zip(names, runs, strict=True):
         if line := table.curve(run, 60):
             _say(f"test accuracy of {name}, 0 to 1: {line}")
 

@@ -45,7 +45,7 @@ def hear_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 150) -> None:
+def wait_for(what: Callable[[], Any], seconds: float = 300) -> None:
     """Wait until something is true.
 
     Raises:
@@ -57,7 +57,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 150) -> None:
         time.sleep(0.02)
 
 
-def wait_for_step(folder: Path, step: int, seconds: float = 150) -> None:
+def wait_for_step(folder: Path, step: int, seconds: float = 300) -> None:
     """Wait until a run has recorded a step, this one or a later."""
     run = StoredRun(folder)
     wait_for(lambda: run.exists() and run.last_line().get("step", -1) >= step, seconds)

@@ -120,7 +120,7 @@ def _run(*words: str) -> str:
     if program is None:
         raise SystemExit(f"{words[0]} is not installed: {INSTALL}")
     done = subprocess.run(
-        [program, *words[1:]], capture_output=True, text=True, timeout=60, check=False
+        [program, *words[1:]], capture_output=True, text=True, timeout=300, check=False
     )
     if done.returncode:
         raise subprocess.SubprocessError(f"{' '.join(words)}: {done.stdout}{done.stderr}")

@@ -103,14 +103,14 @@ def test_bash_completes_where_it_splits_at_the_equals_sign(tmp_path: Path) -> No
     script = subprocess.run(
         ["bash", "-c", "bnrepro --show-completion bash"],
         env={**settings, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     ).stdout  # fmt: skip
     start = tmp_path / "bashrc"
     plain = "bind 'set enable-bracketed-paste off'; bind 'set bell-style none'"
     start.write_text(f"PS1='READY> '\n{plain}\n{script}")
     shell = pexpect.spawn(
         "bash", ["--noprofile", "--rcfile", str(start), "-i"],
-        encoding="utf-8", timeout=30, env=settings,
+        encoding="utf-8", timeout=300, env=settings,
     )  # fmt: skip
     shell.expect_exact("READY> ")
     for typed, completed in (

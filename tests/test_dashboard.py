@@ -42,13 +42,13 @@ def test_tensorboard_answers_to_its_own_host_names_only_and_exits_with_0(tmp_pat
         own = (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]:1", "LocalHost")
         others = ("evil.example", f"evil.example:{port}", "", "127.0.0.1.evil.example", "[::1")
         for name in (*own, *others):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
             connection.request("GET", "/data/environment", headers={"Host": name})
             assert connection.getresponse().status == (200 if name in own else 403), name
             connection.close()
         process.send_signal(signal.SIGINT)
         overdue.cancel()
-        out, errors = process.communicate(timeout=30)
+        out, errors = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "stopped" in out
     assert errors == ""

@@ -41,7 +41,7 @@ def test_a_launcher_that_is_not_installed_is_named_with_what_to_install(tmp_path
     }
     done = subprocess.run(
         [sys.executable, "-c", PLAIN, json.dumps(list(asked))],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     for (line, name), (code, error) in zip(asked.items(), json.loads(done.stdout), strict=True):
         said = f"launcher '{name}' is not installed: pip install '.[{extras[name]}]' in"

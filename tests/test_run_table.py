@@ -1,10 +1,19 @@
 """`bnrepro runs` and `bnrepro compare`: what is listed, how far it is, and what differs."""
 
 import csv
+import fcntl
 import io
 import json
+import os
+import pty
+import re
+import signal
+import struct
+import termios
+import time
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import TINY
 
@@ -33,6 +42,14 @@ def test_runs_are_chosen_by_a_setting_or_a_column(
     assert listed(capsys, folder, "--only", "norm=none") == ["n"]
     assert listed(capsys, folder, "--only", "norm.name=batch", "--only", "state=done") == ["b"]
     assert listed(capsys, folder, "--only", "seed=1", "--only", "norm=none") == []
+
+
+def test_a_choice_of_none_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", str(folder), "--only", "seed=7"]) == 0
+    assert f"no runs ({folder}): none is seed=7" in capsys.readouterr().out
+    for typed, said in {"norms=batch": "did you mean 'norm'?", "norm": "type KEY=VALUE"}.items():
+        assert main(["runs", str(folder), "--only", typed]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_runs_are_sorted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +94,23 @@ def test_a_narrow_table_has_the_columns_that_tell_runs_apart(folder: Path) -> No
     assert table.fitting(rows, 1)[0] == ("run", "state", "step")
 
 
+def test_runs_are_watched_until_ctrl_c_in_terminals_of_any_width(folder: Path) -> None:
+    for width in (60, 80, 120):
+        terminal, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+        watching = forked.Command("runs", folder, "--watch", stdout=end, stderr=end)
+        os.close(end)
+        shown, until = "", time.monotonic() + 60
+        while "none" not in shown and time.monotonic() < until:
+            shown += os.read(terminal, 65536).decode()
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait() == 0
+        os.close(terminal)
+        lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines()
+        assert max(map(len, lines)) <= width
+        assert any(line.split()[:1] == ["run"] and "norm" in line for line in lines), lines
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(5, "5 s"), (89, "89 s"), (150, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")],
@@ -96,6 +130,15 @@ def test_two_runs_are_compared(folder: Path, capsys: pytest.CaptureFixture[str])
     assert ["test_accuracy", *(f"{a:.4f}" for a in accuracies)] in words
     assert out.count("0 to 1: ") == 2
     assert main(["compare", str(folder / "b"), str(folder / "nowhere")]) == 3
+    assert main(["compare", str(folder / "b")]) == 2
+    assert "give two" in capsys.readouterr().err
+
+
+def test_more_than_two_runs_are_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *(str(folder / name) for name in "bnb")]) == 0
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert words[0] == ["A", "B", "C"]
+    assert ["norm.name", "batch", "none", "batch"] in words
 
 
 def test_a_curve_is_drawn_in_one_line(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_closed_or_narrow_stream_ends_no_command(how: str) -> None:
         ["sh", "-c", line],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env={**os.environ},
     )

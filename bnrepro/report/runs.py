@@ -47,15 +47,21 @@ def rows(folder: Path, only: Sequence[str] = (), sort: str | None = None) -> lis
         sort: a row's key; with a `-` before it the greatest comes first. What has none comes last.
 
     Raises:
-        ConfigError: no row has such a key.
+        ConfigError: no run has such a key.
         StorageError: there is no such folder.
     """
     wanted = [word.partition("=") for word in only]
-    listed = []
-    for run in find_runs(folder):
-        row, settings = _row(run, folder)
-        if all(str((settings | row).get(key)) == value for key, _, value in wanted):
-            listed.append(row)
+    found = [_row(run, folder) for run in find_runs(folder)]
+    keys = dict.fromkeys(key for row, settings in found for key in (*row, *settings))
+    for key, equals, _ in wanted:
+        if not equals:
+            raise ConfigError(f"no condition ({key}): type KEY=VALUE, such as norm=batch")
+        if keys and key not in keys:
+            raise ConfigError(unknown("column or setting", key, keys))
+    listed = [
+        row for row, settings in found
+        if all(str((settings | row).get(key)) == value for key, _, value in wanted)
+    ]  # fmt: skip
     if sort and listed:
         key = sort.lstrip("-")
         if key not in listed[0]:
@@ -173,19 +179,19 @@ def as_csv(listed: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def compare(a: StoredRun, b: StoredRun) -> list[tuple[str, str, str]]:
-    """The settings that differ between two runs, then what came out: name, and the value of each.
+def compare(runs: Sequence[StoredRun]) -> list[tuple[str, ...]]:
+    """The settings that differ between runs, then what came out: name, and the value of each.
 
     Raises:
         UnreadableError: one of them cannot be read.
     """
-    settings = [flat(run.config()) for run in (a, b)]
-    names = [n for n in dict.fromkeys([*settings[0], *settings[1]]) if not n.startswith("run.")]
-    values = [(n, *(as_text(of.get(n)) for of in settings)) for n in names]
-    different = [(n, one, other) for n, one, other in values if one != other]
-    summaries = [run.summary() or {"status": run.status()["state"]} for run in (a, b)]
-    results = [(n, *(_number(of.get(n)) for of in summaries)) for n in RESULTS]
-    return [*different, *((n, one, other) for n, one, other in results if one or other)]
+    settings = [flat(run.config()) for run in runs]
+    names = dict.fromkeys(name for of in settings for name in of if not name.startswith("run."))
+    values = [(name, *(as_text(of.get(name)) for of in settings)) for name in names]
+    summaries = [run.summary() or {"status": run.status()["state"]} for run in runs]
+    results = [(name, *(_number(of.get(name)) for of in summaries)) for name in RESULTS]
+    different = [row for row in values if len(set(row[1:])) > 1]
+    return [*different, *(row for row in results if any(row[1:]))]
 
 
 def curve(run: StoredRun, width: int) -> str:
