@@ -7,7 +7,7 @@ import pytest
 from planting import evidence, plant_of
 
 from bnrepro import claims
-from bnrepro.evidence.claim import SCALES, SHORT, SMOKE, Claim
+from bnrepro.evidence.claim import SCALES, SHORT, SMOKE, Claim, Group
 from bnrepro.evidence.judge import Verdict, judge
 from bnrepro.evidence.runs import Evidence
 from bnrepro.store import StoredRun
@@ -34,15 +34,21 @@ def test_planted_runs_that_hold_or_fail_get_the_right_verdict(name: str, tmp_pat
         evidence(claim, plant, SHORT, tmp_path / str(holds), lambda seed, holds=holds: holds)
         for holds in (True, False)
     )
-    for runs, verdict in (
-        (holding, Verdict.REPRODUCED),
-        (other, Verdict.NOT_REPRODUCED),
-        (mixed(holding, other), Verdict.INCONCLUSIVE),
+    for runs, verdicts in (
+        (holding, {Verdict.REPRODUCED}),
+        (other, {Verdict.NO_EFFECT, Verdict.OPPOSITE}),
+        (mixed(holding, other), {Verdict.INCONCLUSIVE, Verdict.SAME_DIRECTION}),
     ):
         found = judge(claim, runs)
+        assert found.finding is not None
         effects = {name: judged.summary.effects for name, judged in found.criteria.items()}
-        assert found.verdict == verdict, effects
+        assert found.verdict in verdicts, (effects, found.finding.controls)
         assert found.present == found.asked > 0
+    found = judge(claim, holding)
+    assert found.finding is not None
+    assert found.finding.controls or claim.group is Group.IDENTITY  # true before any run
+    secondary = {name: judged.verdict for name, judged in found.criteria.items()}
+    assert set(secondary.values()) == {Verdict.REPRODUCED}, secondary
     lose_a_run(claim, holding, next(iter(holding.runs)), 0)
 
 
@@ -82,9 +88,12 @@ def test_a_claim_is_complete(name: str) -> None:
     assert claim.scales["short"].seeds >= 3
     for field in dataclasses.fields(claim):
         if isinstance(value := getattr(claim, field.name), str):
-            assert value.strip() == value != "", field.name
+            assert value.strip() == value, field.name
+            assert value or field.name in ("why", "to_settle"), field.name
     assert claim.criteria
-    assert all(c.reason for c in claim.criteria.values())
+    for criterion in claim.criteria.values():
+        assert criterion.reason
+        assert criterion.margin.value or criterion.width, "indifference is stated at a margin of 0"
 
 
 def test_every_planted_file_belongs_to_a_claim() -> None:

@@ -207,7 +207,10 @@ def test_stored_predictions_give_the_accuracies_in_the_summary(tmp_path: Path) -
         assert np.allclose(probabilities.sum(1), 1, atol=1e-5)
         assert (probabilities.argmax(1) == labels).mean() == summary[f"{split}_accuracy"]
     without = train(tmp_path / "without", "predictions=false")
-    assert not (without.folder / "predictions.npz").exists()
+    assert set(without.predictions()) == {"classes", "test/predicted", "test/labels"}
+    right = without.correct()
+    assert right is not None
+    assert right.mean() == pytest.approx(summary["test_accuracy"], abs=1e-12)
     assert_same_run(without, run)
 
 

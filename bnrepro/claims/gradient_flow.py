@@ -160,7 +160,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         effects(deepest) | {"scale": less(span(found.sel(depth=deepest, end="first")))},
         exhibits=_exhibits(evidence, found),
-        fair=Check(
+        tuned=Check(
             "Over training both arms are at their own best learning rate. Here each is, before the "
             "first step, at the initial deviation that makes its own gradients the most even: what "
             "a well-chosen scale does for them without batch normalization.",

@@ -73,7 +73,7 @@ def measure(evidence: Evidence) -> Finding:
             over_lrs(test),
             _largest(evidence, of),
         ),
-        fair=both_tuned(of.runs(evidence), tuned),
+        tuned=both_tuned(of.runs(evidence), tuned),
         unspecified=Check("What counts as training, and the initial weights.", choices),
     )  # fmt: skip
 

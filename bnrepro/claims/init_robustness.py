@@ -88,7 +88,7 @@ def measure(evidence: Evidence) -> Finding:
                 },
             ),
         ),
-        fair=Check(
+        tuned=Check(
             "Each arm from each initial deviation at the learning rate of its highest mean "
             "validation accuracy: whoever is careful about the initial weights could as well be "
             "careful about the rate.",

@@ -99,7 +99,7 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         {**effects(baseline), **inversion(baseline)},
         exhibits=_exhibits(every),
-        fair=Check(
+        tuned=Check(
             "Every criterion sets a network beside itself. Whether one with frozen statistics is "
             "harmed more or less than one without batch normalization is a question of its own, "
             "which the paper does not raise and no criterion asks; Inception is at its own best "

@@ -89,7 +89,7 @@ def measure(evidence: Evidence) -> Finding:
             ),
             _saturation(evidence),
         ),
-        fair=Check(
+        tuned=Check(
             "Every depth of both arms is judged at its own best learning rate, of "
             f"{', '.join(f'{rate:g}' for rate in LRS[evidence.scale])}. Here the deepest network "
             "without batch normalization alone gets more care: other initial weights, and one more "

@@ -6,6 +6,7 @@ made; its `measure`, a pure function of stored runs, turns them into one effect 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 import xarray as xr
@@ -14,8 +15,12 @@ from bnrepro.evidence import stats
 from bnrepro.evidence.exhibits import Exhibit
 from bnrepro.evidence.runs import Evidence
 
-Effects = Mapping[str, Sequence[float] | np.ndarray | xr.DataArray]
-"""One number a seed, of each criterion by its name; positive supports the claim."""
+Effect = Sequence[float] | np.ndarray | xr.DataArray
+"""One number a seed; positive supports the claim; never NaN. Two along an axis `bound`, the least
+and the greatest that it may be, where a run's end cuts it off."""
+
+Effects = Mapping[str, Effect]
+"""The effect of each criterion by its name."""
 
 SMOKE, SHORT, PAPER = SCALES = ("smoke", "short", "paper")
 """smoke: does it run at all, on digits, never judged; short: tens of minutes; paper: its steps."""
@@ -65,13 +70,48 @@ class Criterion:
 
     Args:
         compared: what the effect is, in words that tell its sign: positive supports the claim.
-        margin: the claim holds where the effect is greater.
+        margin: the claim holds where the effect is greater. One below 0 asks for no less than it:
+            non-inferiority.
         reason: where the margin comes from.
+        indifference: effects nearer to 0 than this are none; half the margin unless given, which
+            it has to be where the margin is 0.
+        equivalence: the claim is that there is no effect: it holds within the margin to both sides.
     """
 
     compared: str
     margin: Margin
     reason: str
+    indifference: float | None = None
+    equivalence: bool = False
+
+    @property
+    def width(self) -> float:
+        """The half-width of the range of effects that are none."""
+        return self.margin.value / 2 if self.indifference is None else self.indifference
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What was predicted before the runs: of the primary criterion's verdict and effect.
+
+    Args:
+        verdict: `REPRODUCED` or another, None where it was open.
+        effect: in the criterion's unit, where a number was expected.
+        known: the outcome was all but known, from theory or from earlier runs; it proves little.
+    """
+
+    verdict: str | None = None
+    effect: float | None = None
+    known: bool = False
+
+
+class Group(StrEnum):
+    """What kind of thing a claim is; reports show them apart, in this order."""
+
+    EXPERIMENT = "the paper's experiments"
+    ARGUMENT = "what the paper argues"
+    IDENTITY = "identities"
+    LATER = "beyond the paper"
 
 
 @dataclass(frozen=True)
@@ -112,23 +152,42 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Control:
+    """Whether the runs could have shown the claim, either way.
+
+    Args:
+        text: what has to be so.
+        holds: whether it is.
+        seen: what was seen, in a few words or a number.
+    """
+
+    text: str
+    holds: bool
+    seen: str = ""
+
+
+@dataclass(frozen=True)
 class Finding:
     """What a claim's measure makes of its runs.
 
     Args:
-        effects: of every criterion, by its name, one number a seed; positive supports the claim;
-            may be infinite, never NaN.
+        effects: of every criterion, by its name.
         comparisons: the paper's numbers and ours.
         exhibits: tables and figures, in the order they are shown.
-        fair: the arms at their own best settings, chosen on validation images.
+        tuned: both arms at their own best settings, chosen on validation images; one choice.
         unspecified: what the paper leaves open, gone over: how much the verdict depends on it.
+        controls: by name; where one does not hold, the runs cannot test the claim.
+        redrawn: the effects (seed, draw) of draws of the test images, of criteria that compare
+            accuracies on them.
     """
 
     effects: Effects
     comparisons: tuple[PaperNumber, ...] = ()
     exhibits: tuple[Exhibit, ...] = ()
-    fair: Check | None = None
+    tuned: Check | None = None
     unspecified: Check | None = None
+    controls: Mapping[str, Control] = field(default_factory=dict)
+    redrawn: Mapping[str, xr.DataArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,10 +199,14 @@ class Claim:
         section: where the paper makes it.
         paper_says: what the paper states of the experiment.
         unspecified: what it does not, and what is chosen here.
-        criteria: by the names of their effects; all have to hold, the first is the one a table
-            shows.
+        criteria: by the names of their effects. The first is primary, and its verdict the claim's;
+            of the secondary ones each has its own.
         scales: the runs at `smoke`, `short` and `paper`.
         measure: what the runs show. It reads runs and nothing else.
+        group: what kind of thing it is.
+        expected: what was predicted before the runs.
+        why: where it did not hold, the likeliest reason.
+        to_settle: and what would settle it.
         later: what papers since hold against the claim, or add to it, by what
             `literature.ARXIV` calls them.
     """
@@ -155,4 +218,13 @@ class Claim:
     criteria: Mapping[str, Criterion]
     scales: Mapping[str, Plan]
     measure: Callable[[Evidence], Finding]
+    group: Group = Group.LATER
+    expected: Expected = Expected()
+    why: str = ""
+    to_settle: str = ""
     later: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> str:
+        """The name of the primary criterion."""
+        return next(iter(self.criteria))

@@ -19,6 +19,7 @@ import pandas as pd
 import xarray as xr
 
 from bnrepro.config import flat
+from bnrepro.evidence import stats
 from bnrepro.evidence.arms import NAMES
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table, over_seeds
 from bnrepro.evidence.runs import (
@@ -91,6 +92,24 @@ class Grid:
     def final(self, evidence: Evidence, name: str = TEST, *, diverged: float = CHANCE) -> Array:
         """A number of the summaries, at the last step; that of a diverged run as stated."""
         return self.array(evidence, lambda arm: evidence.final(arm, name, diverged=diverged))
+
+    def over_images(
+        self, evidence: Evidence, effects: Callable[[Array], Mapping[str, Array]]
+    ) -> Mapping[str, Array]:
+        """What effects come to on test images that are drawn again: along an axis `draw`.
+
+        Args:
+            evidence: of the runs.
+            effects: from `final` test accuracies, with the axis `draw` besides.
+
+        Returns:
+            Nothing where a run does not tell which images its network gets right.
+        """
+        drawn = {arm: evidence.redrawn(arm) for arm in self._arms() if arm in evidence.runs}
+        if any(of_arm is None for of_arm in drawn.values()):
+            return {}
+        draws = range(stats.DRAWS)
+        return effects(self.array(evidence, lambda arm: np.asarray(drawn[arm]), draw=draws))
 
     def diverged(self, evidence: Evidence) -> Array:
         """Whether the loss was not finite at some step."""
@@ -186,6 +205,19 @@ def doublings(a: Array, b: Array) -> Array:
     """`log_ratio` of arrays, aligned by their axes."""
     result: Array = xr.apply_ufunc(log_ratio, a, b)
     return result
+
+
+def times_fewer(slow: Array, quick: Array, last: float) -> Array:
+    """`doublings` of slow ÷ quick steps; with an axis `bound`, for runs end before they arrive.
+
+    Where `slow` is not there by the `last` step, it takes at least so many, and the ratio is at
+    least that to the last step; where `quick` is not, at most. Where neither is, it may be any.
+    """
+    bounds = {
+        "least": doublings(slow.where(np.isfinite(slow), last), quick),
+        "greatest": doublings(slow, quick.where(np.isfinite(quick), last)),
+    }
+    return stack(bounds, "bound")
 
 
 def decades(a: Array, b: Array) -> Array:

@@ -1,6 +1,6 @@
 """The judge: an effect's interval against a margin, whatever was measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -8,19 +8,39 @@ import numpy as np
 import xarray as xr
 
 from bnrepro.evidence import stats
-from bnrepro.evidence.claim import SMOKE, Check, Claim, Criterion, Effects, Finding
+from bnrepro.evidence.claim import SMOKE, Check, Claim, Criterion, Effect, Effects, Finding
 from bnrepro.evidence.runs import Evidence, seeds
 from bnrepro.evidence.stats import Summary
 
 
 class Verdict(StrEnum):
-    """What the runs say of a claim."""
+    """What the runs say of a criterion, and of a claim by its primary one."""
 
     REPRODUCED = "REPRODUCED"
-    NOT_REPRODUCED = "NOT REPRODUCED"
+    SAME_DIRECTION = "SAME DIRECTION"
+    NO_EFFECT = "NO EFFECT"
+    OPPOSITE = "OPPOSITE"
     INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_TESTABLE = "NOT TESTABLE"
     INCOMPLETE = "INCOMPLETE"
     NOT_JUDGED = "NOT JUDGED"
+
+    @property
+    def meaning(self) -> str:
+        """The verdict in a sentence."""
+        return MEANINGS[self]
+
+
+MEANINGS: Mapping[Verdict, str] = {
+    Verdict.REPRODUCED: "The effect is beyond the margin.",
+    Verdict.SAME_DIRECTION: "The effect is there, but not shown to be beyond the margin.",
+    Verdict.NO_EFFECT: "The effect is so near to none that it makes no difference.",
+    Verdict.OPPOSITE: "The effect is the other way round.",
+    Verdict.INCONCLUSIVE: "The seeds do not decide.",
+    Verdict.NOT_TESTABLE: "A control failed: these runs could not show the claim, either way.",
+    Verdict.INCOMPLETE: "Runs are missing.",
+    Verdict.NOT_JUDGED: "Scale smoke tells whether it runs, and no more.",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +57,7 @@ class Judgement:
     """A claim judged at one scale.
 
     Where runs are missing, `finding` is None and nothing was measured. Of a `Check`'s choices, each
-    is judged as the claim itself is.
+    is judged as the claim itself is, and its verdict is that of its primary criterion.
     """
 
     verdict: Verdict
@@ -45,7 +65,7 @@ class Judgement:
     asked: int
     finding: Finding | None = None
     criteria: Mapping[str, Judged] = field(default_factory=dict)
-    fair: Mapping[str, Mapping[str, Judged]] = field(default_factory=dict)
+    tuned: Mapping[str, Mapping[str, Judged]] = field(default_factory=dict)
     unspecified: Mapping[str, Mapping[str, Judged]] = field(default_factory=dict)
 
 
@@ -62,11 +82,17 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
     if evidence.present < evidence.asked or set(evidence.runs) != set(wanted.arms):
         return Judgement(Verdict.INCOMPLETE, evidence.present, asked)
     finding = claim.measure(evidence)
-    enough = set(evidence.seeds) >= set(least)
+    given: Verdict | None = None  # whatever the effects are
+    if not set(evidence.seeds) >= set(least):
+        given = Verdict.INCOMPLETE
+    elif evidence.scale == SMOKE:
+        given = Verdict.NOT_JUDGED
 
-    def all_criteria(effects: Effects) -> dict[str, Judged]:
+    def all_criteria(
+        effects: Effects, redrawn: Mapping[str, xr.DataArray] | None = None
+    ) -> dict[str, Judged]:
         return {
-            name: _criterion(criterion, effects[name], evidence.scale, enough)
+            name: judged(criterion, effects[name], (redrawn or {}).get(name), given)
             for name, criterion in claim.criteria.items()
             if name in effects
         }
@@ -75,50 +101,52 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
         choices = check.choices if check else {}
         return {choice: all_criteria(effects) for choice, effects in choices.items()}
 
-    criteria = all_criteria(finding.effects)
+    criteria = all_criteria(finding.effects, finding.redrawn)
     assert len(criteria) == len(claim.criteria) == len(finding.effects), "an effect a criterion"
+    verdict = criteria[claim.primary].verdict
+    if given is None and not all(control.holds for control in finding.controls.values()):
+        verdict = Verdict.NOT_TESTABLE
     return Judgement(
-        together([judged.verdict for judged in criteria.values()]),
+        verdict,
         evidence.present,
         asked,
         finding,
         criteria,
-        checked(finding.fair),
+        checked(finding.tuned),
         checked(finding.unspecified),
     )
 
 
-def _criterion(
+def judged(
     criterion: Criterion,
-    effects: Sequence[float] | np.ndarray | xr.DataArray,
-    scale: str,
-    enough: bool,
+    effect: Effect,
+    redrawn: xr.DataArray | None = None,
+    verdict: Verdict | None = None,
 ) -> Judged:
-    summary = stats.summary(np.asarray(effects))
-    if not enough:
-        verdict = Verdict.INCOMPLETE
-    elif scale == SMOKE:
-        verdict = Verdict.NOT_JUDGED
-    else:
-        verdict = against(summary, criterion.margin.value)
-    return Judged(criterion, summary, verdict)
+    """What an effect's summary comes to by a criterion, unless the verdict is given."""
+    low = high = effect
+    if isinstance(effect, xr.DataArray) and "bound" in effect.dims:
+        low, high = (effect.sel(bound=bound) for bound in ("least", "greatest"))
+    draws = None if redrawn is None else redrawn.transpose("seed", "draw").to_numpy()
+    summary = stats.summary(np.asarray(low), np.asarray(high), draws)
+    return Judged(criterion, summary, verdict or against(summary, criterion))
 
 
-def against(summary: Summary, margin: float) -> Verdict:
-    """Where the interval lies: beyond the margin, wholly not, or on both sides of it."""
+def against(summary: Summary, criterion: Criterion) -> Verdict:
+    """Where the interval lies: the first row that fits of the table in docs/claims.md."""
     if summary.interval is None:
         return Verdict.INCOMPLETE
-    low, high = summary.interval
+    (low, high), margin = summary.interval, criterion.margin.value
+    if criterion.equivalence:
+        if -margin < low and high < margin:
+            return Verdict.REPRODUCED
+        return Verdict.OPPOSITE if low > margin or high < -margin else Verdict.INCONCLUSIVE
     if low > margin:
         return Verdict.REPRODUCED
-    return Verdict.NOT_REPRODUCED if high <= margin else Verdict.INCONCLUSIVE
-
-
-def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict on a claim: it holds where every criterion does, and fails where one does."""
-    for verdict in (
-        Verdict.INCOMPLETE, Verdict.NOT_JUDGED, Verdict.NOT_REPRODUCED, Verdict.INCONCLUSIVE,
-    ):  # fmt: skip
-        if verdict in verdicts:
-            return verdict
-    return Verdict.REPRODUCED
+    if margin < 0:
+        return Verdict.OPPOSITE if high < margin else Verdict.INCONCLUSIVE
+    if -criterion.width < low and high < criterion.width:
+        return Verdict.NO_EFFECT
+    if low > 0:
+        return Verdict.SAME_DIRECTION
+    return Verdict.OPPOSITE if high < 0 else Verdict.INCONCLUSIVE

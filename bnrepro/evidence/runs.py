@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bnrepro.errors import UnreadableError
+from bnrepro.evidence import stats
 from bnrepro.evidence.stats import lower_median
 from bnrepro.store import CHANCE as CHANCE  # where measures look for it
 from bnrepro.store import SUMMARY, StoredRun
@@ -65,6 +66,22 @@ class Evidence:
                 raise UnreadableError(run.folder / SUMMARY, f"no {name}")
             values.append(float(value))
         return np.array(values)
+
+    def redrawn(self, arm: str) -> np.ndarray | None:
+        """Test accuracy on each draw of the test images: (S, D); that of guessing if diverged.
+
+        None where a run does not tell which images its network gets right.
+        """
+        rows = []
+        for run, diverged in zip(self.runs[arm], self.diverged(arm), strict=True):
+            correct = None if diverged else run.correct()
+            if correct is None and not diverged:
+                return None
+            rows.append(
+                np.full(stats.DRAWS, CHANCE) if correct is None
+                else correct.astype(np.float32) @ stats.image_counts(len(correct)) / len(correct)
+            )  # fmt: skip
+        return np.stack(rows).astype(np.float64)
 
     def probed(self, arm: str, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Of every seed, the steps (P,) and values (P, …) of one measurement of the probes."""
@@ -151,12 +168,12 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 def log_ratio(a: np.ndarray, b: np.ndarray, base: Literal[2, 10] = 2) -> np.ndarray:
     """The logarithm of a ÷ b, elementwise, positive where a is greater.
 
-    One infinite side makes the result infinite; two, or two zeros, say nothing: 0, no difference.
+    One infinite side makes the result infinite; two say nothing, NaN; two zeros do not differ, 0.
     """
     logarithm = {2: np.log2, 10: np.log10}[base]  # exact for their own powers
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = logarithm(np.asarray(a, float) / np.asarray(b, float))
-    return np.where(a == b, 0.0, ratio)
+    return np.where((a == b) & np.isfinite(a), 0.0, ratio)
 
 
 def seeds(count: int) -> tuple[int, ...]:

@@ -14,6 +14,9 @@ from bnrepro.evidence.runs import median_range
 FACTORS = {"doublings": 2.0, "decades": 10.0}
 """Units of effects that are logarithms of a ratio; the ratio is shown as well."""
 
+FEW_SEEDS = 5
+"""Of fewer, an interval is called all of them and not by what it covers."""
+
 
 def said(value: float | str | None, unit: str = "") -> str:
     """A number as it is shown, by its unit."""
@@ -45,11 +48,15 @@ def bound(margin: Margin) -> str:
 
 def effect(judged: Judged) -> str:
     """An effect in its unit; a logarithm also as the ratio it stands for."""
-    unit, median = judged.criterion.margin.unit, judged.summary.median
+    unit, summary = judged.criterion.margin.unit, judged.summary
+    if summary.cut_off == "at_most" and math.isinf(summary.shown):
+        return "neither arrives"
+    bound = {None: "", "at_least": "at least ", "at_most": "at most "}[summary.cut_off]
     ratio = ""
-    if unit in FACTORS and math.isfinite(median):
-        ratio = f" (×{FACTORS[unit] ** median:.3g})"
-    return f"{signed(median, unit)}{f' {unit}' if unit != 'accuracy' else ''}{ratio}"
+    if unit in FACTORS and math.isfinite(summary.shown):
+        ratio = f" (×{FACTORS[unit] ** summary.shown:.3g})"
+    named = f" {unit}" if unit != "accuracy" else ""
+    return f"{bound}{signed(summary.shown, unit)}{named}{ratio}"
 
 
 def interval(judged: Judged) -> str:
@@ -58,6 +65,17 @@ def interval(judged: Judged) -> str:
         return "none of one seed"
     low, high = (signed(end, judged.criterion.margin.unit) for end in judged.summary.interval)
     return f"{low} to {high}"
+
+
+def coverage(judged: Judged) -> str:
+    """What the interval covers, or what it is."""
+    summary = judged.summary
+    if summary.coverage is None:
+        return ""
+    if summary.images is not None:
+        return f"nominally {100 * summary.coverage:.3g} %"
+    seeds = len(summary.effects)
+    return f"all {seeds} seeds" if seeds < FEW_SEEDS else f"{100 * summary.coverage:.4g} %"
 
 
 def spread(values: Sequence[float] | np.ndarray, unit: str) -> str:

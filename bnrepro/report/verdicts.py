@@ -6,6 +6,7 @@ the same to the last byte.
 """
 
 import base64
+import dataclasses
 import json
 import math
 import re
@@ -17,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from bnrepro import claims
-from bnrepro.evidence.claim import Check, Claim
+from bnrepro.evidence.claim import Check, Claim, Group
 from bnrepro.evidence.exhibits import Exhibit, Figure, Table
 from bnrepro.evidence.judge import Judged, Judgement, Verdict, judge
 from bnrepro.evidence.literature import ARXIV
 from bnrepro.evidence.registration import Registration, registration
 from bnrepro.evidence.runs import CHANCE, TEST, Evidence, listed, seeds, unlike
-from bnrepro.evidence.stats import CONFIDENCE
 from bnrepro.plots import png
 from bnrepro.report.draw import draw
 from bnrepro.report.format import bound, effect, interval, markdown, said, signed, spread
@@ -74,7 +74,6 @@ def render(folder: Path, out: Path) -> dict[str, Judgement]:
     view = {
         "scale": asked.scale,
         "claims": shown,
-        "confidence": CONFIDENCE,
         "smoke": any(j.verdict == Verdict.NOT_JUDGED for j in judgements.values()),
     }
     _write(out / RESULTS, _results(asked, shown).encode())
@@ -212,7 +211,7 @@ def _figures(judgement: Judgement) -> list[Figure]:
     finding = judgement.finding
     if finding is None:
         return []
-    checks = [check.exhibits for check in (finding.fair, finding.unspecified) if check]
+    checks = [check.exhibits for check in (finding.tuned, finding.unspecified) if check]
     exhibits = [exhibit for group in (finding.exhibits, *checks) for exhibit in group]
     return [exhibit for exhibit in exhibits if isinstance(exhibit, Figure)]
 
@@ -242,7 +241,7 @@ def checks(judgement: Judgement) -> list[tuple[str, Check, Mapping[str, Mapping[
     if finding is None:
         return []
     all_ = (
-        ("Both arms at their best", finding.fair, judgement.fair),
+        ("Both tuned", finding.tuned, judgement.tuned),
         ("What the paper leaves open, varied", finding.unspecified, judgement.unspecified),
     )
     return [(heading, check, judged) for heading, check, judged in all_ if check is not None]
@@ -299,40 +298,48 @@ def _results(asked: Reproduction, shown: Sequence[ReportedClaim]) -> str:
 
 
 def _numbers(one: ReportedClaim) -> dict[str, Any]:
-    judgement, finding = one.judgement, one.judgement.finding
-    first = next(iter(judgement.criteria.values()), None)
+    claim, judgement, finding = one.claim, one.judgement, one.judgement.finding
+    tuned = next(iter(judgement.tuned.values()), {}).get(claim.primary)
     numbers: dict[str, Any] = {
         "verdict": judgement.verdict.value,
-        "statement": one.claim.statement,
-        "section": one.claim.section,
-        "effect": first.summary.median if first else None,
-        "interval": first.summary.interval if first else None,
-        "unit": next(iter(one.claim.criteria.values())).margin.unit,
-        "seeds": len(one.evidence.seeds),
+        "statement": claim.statement,
+        "section": claim.section,
+        "group": claim.group.value,
+        "reason": {"why": claim.why, "to_settle": claim.to_settle},
         "runs": judgement.present,
         "asked": judgement.asked,
         "began": one.began,
-        "criterion": one.registration.digest,
-        "criterion_commit": one.registration.sha,
-        "criteria": {name: _judged(of) for name, of in judgement.criteria.items()},
+        "registered": {
+            "digest": one.registration.digest,
+            "commit": one.registration.sha,
+            "date": one.registration.date,
+        },
     }
     if finding is None:
         return numbers
-    numbers["paper"] = [
-        {"what": c.what, "unit": c.unit, "paper": c.paper, "ours": c.ours, "distance": c.off}
-        for c in finding.comparisons
-    ]
-    for name, check, variations in (
-        ("fair", finding.fair, judgement.fair),
-        ("left_open", finding.unspecified, judgement.unspecified),
-    ):
-        numbers[name] = {
-            choice: {name: _judged(judged) for name, judged in criteria.items()}
-            for choice, criteria in variations.items()
-        }
-        numbers[f"{name}_tables"] = _tables(check.exhibits if check else ())
-    numbers["tables"] = _tables(finding.exhibits)
-    return numbers
+    every = {name: _judged(of, claim) for name, of in judgement.criteria.items()}
+    return numbers | {
+        "primary": {
+            "name": claim.primary,
+            "expected": dataclasses.asdict(claim.expected),
+            **every.pop(claim.primary),
+        },
+        "secondary": every,
+        "tuned": _judged(tuned, claim) if tuned else None,
+        "controls": {name: dataclasses.asdict(of) for name, of in finding.controls.items()},
+        "paper": [
+            {"what": c.what, "unit": c.unit, "paper": c.paper, "ours": c.ours, "distance": c.off}
+            for c in finding.comparisons
+        ],
+        "choices": {
+            choice: {name: _judged(of, claim) for name, of in criteria.items()}
+            for choice, criteria in {**judgement.tuned, **judgement.unspecified}.items()
+        },
+        "tables": _tables(
+            [e for check in (finding, finding.tuned, finding.unspecified) if check
+             for e in check.exhibits]
+        ),
+    }  # fmt: skip
 
 
 def _tables(exhibits: Sequence[Exhibit]) -> list[dict[str, Any]]:
@@ -340,18 +347,33 @@ def _tables(exhibits: Sequence[Exhibit]) -> list[dict[str, Any]]:
     return [{"caption": t.caption, "columns": t.columns, "rows": t.rows} for t in tables]
 
 
-def _judged(judged: Judged) -> dict[str, Any]:
+def _judged(judged: Judged, claim: Claim) -> dict[str, Any]:
     criterion, summary = judged.criterion, judged.summary
+    shown = {summary.cut_off: summary.shown} if summary.cut_off else summary.shown
     return {
         "verdict": judged.verdict.value,
         "compared": criterion.compared,
         "unit": criterion.margin.unit,
         "margin": criterion.margin.value,
-        "effect": summary.median,
+        "indifference": criterion.width,
+        "equivalence": criterion.equivalence,
+        "identity": claim.group is Group.IDENTITY,
+        "effect": shown,
         "interval": summary.interval,
+        "coverage": summary.coverage,
+        "nominal": summary.images is not None,
         "effect_size": summary.size,
-        "effects": summary.effects,
+        "seeds": len(summary.effects),
+        "per_seed": [_bounded(*bounds) for bounds in summary.bounds],
     }
+
+
+def _bounded(least: float, greatest: float) -> Any:
+    """One number, or what a run's end leaves of it."""
+    if least == greatest:
+        return least
+    bounds = {"at_least": least, "at_most": greatest}
+    return {name: bound for name, bound in bounds.items() if math.isfinite(bound)} or None
 
 
 def _plain(value: Any) -> Any:

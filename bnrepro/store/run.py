@@ -342,14 +342,24 @@ class StoredRun:
         return [(np.array([*of_name]), np.array([*of_name.values()])) for of_name in values]
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """What was kept with `predictions=true`.
+        """What the network that the run ended with makes of the images.
 
-        Of the splits `validation` and `test`: SPLIT/probabilities, float32 (N, classes), by the
-        network the run ended with, and SPLIT/labels, int64 (N,). A label, or a column of
-        probabilities, is the number of a class in `classes`, str (classes,).
+        Of the split `test`, and with `predictions=true` of `validation` as well: SPLIT/predicted
+        and SPLIT/labels, uint16 (N,), the numbers of classes; their names are `classes`, str
+        (classes,). With `predictions=true` also SPLIT/probabilities, float32 (N, classes).
         """
         with _arrays(self.folder / PREDICTIONS) as arrays:
             return dict(arrays)
+
+    def correct(self) -> np.ndarray | None:
+        """Which test images the network ended with gets right, bool (N,); None if not kept."""
+        if not (self.folder / PREDICTIONS).is_file():
+            return None
+        with _arrays(self.folder / PREDICTIONS) as arrays:
+            if "test/predicted" not in arrays:
+                return None
+            right: np.ndarray = arrays["test/predicted"] == arrays["test/labels"]
+            return right
 
     def checkpoint_steps(self) -> list[int]:
         """The steps that have a checkpoint, whole or not."""

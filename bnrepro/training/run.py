@@ -457,7 +457,7 @@ class Training:
         accuracies = [row["test_accuracy"] for row in rows if "test_accuracy" in row]
         done = diverged is None
         train_accuracy, train_loss = self._train_score() if done else (None, None)
-        if done and self._config.predictions:
+        if done:
             self._writer.predictions(self._predictions())
         studied = measure(self._model, self._dataset, self._config) if done else None
         summary: dict[str, Any] = {
@@ -483,10 +483,14 @@ class Training:
         """What `StoredRun.predictions` returns."""
         self._model.eval()
         arrays: dict[str, np.ndarray] = {"classes": np.array(self._dataset.classes)}
-        for name in ("validation", "test"):
+        every = ("validation", "test") if self._config.predictions else ("test",)
+        for name in every:
             split: Split = getattr(self._dataset, name)
-            arrays[f"{name}/probabilities"] = probabilities(self._model, split).cpu().numpy()
-            arrays[f"{name}/labels"] = split.labels.cpu().numpy()
+            predicted = probabilities(self._model, split)
+            arrays[f"{name}/predicted"] = predicted.argmax(1).cpu().numpy().astype(np.uint16)
+            arrays[f"{name}/labels"] = split.labels.cpu().numpy().astype(np.uint16)
+            if self._config.predictions:
+                arrays[f"{name}/probabilities"] = predicted.cpu().numpy()
         return arrays
 
     def _train_score(self) -> tuple[float, float]:
