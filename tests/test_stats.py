@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnrepro.evidence.runs import log_ratio, median_range
-from bnrepro.evidence.stats import lower_median, summary
+from bnrepro.evidence.stats import image_counts, lower_median, order_statistic, summary
 
 EFFECTS = st.lists(
     st.floats(allow_nan=False, min_value=-1e6, max_value=1e6) | st.sampled_from([-np.inf, np.inf]),
@@ -23,6 +23,7 @@ EFFECTS = st.lists(
         ([5.0, 1.0, 4.0, 2.0, 3.0], 3.0, (1.0, 5.0)),
         ([1.0, 2.0], 1.0, (1.0, 2.0)),  # of two in the middle the lower
         ([4.0, 1.0, 3.0, 2.0], 2.0, (1.0, 4.0)),
+        ([*map(float, range(10))], 4.0, (1.0, 8.0)),  # the 2nd and the 9th of ten
         ([0.5] * 5, 0.5, (0.5, 0.5)),
         ([1.0, 2.0, math.inf], 2.0, (1.0, math.inf)),
         ([-math.inf, math.inf], -math.inf, (-math.inf, math.inf)),
@@ -36,13 +37,62 @@ def test_median_and_interval(
     assert (found.median, found.interval, found.effects) == (median, interval, tuple(effects))
 
 
-def test_the_interval_of_many_seeds_is_that_of_the_order_statistics() -> None:
-    # The median of n lies between the order statistics that 95 % of Binomial(n, ½) lie within.
-    found = summary(range(101))
-    assert found.median == 50
-    low, high = found.interval
-    assert abs(low - 40) <= 1
-    assert abs(high - 60) <= 1
+@pytest.mark.parametrize(
+    ("seeds", "k", "coverage"),
+    [(2, 1, 0.5), (3, 1, 0.75), (5, 1, 0.9375), (6, 1, 0.96875), (8, 1, 0.9921875),
+     (10, 2, 0.978515625), (20, 6, 0.9586)],
+)  # fmt: skip
+def test_the_interval_is_of_order_statistics_with_its_exact_coverage(
+    seeds: int, k: int, coverage: float
+) -> None:
+    assert order_statistic(seeds) == (k, pytest.approx(coverage, abs=1e-4))
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("draw", ["standard_normal", "standard_cauchy", "standard_exponential"])
+def test_the_median_is_covered_as_often_as_is_printed(seeds: int, draw: str) -> None:
+    effects = getattr(np.random.default_rng(7), draw)((10_000, seeds))
+    median = math.log(2) if draw == "standard_exponential" else 0.0
+    k, coverage = order_statistic(seeds)
+    ordered = np.sort(effects)
+    covered = ((ordered[:, k - 1] <= median) & (median <= ordered[:, -k])).mean()
+    assert abs(covered - coverage) < 3 * math.sqrt(coverage * (1 - coverage) / 10_000)
+
+
+def test_an_effect_that_is_cut_off_is_an_interval_itself() -> None:
+    found = summary([3.0, 1.0, -math.inf], [math.inf, 1.0, 2.0])
+    assert (found.median, found.interval) == (1.0, (-math.inf, math.inf))
+    assert found.bounds == [(3.0, math.inf), (1.0, 1.0), (-math.inf, 2.0)]
+    assert (found.cut_off, found.shown) == ("at_least", 1.0)
+    least = summary([3.0, 4.0, 5.0], [math.inf] * 3)
+    assert (least.cut_off, least.shown, least.interval) == ("at_least", 4.0, (3.0, math.inf))
+    most = summary([-math.inf] * 3, [0.0, 1.0, 2.0])
+    assert (most.cut_off, most.shown, most.interval) == ("at_most", 1.0, (-math.inf, 2.0))
+    assert summary([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).upper is None
+
+
+def test_test_images_widen_the_interval_and_never_narrow_it() -> None:
+    rng = np.random.default_rng(3)
+    effects = rng.normal(0.01, 0.001, 10)
+    noisy = effects[:, None] + rng.normal(0, 0.01, (1, 1000))  # the same images of every seed
+    alone, both = summary(effects), summary(effects, redrawn=noisy)
+    assert alone.interval is not None
+    assert both.interval is not None
+    assert both.images is not None
+    assert both.interval[0] < alone.interval[0]
+    assert both.interval[1] > alone.interval[1]
+    assert both.images[0] == pytest.approx(0.01 - 0.0196, abs=0.003)  # 1.96 errors of images
+    still = summary(effects, redrawn=np.repeat(effects[:, None], 1000, 1))
+    assert still.interval == alone.interval
+
+
+def test_drawn_images_are_as_many_and_their_accuracy_spreads_as_it_should() -> None:
+    counts = image_counts(10_000)
+    assert (counts.sum(0) == 10_000).all()
+    right = np.arange(10_000) < 9_000
+    drawn = right.astype(np.float32) @ counts / 10_000
+    assert drawn.mean() == pytest.approx(0.9, abs=3e-4)
+    assert drawn.std() == pytest.approx(math.sqrt(0.9 * 0.1 / 10_000), rel=0.1)
 
 
 def test_a_single_seed_has_no_interval_and_no_size() -> None:
@@ -87,7 +137,8 @@ def test_a_ratio_of_steps_that_may_be_infinite() -> None:
     a = np.array([8.0, np.inf, 2.0, np.inf, 0.0, 0.0, 3.0])
     b = np.array([2.0, 4.0, np.inf, np.inf, 0.0, 5.0, 0.0])
     inf = np.inf
-    assert log_ratio(a, b).tolist() == [2.0, inf, -inf, 0.0, 0.0, -inf, inf]
+    expected = [2.0, inf, -inf, math.nan, 0.0, -inf, inf]
+    assert log_ratio(a, b).tolist() == pytest.approx(expected, nan_ok=True)
     assert log_ratio(np.array([100.0]), np.array([1.0]), 10).tolist() == pytest.approx([2.0])
 
 
