@@ -94,6 +94,8 @@ def _heat_maps(results: Results, x: str, y: str, side: str | None) -> Figure:
     width = 1.6 + max(2.4, 0.62 * len(xs)) * len(panels)
     figure = empty((width, 1.5 + 0.5 * len(ys)), layout="constrained", dpi=130)
     every_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    greatest = max(_accuracies(results.rows), default=1.0)
+    limits = (0.0, max(0.1, math.ceil(greatest * 10) / 10))  # of CIFAR-10 all would be grey up to 1
     for axes, panel in zip(every_axes, panels, strict=True):
         rows = _at(results.rows, **{side: panel}) if side else results.rows
         cells = [[_at(rows, **{x: a, y: b}) for a in xs] for b in ys]
@@ -103,7 +105,7 @@ def _heat_maps(results: Results, x: str, y: str, side: str | None) -> Figure:
             for line, row in zip(cells, means, strict=True)
         ]
         image = heat_map(
-            axes, means, labels, [f"{v:g}" for v in xs], [f"{v:g}" for v in ys], (0, 1)
+            axes, means, labels, [f"{v:g}" for v in xs], [f"{v:g}" for v in ys], limits
         )
         axes.set_xlabel(x, fontsize=9)
         if side:
