@@ -340,7 +340,7 @@ def train(
         _say(_outcome(summary))
         if summary.get("studies"):
             _say(f"studies: {', '.join(summary['studies'])} in {folder / 'summary.json'}")
-        _say(f"run: {folder}    look at it: bnrepro tensorboard {folder}")
+        _say(f"run: {folder}\nlook inside: bnrepro tensorboard {folder}")
 
 
 def _train(config: Config, writer: RunWriter, stop: StopSignals) -> dict[str, Any]:
@@ -380,7 +380,7 @@ def sweep(
     outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console(), stack)
     table = outcome.results
     _members(table)
-    _say(f"sweep: {table.folder}    draw it: bnrepro report {table.folder}")
+    _say(f"sweep: {table.folder}\ndraw it: bnrepro report {table.folder}")
     _say(f"look inside: bnrepro tensorboard {table.folder}")
     _fail(outcome.failures, len(table.rows), "members", table.folder, ".sweep/output")
 
@@ -592,9 +592,11 @@ def compare(
             raise StorageError(f"no run ({run.folder}): 'bnrepro runs' lists those there are")
     names = [chr(ord("A") + number) for number in range(len(runs))]
     _table(("", *names), [list(row) for row in table.compare(runs)])
+    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
     for name, run in zip(names, runs, strict=True):
-        if line := table.curve(run, 60):
-            _say(f"test accuracy of {name}, 0 to 1: {line}")
+        title = f"test accuracy of {name}, 0 to 1: "
+        if line := table.curve(run, max(10, min(60, terminal - len(title)))):
+            _say(title + line)
 
 
 def _say(text: str, nl: bool = True, err: bool = False) -> None:
@@ -663,16 +665,16 @@ def report(
 ) -> None:
     """Report on claims, a sweep or runs of the first figure.
 
-    What DIR holds decides: claims put to the test, a sweep, or runs of Fig. 1, which are drawn next
-    to the paper's.
+    What DIR holds decides: claims put to the test, as runs or an archive of them, a sweep, or runs
+    of Fig. 1, which are drawn next to the paper's.
     """
     from bnrepro.report import fig1, verdicts
     from bnrepro.report import sweep as report_sweep
-    from bnrepro.store import reproduction
+    from bnrepro.store import archive, reproduction
     from bnrepro.store import sweep as sweepfolder
 
     target = out or folder
-    if reproduction.is_reproduction(folder):
+    if reproduction.is_reproduction(folder) or archive.find(folder):
         _verdicts(verdicts.render(folder, target))
         written = [target / verdicts.HTML, target / verdicts.MARKDOWN]
     elif sweepfolder.is_sweep(folder):

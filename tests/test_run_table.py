@@ -87,11 +87,23 @@ def test_an_unfinished_run_is_as_far_as_its_metrics(folder: Path, tmp_path: Path
 def test_a_narrow_table_has_the_columns_that_tell_runs_apart(folder: Path) -> None:
     rows = table.rows(folder)
     assert table.fitting(rows, None)[0] == table.COLUMNS
-    names, shown = table.fitting(rows, 60)
+    names, shown = table.fitting(rows, 50)
     assert {"run", "state", "step", "norm", "seed"} <= set(names)
     assert not {"left", "dataset", "lr"} & set(names)  # nothing, and the same in both
     assert [row[0] for row in shown] == ["b", "n"]
-    assert table.fitting(rows, 1)[0] == ("run", "state", "step")
+    assert table.fitting(rows, 1)[0] == ("run", "state", "step", "accuracy")
+
+
+def test_a_narrow_table_leaves_out_hashes_that_tell_nothing(folder: Path) -> None:
+    [row, _] = table.rows(folder)
+    names = [f"norm=batch_scale=0.01_seed={seed}_b3e9a7439e" for seed in (0, 1)]
+    rows = [row | {"run": name, "seconds_left": 12} for name in names]
+    columns, shown = table.fitting(rows, 70)
+    assert [row[0] for row in shown] == [f"norm=batch_scale=0.01_seed={seed}_…" for seed in (0, 1)]
+    assert {"accuracy", "left"} <= set(columns)
+    assert [row[0] for row in table.fitting(rows, 200)[1]] == names
+    same = ["lr=1_aaaaaaaaaa", "lr=1_bbbbbbbbbb"]
+    assert table.without_hashes(same) == same
 
 
 def test_runs_are_watched_until_ctrl_c_in_terminals_of_any_width(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +17,10 @@ from bnrepro.terminal import as_text
 
 Row = dict[str, Any]
 
-COLUMNS = (
-    "run",
-    "state",
-    "step",
-    "test accuracy",
-    "left",
-    "dataset",
-    "norm",
-    "lr",
-    "scale",
-    "seed",
-)
+COLUMNS = ("run", "state", "step", "accuracy", "left", "dataset", "norm", "lr", "scale", "seed")
+
+KEPT = ("run", "state", "step", "accuracy")
+"""The columns that a terminal of any width shows."""
 
 RESULTS = (
     "status", "steps", "test_accuracy", "best_test_accuracy", "population_test_accuracy",
@@ -139,22 +132,33 @@ def cells(row: Row) -> list[str]:
 def fitting(listed: Sequence[Row], width: int | None) -> tuple[tuple[str, ...], list[list[str]]]:
     """The columns and cells of a table that is as wide as a terminal; None: as wide as it likes.
 
-    Where there is no room for all columns, those go that say nothing, then those that say the same
-    of every run, then others from the end.
+    If there is no room for all columns, those go that are empty, then those that are the same for
+    every run; then names lose their hash; then others go, from the end.
     """
     columns = [list(column) for column in zip(COLUMNS, *map(cells, listed), strict=True)]
-    said = {column[0]: set(column[1:]) for column in columns}
-    order = [c for c in columns if said[c[0]] == {""}]
-    order += [c for c in reversed(columns) if len(said[c[0]]) == 1 and c not in order]
-    order += [c for c in reversed(columns) if c not in order]
-    for column in order:
-        taken = sum(max(map(len, each)) + 3 for each in columns)
-        if width is None or taken <= width or len(columns) <= 3:
-            break
-        if column[0] not in ("run", "state", "step"):
-            columns.remove(column)
+    removable = [column for column in reversed(columns) if column[0] not in KEPT]
+    empty = [column for column in removable if not any(column[1:])]
+    same = [column for column in removable if len(set(column[1:])) == 1 and column[0] != "left"]
+    for column in (*empty, *same):
+        if not _fits(columns, width):
+            columns = [each for each in columns if each is not column]
+    if not _fits(columns, width):
+        columns[0] = without_hashes(columns[0])
+    for column in removable:
+        if not _fits(columns, width):
+            columns = [each for each in columns if each is not column]
     names, *rows = zip(*columns, strict=True)
     return names, [list(row) for row in rows]
+
+
+def _fits(columns: Sequence[Sequence[str]], width: int | None) -> bool:
+    return width is None or sum(max(map(len, each)) + 2 for each in columns) <= width
+
+
+def without_hashes(names: Sequence[str]) -> list[str]:
+    """Names of a sweep's members without the hash at their end, unless two would be the same."""
+    short = [re.sub(r"(?<=_)[0-9a-f]{10}$", "…", name) for name in names]
+    return short if len(set(short)) == len(names) else list(names)
 
 
 def duration(seconds: float) -> str:
