@@ -354,3 +354,8 @@ def table(
 
 def _values(columns: Iterable[Array], axis: str) -> list[Any]:
     return next(list(c[axis].to_numpy().tolist()) for c in columns if axis in c.dims)
+
+
+def whatever(effect: Array) -> Array:
+    """An effect with an axis `bound`: any number, if it compares two infinite ones."""
+    return stack({"least": effect.fillna(-np.inf), "greatest": effect.fillna(np.inf)}, "bound")
