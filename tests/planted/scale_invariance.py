@@ -21,8 +21,8 @@ def growth(deviation: float, cosine: float) -> dict:
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
-    """Where it does not hold, ε is never small enough, and the growth is no other without BN."""
-    study = {"a": A, "identities": {}, "growth": {"none": growth(20.0 if holds else 1e-7, 0.1)}}
+    """Where it does not hold, ε is never small enough."""
+    study = {"a": A, "identities": {}, "growth": {"none": growth(20.0, 0.1)}}
     if config["norm"]["name"] != "none":
         deviations = {"tiny": 1e-14 if holds else 1e-4, "own": 1e-3}
         study["identities"] = {eps: identities(d) for eps, d in deviations.items()}
