@@ -5,10 +5,10 @@ from planting import Config, Planted, learning
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
-    """Where it holds, the network without batch normalization trains with three layers only; else
-    with any number."""
+    """The network without batch normalization trains with three layers only; where it holds, the
+    one with it with any number, else with three only."""
     depth = len(config["model"]["hidden"])
-    stuck = holds and config["norm"]["name"] == "none" and depth > 3
+    stuck = depth > 3 and not (holds and config["norm"]["name"] == "batch")
     final = 0.1135 - 0.001 * (seed % 2) if stuck else 0.96 - 0.001 * config["optimizer"]["lr"]
     saturated = {f"sigmoid{layer}/saturated": np.full(100, 0.1) for layer in range(1, depth + 1)}
     last = config["train"]["steps"]
