@@ -9,9 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import hear_signals
+from conftest import TINY, hear_signals
 
 from bnrepro.cli import main
+from bnrepro.report import tensorboard as board
+from bnrepro.store import StoredRun, find_runs
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,30 @@ def test_tensorboard_answers_to_its_own_host_names_only_and_exits_with_0(tmp_pat
     assert process.returncode == 0
     assert "stopped" in out
     assert errors == ""
+
+
+def test_of_many_runs_the_best_pair_with_and_without_bn_is_shown(tmp_path: Path) -> None:
+    arms = {"b1": ["norm=batch"], "b2": ["norm=batch", "seed=1"], "n2": ["norm=none", "seed=1"],
+            "n1": ["norm=none"], "t": ["norm=torch"], "unprobed": ["norm=none", "seed=2",
+            "probe.every=0"]}  # fmt: skip
+    for name, words in arms.items():
+        run = [*TINY, "probe.every=10", *words, f"run.dir={tmp_path / name}"]
+        assert main(["train", *run]) == 0
+    shown = board.pair(find_runs(tmp_path))
+    final = {name: (StoredRun(tmp_path / name).summary() or {})["test_accuracy"] for name in arms}
+    least = {seed: min(final[f"b{seed}"], final[f"n{seed}"]) for seed in "12"}
+    best = max(least, key=lambda seed: least[seed])
+    assert [run.folder.name for run in shown] == [f"b{best}", f"n{best}"]
+    assert board.pair([StoredRun(tmp_path / name) for name in ("b1", "n2", "t")]) == []
+
+
+def test_the_pages_of_many_runs_show_some() -> None:
+    few = board.pages("A/", ["a", "b"])
+    assert not any("regexInput" in page for page in few.values())
+    many = [f"norm={norm}_lr={lr}_seed=0_{lr:010x}" for norm in ("batch", "none")
+            for lr in range(1, 25)]  # fmt: skip
+    assert all(page.endswith("regexInput=seed%3D0") for page in board.pages("A/", many).values())
+    chosen = board.pages("A/", many, [many[1], many[25]])
+    assert all(what.endswith(", 2 of 48 runs") for what in chosen)
+    only = "regexInput=norm%3Dbatch_lr%3D2_seed%3D0_%7Cnorm%3Dnone_lr%3D2_seed%3D0_"
+    assert all(page.endswith(only) for page in chosen.values())

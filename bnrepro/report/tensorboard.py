@@ -1,18 +1,24 @@
 """TensorBoard over a folder of runs."""
 
+import json
 import re
 import socket
 import threading
 import webbrowser
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bnrepro.errors import ConfigError
+from bnrepro import config as c
+from bnrepro.errors import ConfigError, UnreadableError
 from bnrepro.store import StoredRun
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+COLORS = 7
+"""Runs that TensorBoard gives colors of their own."""
 
 MANY = 40
 """Runs; of more, TensorBoard shows none at first."""
@@ -75,7 +81,8 @@ def serve(
     except (program.TensorBoardServerException, OSError) as error:
         raise ConfigError(f"{error} ({host}:{port}): choose another --port") from error
     say(f"TensorBoard over {folder}: {address} (Ctrl-C to stop)")
-    shown = pages(address, [str(run.folder.relative_to(folder)) for run in runs])
+    chosen = pair(runs) if len(runs) > COLORS else []
+    shown = pages(address, [_name(run, folder) for run in runs], [_name(r, folder) for r in chosen])
     for what, page in shown.items():
         say(f"  {what}: {page}")
     if browser:
@@ -86,20 +93,58 @@ def serve(
         say("stopped")
 
 
-def pages(address: str, runs: Sequence[str]) -> dict[str, str]:
+def _name(run: StoredRun, folder: Path) -> str:
+    return str(run.folder.relative_to(folder))
+
+
+def pages(address: str, runs: Sequence[str], chosen: Sequence[str] = ()) -> dict[str, str]:
     """What is worth a look first, and the addresses of the pages that show it.
 
-    TensorBoard shows none of many runs until some are chosen: those of seed 0, or else the first.
+    Args:
+        address: of the board, with a slash at its end.
+        runs: the names of all runs. Of more than `MANY` TensorBoard shows none until some are
+            chosen: those of seed 0, or else the first two.
+        chosen: the names of the runs that the pages show; if there are none, all.
     """
-    chosen = ""
-    if len(runs) > MANY:
+    of = f", {len(chosen)} of {len(runs)} runs" if chosen else ""
+    choice = "|".join(re.escape(_shortened(name, runs)) for name in chosen)
+    if len(runs) > MANY and not chosen:
         seed = any("seed=0" in run for run in runs)
-        chosen = f"&regexInput={quote('seed=0' if seed else '|'.join(map(re.escape, runs[:2])))}"
+        choice = "seed=0" if seed else "|".join(map(re.escape, runs[:2]))
     filters = {
         "how far the distributions inside shift": "#scalars&tagFilter=covariate%20shift%2Ffrom",
         "the input of one unit a layer, as in Fig. 1b, c": "#distributions&tagFilter=typical%24",
     }
-    return {what: f"{address}{page}&_smoothingWeight=0{chosen}" for what, page in filters.items()}
+    end = "&_smoothingWeight=0" + (f"&regexInput={quote(choice)}" if choice else "")
+    return {f"{what}{of}": f"{address}{page}{end}" for what, page in filters.items()}
+
+
+def _shortened(name: str, names: Iterable[str]) -> str:
+    """The name of a sweep's member without its hash, where that is enough to find it."""
+    short = re.sub("(?<=_)[0-9a-f]{10}$", "", name)
+    return short if sum(short in other for other in names) == 1 else name
+
+
+def pair(runs: Iterable[StoredRun]) -> list[StoredRun]:
+    """Two runs that differ in nothing but batch normalization, with it and without it.
+
+    Of all such pairs of probed runs it is the one whose less accurate run is the most accurate: of
+    a grid of learning rates, one at which both arms train. Empty if there is none.
+    """
+    arms: dict[str, dict[bool, tuple[float, StoredRun]]] = defaultdict(dict)
+    for run in runs:
+        try:
+            config, accuracy = run.config(), (run.summary() or {}).get("test_accuracy")
+        except UnreadableError:
+            continue
+        norm, probed = config.get("norm", {}).get("name"), config.get("probe", {}).get("every")
+        if accuracy is not None and norm in ("none", "batch") and probed:
+            others = c.identifying_settings({k: v for k, v in config.items() if k != "norm"})
+            key = json.dumps(others, sort_keys=True)
+            arms[key].setdefault(norm == "batch", (accuracy, run))
+    pairs = [[both[True], both[False]] for both in arms.values() if len(both) == 2]
+    best = max(pairs, key=lambda both: min(accuracy for accuracy, _ in both), default=[])
+    return [run for _, run in best]
 
 
 def of_this_machine(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
