@@ -44,6 +44,16 @@ class UnreadableError(StorageError):
         self.path, self.why = path, why
 
 
+class NotArchivedError(StorageError):
+    """Something of a run that its archive does not have; `run` is the run's name."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(
+            f"not in the archive: {what} ({folder}): rerun 'bnrepro reproduce' of the claim"
+        )
+        self.run = folder.name
+
+
 class LauncherError(BnreproError):
     """A launcher of Hydra's that could not do what it was asked to."""
 

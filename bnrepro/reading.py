@@ -101,10 +101,18 @@ def read_json_lines(path: Path, limit: int = JSON_BYTES) -> list[Any]:
 
 def read_yaml(path: Path, limit: int = YAML_BYTES) -> Any:
     """Read a YAML file without aliases, which could expand; raises what `read_bytes` does."""
+    return parse_yaml(read_text(path, limit), path)
+
+
+def parse_yaml(text: str, path: Path) -> Any:
+    """Parse YAML without aliases that was read from `path`, which errors name.
+
+    Raises:
+        UnreadableError: it is not YAML, or holds what this module does not return.
+    """
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, if it is there
-    text = read_text(path, limit)
     try:
         parsed = loader(text)
         try:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bnrepro import reading
 from bnrepro.errors import StorageError, UnreadableError
@@ -41,6 +42,11 @@ class Reproduction:
     claims: Mapping[str, Mapping[str, AskedArm]]
     data: Mapping[str, str] = field(default_factory=dict)
 
+    def runs(self) -> list[str]:
+        """The folders of all runs, each once."""
+        arms = (arm for arms in self.claims.values() for arm in arms.values())
+        return list(dict.fromkeys(run for arm in arms for run in arm.runs))
+
 
 def is_reproduction(folder: Path) -> bool:
     """Whether claims were reproduced into this folder."""
@@ -65,22 +71,39 @@ def read(folder: Path) -> Reproduction:
         StorageError: it cannot be read.
     """
     try:
-        values = reading.read_json(folder / FILE)
-        claims = {
-            claim: {
-                arm: AskedArm(tuple(one["words"]), tuple(one["runs"])) for arm, one in arms.items()
-            }
-            for claim, arms in values["claims"].items()
-        }
-        results = {claim: int(values["results"][claim]) for claim in claims}
-        if values["scale"] not in SCALES:
-            raise ValueError(f"unknown scale {values['scale']!r}")
-        for run in (run for arms in claims.values() for arm in arms.values() for run in arm.runs):
-            if Path(run).name != run:  # no way out of the folder
-                raise ValueError(f"no name of a run: {run!r}")
-        return Reproduction(values["scale"], results, claims, dict(values.get("data", {})))
+        return parse(reading.read_json(folder / FILE))
     except (StorageError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = error.why if isinstance(error, UnreadableError) else str(error)
         raise StorageError(
             f"not readable: {why} ({folder / FILE}): rerun 'bnrepro reproduce'"
         ) from error
+
+
+def parse(values: Any) -> Reproduction:
+    """What was asked for, from what `asdict` made of it.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is something else.
+    """
+    claims = {
+        claim: {arm: AskedArm(tuple(one["words"]), tuple(one["runs"])) for arm, one in arms.items()}
+        for claim, arms in values["claims"].items()
+    }
+    results = {claim: int(values["results"][claim]) for claim in claims}
+    if values["scale"] not in SCALES:
+        raise ValueError(f"unknown scale {values['scale']!r}")
+    asked = Reproduction(values["scale"], results, claims, dict(values.get("data", {})))
+    for run in asked.runs():
+        run_name(run)
+    return asked
+
+
+def run_name(name: str) -> str:
+    """The name of a run's folder, which is no way out of the folder it is in.
+
+    Raises:
+        ValueError: it is.
+    """
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
+        raise ValueError(f"no name of a run: {name!r}")
+    return name

@@ -20,7 +20,7 @@ import re
 import zipfile
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ METRICS = "metrics.jsonl"
 STATUS = "status.json"
 SUMMARY = "summary.json"
 PREDICTIONS = "predictions.npz"
+PREDICTED, LABELS = "test/predicted", "test/labels"
 PROBES = "probes"
 CHECKPOINTS = "checkpoints"
 LOCKS = lock.LOCKS
@@ -134,6 +135,29 @@ def _typed(value: Any, types: Types, path: Path) -> dict[str, Any]:
     return value
 
 
+Curve = tuple[np.ndarray, np.ndarray]
+"""Steps (P,) and values (P, …)."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was read of a run.
+
+    Args:
+        files: the small files' content by their names; None if there is no such file.
+        rows: of the metrics; empty until all of them are read.
+        curves: metrics over training, by name.
+        probed: measurements over all probes, by name.
+        predictions: arrays of the predictions by name; None if the run has none of this name.
+    """
+
+    files: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    probed: dict[str, Curve] = field(default_factory=dict)
+    predictions: dict[str, np.ndarray | None] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class StoredRun:
     """A run as it lies on disk. Every method reads afresh, unless it is made by `read_once`.
@@ -143,28 +167,35 @@ class StoredRun:
     """
 
     folder: Path
-    _memory: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    kept: Kept | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def read_once(cls, folder: Path) -> StoredRun:
-        """A run that changes no more: what was read of its small files and metrics is kept."""
-        return cls(folder, {})
+        """A run that changes no more: `kept` has what was read of it."""
+        return cls(folder, Kept())
 
     def _load(self, name: str, types: Types) -> dict[str, Any] | None:
-        if self._memory is None:
+        if self.kept is None:
             return self._read(name, types)
-        if name not in self._memory:
-            self._memory[name] = self._read(name, types)
-        loaded: dict[str, Any] | None = self._memory[name]
-        return loaded
+        if name not in self.kept.files:
+            self.kept.files[name] = self._read(name, types)
+        return self.kept.files[name]
+
+    def text(self, name: str) -> str | None:
+        """One of the small files as it stands; None if there is no such file."""
+        limit = reading.YAML_BYTES if name == CONFIG else reading.JSON_BYTES
+        try:
+            return reading.read_text(self.folder / name, limit)
+        except FileNotFoundError:
+            return None
 
     def _read(self, name: str, types: Types) -> dict[str, Any] | None:
         path = self.folder / name
         try:
-            read = reading.read_yaml if name == CONFIG else reading.read_json
-            return _typed(read(path), types, path)
-        except FileNotFoundError:
-            return None
+            if (text := self.text(name)) is None:
+                return None
+            parse = reading.parse_yaml if name == CONFIG else reading.parse_json
+            return _typed(parse(text, path), types, path)
         except UnreadableError as error:
             if name in ADVICE:
                 raise UnreadableError(path, error.why, ADVICE[name]) from error
@@ -302,21 +333,19 @@ class StoredRun:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every whole line of `metrics.jsonl`, in the order of steps."""
-        if self._memory is None:
+        if self.kept is None:
             return list(self.lines())
-        if METRICS not in self._memory:
-            self._memory[METRICS] = list(self.lines())
-        rows: list[dict[str, Any]] = self._memory[METRICS]
-        return rows
+        if not self.kept.rows:
+            self.kept.rows.extend(self.lines())
+        return self.kept.rows
 
-    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values of one metric, wherever it was recorded."""
-        steps, values = array("q"), array("d")
-        for row in self.lines(name) if self._memory is None else self.metrics():
-            if row.get(name) is not None:
-                steps.append(row["step"])
-                values.append(row[name])
-        return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
+    def curve(self, name: str) -> Curve:
+        """Steps (P,) and values (P,) of one metric, wherever it was recorded."""
+        if self.kept is None:
+            return _curve(self.lines(name), name)
+        if name not in self.kept.curves:
+            self.kept.curves[name] = _curve(self.metrics(), name)
+        return self.kept.curves[name]
 
     def probe_steps(self) -> list[int]:
         """The steps that have a probe."""
@@ -327,39 +356,66 @@ class StoredRun:
         with _arrays(self.folder / PROBES / reading.number_name(step, "npz")) as arrays:
             return dict(arrays)
 
-    def probed(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def probed(self, name: str) -> Curve:
         """Steps (P,) and one measurement over all probes, (P, …)."""
         return self.probed_each([name])[0]
 
-    def probed_each(self, names: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def probed_each(self, names: Sequence[str]) -> list[Curve]:
         """`probed` of several measurements, for which every probe is opened once."""
+        if self.kept is None:
+            return self._probed(names)
+        new = [name for name in names if name not in self.kept.probed]
+        if new:
+            self.kept.probed.update(zip(new, self._probed(new), strict=True))
+        return [self.kept.probed[name] for name in names]
+
+    def _probed(self, names: Sequence[str]) -> list[Curve]:
         values: list[dict[int, np.ndarray]] = [{} for _ in names]
         for step, path in sorted(reading.numbered(self.folder / PROBES, "npz").items()):
             with _arrays(path) as arrays:
                 for name, of_name in zip(names, values, strict=True):
                     if name in arrays:
                         of_name[step] = arrays[name]
-        return [(np.array([*of_name]), np.array([*of_name.values()])) for of_name in values]
+        return [
+            (np.array([*of_name], dtype=np.int64), np.array([*of_name.values()]))
+            for of_name in values
+        ]
 
-    def predictions(self) -> dict[str, np.ndarray]:
+    def predictions(self, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """What the network that the run ended with makes of the images.
 
         Of the split `test`, and with `predictions=true` of `validation` as well: SPLIT/predicted
         and SPLIT/labels, uint16 (N,), the numbers of classes; their names are `classes`, str
         (classes,). With `predictions=true` also SPLIT/probabilities, float32 (N, classes).
+
+        Args:
+            names: of the arrays that are wanted; none means every one. A claim names them: an
+                archive has of a run what was asked for by name.
         """
-        with _arrays(self.folder / PREDICTIONS) as arrays:
-            return dict(arrays)
+        if not names:
+            with _arrays(self.folder / PREDICTIONS) as arrays:
+                return dict(arrays)
+        predictions = self._predictions(names)
+        for name, values in predictions.items():
+            if values is None:
+                raise UnreadableError(self.folder / PREDICTIONS, f"no {name}")
+        return {name: values for name, values in predictions.items() if values is not None}
 
     def correct(self) -> np.ndarray | None:
         """Which test images the network ended with gets right, bool (N,); None if not kept."""
-        if not (self.folder / PREDICTIONS).is_file():
-            return None
-        with _arrays(self.folder / PREDICTIONS) as arrays:
-            if "test/predicted" not in arrays:
-                return None
-            right: np.ndarray = arrays["test/predicted"] == arrays["test/labels"]
-            return right
+        predicted, labels = self._predictions((PREDICTED, LABELS)).values()
+        return None if predicted is None or labels is None else predicted == labels
+
+    def _predictions(self, names: Sequence[str]) -> dict[str, np.ndarray | None]:
+        """Arrays of the predictions by name; None for what the run does not have."""
+        known = {} if self.kept is None else self.kept.predictions
+        if new := [name for name in names if name not in known]:
+            found: Mapping[str, np.ndarray] = {}
+            if (self.folder / PREDICTIONS).is_file():
+                with _arrays(self.folder / PREDICTIONS) as arrays:
+                    found = {name: arrays[name] for name in new if name in arrays}
+            known.update({name: found.get(name) for name in new})
+        return {name: known[name] for name in names}
 
     def checkpoint_steps(self) -> list[int]:
         """The steps that have a checkpoint, whole or not."""
@@ -399,6 +455,15 @@ class StoredRun:
                 f"damaged: SHA-256 is {actual}, should be {expected} ({path}): use another"
             )
         return content
+
+
+def _curve(rows: Iterable[Mapping[str, Any]], name: str) -> Curve:
+    steps, values = array("q"), array("d")
+    for row in rows:
+        if row.get(name) is not None:
+            steps.append(row["step"])
+            values.append(row[name])
+    return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
 
 
 def _line(text: bytes, path: Path, name: str = "step") -> dict[str, Any]:
