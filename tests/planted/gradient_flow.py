@@ -5,11 +5,11 @@ from planting import Config, Planted, learning
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
-    """Where it holds, without batch normalization a gradient shrinks by the slope ¼ and the weights
-    in every layer; else, and with it, it is the same in all layers."""
+    """Without batch normalization a gradient shrinks by half the weights' scale in every layer;
+    with it, where the claim holds, it is the same in all layers, else it shrinks as well."""
     depth, last = len(config["model"]["hidden"]), config["train"]["steps"]
-    vanishing = holds and config["norm"]["name"] == "none"
-    share = min(1.0, 2.5 * config["init"]["scale"]) if vanishing else 1.0
+    even = holds and config["norm"]["name"] == "batch"
+    share = 1.0 if even else 0.5 * min(1.0, config["init"]["scale"])
     gradients = {
         f"linear{layer}/gradient_norm": float32((1 + seed / 10) * share ** (depth - layer))
         for layer in range(1, depth + 1)
