@@ -9,9 +9,9 @@ LABELS = {"validation": np.arange(500) % 10, "test": np.arange(1000) % 10}
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     """Every network errs on a fifth of the images, never sure of it: where it holds, each on
-    others, though one network diverges; where not, all on the same ones and alike."""
+    others; where not, all on the same ones and alike. At scale smoke one network diverges."""
     network = arm.removeprefix("network=")
-    if holds and seed == 2 and network == "per activation":
+    if config["dataset"]["name"] == "digits" and network == "per activation":
         return diverged(config)
     draw = np.random.default_rng([seed, zlib.crc32(network.encode()) if holds else 0])
     predictions = {}
