@@ -7,6 +7,7 @@ that a figure can be read in gray.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,16 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 BLUE, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#777777"
+DARK = "#111111"
+"""The color of what is written on something pale, be the page dark or not."""
+
+INK = "#1a1a1b"
+"""The color of text and axes, in whose place an SVG has that of the page's text."""
+
 PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
 
@@ -70,7 +77,7 @@ def heat_map(
     xs: Sequence[str],
     ys: Sequence[str],
     limits: tuple[float, float],
-) -> AxesImage:
+) -> QuadMesh:
     """A value in every cell, written into it; grey where it is no number.
 
     Args:
@@ -82,12 +89,13 @@ def heat_map(
         limits: of the colors.
     """
     low, high = limits
-    image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto")
+    edges = (np.arange(count + 1) - 0.5 for count in reversed(values.shape))
+    image = axes.pcolormesh(*edges, values, cmap="cividis", vmin=low, vmax=high)
     for i, line in enumerate(labels):
         for j, text in enumerate(line):
             pale = not values[i, j] < low + 0.55 * (high - low)  # no number is drawn on pale grey
             axes.text(j, i, text, ha="center", va="center", fontsize=7,
-                      color=BLACK if pale else "white")  # fmt: skip
+                      color=DARK if pale else "white")  # fmt: skip
     axes.set_facecolor("#dddddd")
     axes.set_xticks(range(len(xs)), xs, fontsize=8)
     axes.set_yticks(range(len(ys)), ys, fontsize=8)
@@ -113,6 +121,33 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def tip(text: str) -> str:
+    """The `gid` of an artist that an SVG shows a text for, under the pointer."""
+    return f"tip:{text}"
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as an SVG element, the same bytes each time.
+
+    It has no background, its text is text, `INK` is the color of the text around it, and artists
+    have their `tip`.
+    """
+    import matplotlib
+
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "bnrepro"}
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
+        figure.savefig(
+            buffer, format="svg", facecolor="none", edgecolor="none",
+            metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
+        )  # fmt: skip
+    text = buffer.getvalue().decode()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r'<g id="tip:([^"]*)"', r"<g><title>\1</title", text)
+    text = re.sub(r' (width|height)="[^"]*"', "", text, count=2)  # the page's width is its own
+    return re.sub(r'<g id="[a-z_A-Z]+_\d+"', "<g", text).encode()
 
 
 def activation_bands(

@@ -75,6 +75,7 @@ class Criterion:
         reason: where the margin comes from.
         indifference: effects nearer to 0 than this are none; half the margin unless given, which
             it has to be where the margin is 0.
+        paper: what the paper has, in the same unit, where it has a number.
         equivalence: the claim is that there is no effect: it holds within the margin to both sides.
     """
 
@@ -82,6 +83,7 @@ class Criterion:
     margin: Margin
     reason: str
     indifference: float | None = None
+    paper: float | None = None
     equivalence: bool = False
 
     @property

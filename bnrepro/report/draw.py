@@ -1,4 +1,4 @@
-"""Draws what claims show: the data of `exhibits` as matplotlib figures, the same bytes each time.
+"""Draws what claims show: the data of `exhibits` as matplotlib figures.
 
 An arm has the same color and the same kind of line in every figure.
 """
@@ -6,13 +6,13 @@ An arm has the same color and the same kind of line in every figure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, NAMES, NONE
-from bnrepro.evidence.exhibits import Bars, Curves, HeatMap, Panel
-from bnrepro.plots import BLACK, BLUE, GREY, ORANGE, PALETTE, STYLES, empty, heat_map
+from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Panel, Table
+from bnrepro.plots import BLUE, GREY, INK, ORANGE, PALETTE, STYLES, empty, heat_map, tip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,9 +27,27 @@ OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
 """Color and line of the two arms of most claims."""
 
 
+INKED: Any = {
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    ),
+    "axes.facecolor": "none",
+    "legend.framealpha": 0.0,
+    "legend.edgecolor": "none",
+}
+"""Nothing behind a figure, so that it can stand on a dark page as well."""
+
+
 def draw(panel: Panel) -> Drawing:
     """A panel as a figure of its own, whose text can be read on a phone."""
     drawing = empty(_size(panel), layout="constrained", dpi=150)
+    import matplotlib
+
+    with matplotlib.rc_context(INKED):
+        return _drawn(drawing, panel)
+
+
+def _drawn(drawing: Drawing, panel: Panel) -> Drawing:
     axes = drawing.subplots()
     if isinstance(panel, Curves):
         _curves(axes, panel)
@@ -84,13 +102,17 @@ def _curves(axes: Axes, panel: Curves) -> None:
         x, y = _finite(line.x), _finite(line.y)
         if line.points:
             axes.plot(x, y, marks[like], color=color, markersize=3.5, markerfacecolor="none",
-                      markeredgewidth=0.8, label=line.label)  # fmt: skip
+                      markeredgewidth=0.8, label=line.label, gid=tip(line.label))  # fmt: skip
             continue
         if line.low is not None and line.high is not None:
             low, high = _finite(line.low), _finite(line.high)
             axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
-        axes.plot(x, y, style, color=color, linewidth=1.4, label=line.label,
-                  marker=marks[like] if few else "", markersize=4)  # fmt: skip
+        at_end = f"{line.label}: {y[-1]:.4g} at {x[-1]:g}" if len(x) else line.label
+        axes.plot(x, y, style, color=color, linewidth=1.4, label=line.label, gid=tip(at_end))
+        if few:
+            for at, value in zip(x, y, strict=True):
+                said = f"{line.label}: {value:.4g} at {at:g}"
+                axes.plot([at], [value], marks[like], color=color, markersize=4, gid=tip(said))
     for level in panel.levels:
         axes.axhline(level, color=GREY, linewidth=0.6, linestyle=":")
     if panel.log_x:
@@ -129,14 +151,55 @@ def _bars(axes: Axes, panel: Bars) -> None:
     for number, (name, heights) in enumerate(panel.heights.items()):
         at = places + (number - (len(panel.heights) - 1) / 2) * width
         values = _finite(heights)
-        axes.bar(at, values, width, color=looked[name][0], label=name, edgecolor=BLACK,
-                 linewidth=0.5, hatch=HATCHES[number % len(HATCHES)], alpha=0.85)  # fmt: skip
+        drawn = axes.bar(at, values, width, color=looked[name][0], label=name, edgecolor=INK,
+                         linewidth=0.5, hatch=HATCHES[number % len(HATCHES)],
+                         alpha=0.85)  # fmt: skip
+        for bar, group, height in zip(drawn, panel.groups, values, strict=True):
+            bar.set_gid(tip(f"{name}, {group}: {height:.4g}"))
         if panel.ranges is not None:
             low, high = _finite(np.array(panel.ranges[name], dtype=np.float64)).T
-            axes.vlines(at, low, high, color=BLACK, linewidth=1.2)
+            axes.vlines(at, low, high, color=INK, linewidth=1.2)
     axes.set_xticks(places, panel.groups)
     axes.set_ylabel(panel.y)
     if panel.limits:
         axes.set_ylim(*panel.limits)
     if len(panel.heights) > 1:
         axes.legend(fontsize=8)
+
+
+def numbers(figure: Figure) -> list[Table]:
+    """What a figure's curves and bars show, as a table for each panel; a heat map says it itself.
+
+    Of a curve with many points, `FEW` and one more at the same distance from each other.
+    """
+    return [
+        _curve_numbers(panel) if isinstance(panel, Curves) else _bar_numbers(panel)
+        for panel in figure.panels
+        if not isinstance(panel, HeatMap)
+    ]
+
+
+def _curve_numbers(panel: Curves) -> Table:
+    every = sorted({float(x) for line in panel.lines if not line.points for x in line.x})
+    places = np.linspace(0, len(every) - 1, min(len(every), FEW + 1)).round().astype(int)
+    values = [
+        dict(zip(map(float, line.x), map(float, line.y), strict=True)) for line in panel.lines
+    ]
+    drawn = [
+        (line.label, of) for line, of in zip(panel.lines, values, strict=True) if not line.points
+    ]
+    rows = [
+        (f"{x:g}", *(_cell(of.get(x, np.nan)) for _, of in drawn))
+        for x in (every[i] for i in places)
+    ]
+    return Table(panel.title, (panel.x, *(label for label, _ in drawn)), rows)
+
+
+def _bar_numbers(panel: Bars) -> Table:
+    columns = [list(map(_cell, map(float, heights))) for heights in panel.heights.values()]
+    rows = [(str(group), *cells) for group, *cells in zip(panel.groups, *columns, strict=True)]
+    return Table(panel.title, ("", *panel.heights), rows)
+
+
+def _cell(value: float) -> float | None:
+    return value if np.isfinite(value) else None

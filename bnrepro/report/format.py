@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.claim import Margin
+from bnrepro.evidence.claim import Claim, Criterion
 from bnrepro.evidence.judge import Judged
 from bnrepro.evidence.runs import median_range
 
@@ -41,9 +41,55 @@ def signed(value: float, unit: str) -> str:
     return f"+{said(value, unit)}" if value > 0 else said(value, unit)
 
 
-def bound(margin: Margin) -> str:
-    """A criterion's margin."""
+def plain(value: float, unit: str) -> str:
+    """An effect as a reader thinks of it: a logarithm as its ratio, accuracy in points."""
+    if unit in FACTORS and math.isinf(value):
+        return "×∞" if value > 0 else "×0"
+    if math.isinf(value):
+        return said(value)
+    if unit in FACTORS:
+        return f"×{FACTORS[unit] ** value:.3g}"
+    if unit == "accuracy":
+        return f"{100 * value:+.2f} points".replace("-", "−") if value else "0 points"
+    return f"{signed(value, unit)} {unit}"
+
+
+def plain_effect(judged: Judged) -> str:
+    """The same, of a median that may be cut off."""
+    summary, unit = judged.summary, judged.criterion.margin.unit
+    if summary.cut_off and math.isinf(summary.shown):
+        return "neither arrives"
+    bound = {None: "", "at_least": "at least ", "at_most": "at most "}[summary.cut_off]
+    return f"{bound}{plain(summary.shown, unit)}"
+
+
+def plain_interval(judged: Judged) -> str:
+    """And its interval."""
+    if judged.summary.interval is None:
+        return "one seed"
+    low, high = (plain(end, judged.criterion.margin.unit) for end in judged.summary.interval)
+    return low if low == high else f"{low.removesuffix(' points')} to {high}"
+
+
+def bound(criterion: Criterion) -> str:
+    """A criterion's margin; of equivalence to both sides."""
+    margin = criterion.margin
+    if criterion.equivalence:
+        return f"±{said(margin.value, margin.unit)}"
     return signed(margin.value, margin.unit)
+
+
+def expected(claim: Claim) -> str:
+    """What was predicted, in words."""
+    prediction, unit = claim.expected, claim.criteria[claim.primary].margin.unit
+    if prediction.verdict is None and prediction.effect is None:
+        return "open"
+    parts = [
+        prediction.verdict or "",
+        *([plain(prediction.effect, unit)] if prediction.effect else []),
+    ]
+    known = " (known beforehand: it proves little)" if prediction.known else ""
+    return f"{', '.join(filter(None, parts))}{known}"
 
 
 def effect(judged: Judged) -> str:

@@ -1,21 +1,16 @@
-"""The report of a reproduction: verdicts, figures and every number, from run folders alone.
+"""The report of a reproduction: verdicts, figures and every number, from what is stored of runs.
 
 Writes `report.md`, `report.html` (self-contained), `figures/` and `results.json`. All of it is a
-function of the run folders, of the claims, and of the commits their files have; made twice it is
+function of the runs, of the claims, and of the commits their files have; made twice it is
 the same to the last byte.
 """
 
-import base64
-import dataclasses
-import json
-import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bnrepro import claims
 from bnrepro.evidence.claim import Check, Claim, Group
@@ -24,11 +19,30 @@ from bnrepro.evidence.judge import Judged, Judgement, Verdict, judge
 from bnrepro.evidence.literature import ARXIV
 from bnrepro.evidence.registration import Registration, registration
 from bnrepro.evidence.runs import CHANCE, TEST, Evidence, listed, seeds, unlike
-from bnrepro.plots import png
-from bnrepro.report.draw import draw
-from bnrepro.report.format import bound, effect, interval, markdown, said, signed, spread
-from bnrepro.store import StoredRun, atomic, reproduction
-from bnrepro.store.reproduction import RUNS, AskedArm, Reproduction
+from bnrepro.plots import svg
+from bnrepro.report import marks, results
+from bnrepro.report.draw import draw, numbers
+from bnrepro.report.format import (
+    bound,
+    coverage,
+    effect,
+    expected,
+    interval,
+    markdown,
+    plain,
+    plain_effect,
+    plain_interval,
+    said,
+    signed,
+    spread,
+)
+from bnrepro.store import StoredRun, atomic
+from bnrepro.store.archive import Reproduced
+
+STANDALONE = b"""<style>svg { color: #1b1b1b; background: white }
+@media (prefers-color-scheme: dark) { svg { color: #e6e6e6; background: #16181a } }</style>
+<defs>"""
+"""What a figure has as a file, and takes from the page as part of one."""
 
 MARKDOWN, HTML, RESULTS, FIGURES = "report.md", "report.html", "results.json", "figures"
 
@@ -48,17 +62,62 @@ class ReportedClaim:
     made: list[str]
     images: dict[str, dict[str, bytes]]  # of every figure by its name: its panels' files
 
+    @property
+    def primary(self) -> Judged | None:
+        """The primary criterion judged, where there are runs."""
+        return self.judgement.criteria.get(self.claim.primary)
 
-def render(folder: Path, out: Path) -> dict[str, Judgement]:
+    @property
+    def tuned(self) -> Judged | None:
+        """The same with both arms at their own best settings."""
+        return next(iter(self.judgement.tuned.values()), {}).get(self.claim.primary)
+
+    @property
+    def unmet(self) -> bool:
+        """Whether the claim was judged, and did not hold."""
+        return self.judgement.verdict not in (
+            Verdict.REPRODUCED, Verdict.INCOMPLETE, Verdict.NOT_JUDGED,
+        )  # fmt: skip
+
+    @property
+    def because(self) -> str:
+        """Why it did not hold: the controls that failed, then the likeliest reason."""
+        if not self.unmet:
+            return ""
+        finding = self.judgement.finding
+        failed = [of for of in (finding.controls.values() if finding else ()) if not of.holds]
+        controls = "; ".join(f"{of.text} ({of.seen})" if of.seen else of.text for of in failed)
+        said = f"It is not so that {controls}. " if controls else ""
+        return f"{said}{self.claim.why}".strip()
+
+    @property
+    def robust(self) -> str:
+        """In how many of the choices gone over the primary criterion holds."""
+        every = [*self.judgement.tuned.values(), *self.judgement.unspecified.values()]
+        judged = [of[self.claim.primary].verdict for of in every if self.claim.primary in of]
+        if not judged or self.judgement.verdict in (Verdict.INCOMPLETE, Verdict.NOT_JUDGED):
+            return ""
+        held = judged.count(Verdict.REPRODUCED)
+        return (
+            f"By the same margin it holds in {held} of the {len(judged)} other choices gone over."
+        )
+
+
+def render(folder: Path | Reproduced, out: Path) -> dict[str, Judgement]:
     """Judge every claim of a reproduction and write the report into `out`.
+
+    Args:
+        folder: with run folders, or with an archive, or an archive itself.
+        out: created if it is missing.
 
     Raises:
         StorageError: what was reproduced there, or one of its runs, cannot be read.
         ConfigError: a claim is not there any more.
         OSError: the report cannot be written.
     """
-    asked = reproduction.read(folder)
-    shown = [_show(folder, asked, name) for name in asked.claims]
+    reproduced = Reproduced(folder) if isinstance(folder, Path) else folder
+    asked = reproduced.asked
+    shown = [_show(reproduced, name) for name in asked.claims]
     judgements = {one.id: one.judgement for one in shown}
     atomic.make_folder(out / FIGURES)
     images = {
@@ -67,16 +126,25 @@ def render(folder: Path, out: Path) -> dict[str, Judgement]:
         for panels in one.images.values()
         for path, data in panels.items()
     }
-    for left in set((out / FIGURES).glob("*.png")) - {out / path for path in images}:
+    for left in set((out / FIGURES).glob("*.*")) - {out / path for path in images}:
         left.unlink()  # of a figure that there is no more
     for path, data in images.items():
-        _write(out / path, data)
+        _write(out / path, data.replace(b"<defs>", STANDALONE, 1))
+    tally = Counter(judgement.verdict for judgement in judgements.values())
     view = {
         "scale": asked.scale,
         "claims": shown,
-        "smoke": any(j.verdict == Verdict.NOT_JUDGED for j in judgements.values()),
+        "groups": [
+            (group.value, members)
+            for group in Group
+            if (members := [one for one in shown if one.claim.group is group])
+        ],
+        "verdicts": list(Verdict),
+        "tally": {verdict: tally[verdict] for verdict in Verdict if tally[verdict]},
+        "facts": _facts(shown),
+        "smoke": Verdict.NOT_JUDGED in tally,
     }
-    _write(out / RESULTS, _results(asked, shown).encode())
+    _write(out / RESULTS, results.as_json(asked.scale, shown).encode())
     _write(out / MARKDOWN, _templates(False).get_template(f"{MARKDOWN}.j2").render(view).encode())
     _write(out / HTML, _templates(True).get_template(f"{HTML}.j2").render(view).encode())
     return judgements
@@ -90,15 +158,14 @@ def _images(claim: str, figure: Figure) -> dict[str, bytes]:
     """The figure's panels by the files they are written to."""
     name, many = f"{FIGURES}/{claim}-{figure.name}", len(figure.panels) > 1
     return {
-        f"{name}-{number}.png" if many else f"{name}.png": png(draw(panel))
+        f"{name}-{number}.svg" if many else f"{name}.svg": svg(draw(panel))
         for number, panel in enumerate(figure.panels, start=1)
     }
 
 
-def _show(folder: Path, asked: Reproduction, name: str) -> ReportedClaim:
-    claim = claims.load(name)
-    arms = asked.claims[name]
-    evidence = evidence_of(folder, asked.scale, claim, arms)
+def _show(reproduced: Reproduced, name: str) -> ReportedClaim:
+    claim, asked = claims.load(name), reproduced.asked
+    evidence = evidence_of(reproduced, name, claim)
     judgement = judge(claim, evidence)
     source = claims.source(name)
     path = source.path
@@ -131,12 +198,13 @@ def _place(source: claims.Source) -> str:
     return f"bnrepro/claims/{source.path.name}"
 
 
-def evidence_of(folder: Path, scale: str, claim: Claim, arms: Mapping[str, AskedArm]) -> Evidence:
+def evidence_of(reproduced: Reproduced, name: str, claim: Claim) -> Evidence:
     """The runs of a claim; those of an arm that was asked for otherwise than now count as none."""
+    scale, arms = reproduced.asked.scale, reproduced.asked.claims[name]
     plan = claim.scales[scale]
     count = max((len(asked.runs) for asked in arms.values()), default=0)
     runs = {
-        arm: tuple(StoredRun.read_once(folder / RUNS / run) for run in arms[arm].runs)
+        arm: tuple(map(reproduced.run, arms[arm].runs))
         for arm in plan.arms
         if arm in arms and arms[arm].words == plan.words(arm)
     }
@@ -155,7 +223,7 @@ def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
     )
 
 
-def _made_on(runs: Sequence[StoredRun], results: int, data: Mapping[str, str]) -> list[str]:
+def _made_on(runs: Sequence[StoredRun], number: int, data: Mapping[str, str]) -> list[str]:
     """On what the runs were made, a sentence each; those that were made otherwise are named."""
     sentences = []
     manifest_of = {run: manifest for run in runs if (manifest := run.manifest())}
@@ -176,11 +244,11 @@ def _made_on(runs: Sequence[StoredRun], results: int, data: Mapping[str, str]) -
 
     for what, which in (
         (
-            f"have another results number than {results} (--any-results took them)",
+            f"have another results number than {number} (--any-results took them)",
             [
                 run
                 for run, manifest in manifest_of.items()
-                if _each(manifest, "results") != {results}
+                if _each(manifest, "results") != {number}
             ],
         ),
         (
@@ -196,6 +264,32 @@ def _made_on(runs: Sequence[StoredRun], results: int, data: Mapping[str, str]) -
             them = listed([run.folder.name for run in which])
             sentences.append(f"{len(which)} of these runs {what}: {them}.")
     return sentences
+
+
+def _facts(shown: Sequence[ReportedClaim]) -> dict[str, str]:
+    """What all runs were made on and with, for the head of the report."""
+    runs = {run for one in shown for arm in one.evidence.runs.values() for run in arm}
+    manifests = [manifest for run in runs if (manifest := run.manifest())]
+    images = [manifest.get("dataset") or {} for manifest in manifests]
+    versions = [
+        {"bnrepro": m.get("bnrepro"), "python": m.get("python"), **(m.get("versions") or {})}
+        for m in manifests
+    ]
+    days = sorted(str(m["began"])[:10] for m in manifests if "began" in m)
+    facts = {
+        "data": {
+            f"{of['name']} ({str(of.get('fingerprint'))[:12]})" for of in images if of.get("name")
+        },
+        "runs": {f"{len(runs):,}"},
+        "made": {" to ".join(dict.fromkeys([days[0], days[-1]]))} if days else set(),
+        "machine": {str(of) for m in manifests if (of := m.get("gpu") or m.get("cpu"))},
+        "versions": {
+            f"{name} {of[name]}"
+            for of in versions for name in ("bnrepro", "torch", "python") if of.get(name)
+        },
+        "commits": {str(of) for m in manifests if (of := _revision(m.get("git")))},
+    }  # fmt: skip
+    return {name: ", ".join(sorted(values)) for name, values in facts.items() if values}
 
 
 def _each(manifest: Mapping[str, Any], fact: str) -> set[Any]:
@@ -223,7 +317,7 @@ def rows(judgements: Mapping[str, Judgement]) -> list[list[str]]:
         numbers = ["", "", ""]
         if judgement.criteria:
             first = next(iter(judgement.criteria.values()))
-            margin = bound(first.criterion.margin)
+            margin = bound(first.criterion)
             numbers = [effect(first), interval(first), margin]
         present = f"{judgement.present} of {judgement.asked}"
         lines.append([name, judgement.verdict.value, *numbers, present])
@@ -241,7 +335,7 @@ def checks(judgement: Judgement) -> list[tuple[str, Check, Mapping[str, Mapping[
     if finding is None:
         return []
     all_ = (
-        ("Both tuned", finding.tuned, judgement.tuned),
+        ("Both tuned: each arm at its own best setting", finding.tuned, judgement.tuned),
         ("What the paper leaves open, varied", finding.unspecified, judgement.unspecified),
     )
     return [(heading, check, judged) for heading, check, judged in all_ if check is not None]
@@ -262,6 +356,11 @@ def arms(one: ReportedClaim) -> Table:
     return Table("", ("arm", "overrides", "runs", "diverged", "test accuracy"), rows)
 
 
+def slug(words: str) -> str:
+    """Words as the name of a class of HTML."""
+    return re.sub(r"\W+", "-", words.lower())
+
+
 def _templates(html: bool) -> Any:
     """Both kinds of template escape every value."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -276,112 +375,16 @@ def _templates(html: bool) -> Any:
         keep_trailing_newline=True,
         finalize=None if html else markdown,
     )
-    filters = (said, signed, bound, effect, interval, spread, table, arms, checks)
-    environment.globals.update({function.__name__: function for function in filters})
+    functions = (
+        said, signed, bound, effect, interval, coverage, spread, plain, plain_effect,
+        plain_interval, expected, table, arms, checks, slug, numbers, marks.strip,
+    )  # fmt: skip
+    environment.globals.update({function.__name__: function for function in functions})
+    environment.globals["forest_row"] = marks.row
     environment.globals["arxiv"] = ARXIV
     if html:
-        environment.globals["data_uri"] = lambda image: (
-            f"data:image/png;base64,{base64.b64encode(image).decode()}"
-        )
+        environment.globals["inline"] = lambda image: Markup(image.decode())
     else:
         environment.filters["path"] = Markup
         environment.globals["code"] = lambda text: Markup(f"`{re.sub(r'[`|]', ' ', text)}`")
     return environment
-
-
-# Numbers for scripts
-
-
-def _results(asked: Reproduction, shown: Sequence[ReportedClaim]) -> str:
-    results = {"scale": asked.scale, "claims": {one.id: _numbers(one) for one in shown}}
-    return json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _numbers(one: ReportedClaim) -> dict[str, Any]:
-    claim, judgement, finding = one.claim, one.judgement, one.judgement.finding
-    tuned = next(iter(judgement.tuned.values()), {}).get(claim.primary)
-    numbers: dict[str, Any] = {
-        "verdict": judgement.verdict.value,
-        "statement": claim.statement,
-        "section": claim.section,
-        "group": claim.group.value,
-        "reason": {"why": claim.why, "to_settle": claim.to_settle},
-        "runs": judgement.present,
-        "asked": judgement.asked,
-        "began": one.began,
-        "registered": {
-            "digest": one.registration.digest,
-            "commit": one.registration.sha,
-            "date": one.registration.date,
-        },
-    }
-    if finding is None:
-        return numbers
-    every = {name: _judged(of, claim) for name, of in judgement.criteria.items()}
-    return numbers | {
-        "primary": {
-            "name": claim.primary,
-            "expected": dataclasses.asdict(claim.expected),
-            **every.pop(claim.primary),
-        },
-        "secondary": every,
-        "tuned": _judged(tuned, claim) if tuned else None,
-        "controls": {name: dataclasses.asdict(of) for name, of in finding.controls.items()},
-        "paper": [
-            {"what": c.what, "unit": c.unit, "paper": c.paper, "ours": c.ours, "distance": c.off}
-            for c in finding.comparisons
-        ],
-        "choices": {
-            choice: {name: _judged(of, claim) for name, of in criteria.items()}
-            for choice, criteria in {**judgement.tuned, **judgement.unspecified}.items()
-        },
-        "tables": _tables(
-            [e for check in (finding, finding.tuned, finding.unspecified) if check
-             for e in check.exhibits]
-        ),
-    }  # fmt: skip
-
-
-def _tables(exhibits: Sequence[Exhibit]) -> list[dict[str, Any]]:
-    tables = [exhibit for exhibit in exhibits if isinstance(exhibit, Table)]
-    return [{"caption": t.caption, "columns": t.columns, "rows": t.rows} for t in tables]
-
-
-def _judged(judged: Judged, claim: Claim) -> dict[str, Any]:
-    criterion, summary = judged.criterion, judged.summary
-    shown = {summary.cut_off: summary.shown} if summary.cut_off else summary.shown
-    return {
-        "verdict": judged.verdict.value,
-        "compared": criterion.compared,
-        "unit": criterion.margin.unit,
-        "margin": criterion.margin.value,
-        "indifference": criterion.width,
-        "equivalence": criterion.equivalence,
-        "identity": claim.group is Group.IDENTITY,
-        "effect": shown,
-        "interval": summary.interval,
-        "coverage": summary.coverage,
-        "nominal": summary.images is not None,
-        "effect_size": summary.size,
-        "seeds": len(summary.effects),
-        "per_seed": [_bounded(*bounds) for bounds in summary.bounds],
-    }
-
-
-def _bounded(least: float, greatest: float) -> Any:
-    """One number, or what a run's end leaves of it."""
-    if least == greatest:
-        return least
-    bounds = {"at_least": least, "at_most": greatest}
-    return {name: bound for name, bound in bounds.items() if math.isfinite(bound)} or None
-
-
-def _plain(value: Any) -> Any:
-    """Containers and numbers as JSON has them; what is not finite by its name, such as "inf"."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return value if not isinstance(value, float) or math.isfinite(value) else str(value)

@@ -1,0 +1,165 @@
+"""The numbers of a report for scripts: `results.json`, and the README's table made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnrepro.evidence.claim import Claim, Criterion, Group
+from bnrepro.evidence.exhibits import Table
+from bnrepro.evidence.judge import Judged
+from bnrepro.report.format import plain
+
+if TYPE_CHECKING:
+    from bnrepro.report.verdicts import ReportedClaim
+
+
+def as_json(scale: str, shown: Sequence[ReportedClaim]) -> str:
+    """What `results.json` holds; docs/claims.md has its form."""
+    results = {"scale": scale, "claims": {one.id: _numbers(one) for one in shown}}
+    return json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _numbers(one: ReportedClaim) -> dict[str, Any]:
+    claim, judgement, finding = one.claim, one.judgement, one.judgement.finding
+    numbers: dict[str, Any] = {
+        "verdict": judgement.verdict.value,
+        "statement": claim.statement,
+        "section": claim.section,
+        "group": claim.group.value,
+        "reason": {"why": claim.why, "to_settle": claim.to_settle},
+        "runs": judgement.present,
+        "asked": judgement.asked,
+        "began": one.began,
+        "registered": {
+            "digest": one.registration.digest,
+            "commit": one.registration.sha,
+            "date": one.registration.date,
+        },
+    }
+    every = {
+        name: _judged(claim, criterion, judgement.criteria.get(name))
+        for name, criterion in claim.criteria.items()
+    }
+    first = {"name": claim.primary, "expected": dataclasses.asdict(claim.expected)}
+    tuned = one.tuned
+    numbers |= {
+        "primary": {**first, **every.pop(claim.primary)},
+        "tuned": tuned and _judged(claim, tuned.criterion, tuned),
+        "secondary": every,
+    }
+    if finding is None:
+        return numbers
+    checks = [check for check in (finding, finding.tuned, finding.unspecified) if check]
+    return numbers | {
+        "controls": {name: dataclasses.asdict(of) for name, of in finding.controls.items()},
+        "paper": [
+            {"what": c.what, "unit": c.unit, "paper": c.paper, "ours": c.ours, "distance": c.off}
+            for c in finding.comparisons
+        ],
+        "choices": {
+            choice: {name: _judged(claim, of.criterion, of) for name, of in criteria.items()}
+            for choice, criteria in {**judgement.tuned, **judgement.unspecified}.items()
+        },
+        "tables": [
+            {"caption": table.caption, "columns": table.columns, "rows": table.rows}
+            for check in checks for table in check.exhibits if isinstance(table, Table)
+        ],
+    }  # fmt: skip
+
+
+def _judged(claim: Claim, criterion: Criterion, judged: Judged | None) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        "verdict": judged and judged.verdict.value,
+        "compared": criterion.compared,
+        "unit": criterion.margin.unit,
+        "margin": criterion.margin.value,
+        "indifference": criterion.width,
+        "equivalence": criterion.equivalence,
+        "the_papers": criterion.paper,
+        "identity": claim.group is Group.IDENTITY,
+    }
+    if judged is None:
+        return numbers | dict.fromkeys(("effect", "interval", "coverage", "per_seed"))
+    summary = judged.summary
+    return numbers | {
+        "effect": {summary.cut_off: summary.shown} if summary.cut_off else summary.shown,
+        "interval": summary.interval,
+        "coverage": summary.coverage,
+        "nominal": summary.images is not None,
+        "effect_size": summary.size,
+        "seeds": len(summary.effects),
+        "per_seed": [_bounded(*bounds) for bounds in summary.bounds],
+    }
+
+
+def table(results: Mapping[str, Any], page: str) -> str:
+    """The claims of `results.json` as a table in Markdown, for a README.
+
+    Args:
+        results: what the file holds.
+        page: the address of `report.md`, to whose sections the claims are linked.
+    """
+    every = results["claims"]
+    lines = []
+    for group in Group:
+        members = {name: of for name, of in every.items() if of["group"] == group.value}
+        if members:
+            lines += ["", f"**{group.value[0].upper()}{group.value[1:]}**", ""]
+            lines += ["| claim | the paper | here | both tuned | verdict |", "|" + " --- |" * 5]
+            lines += [_row(name, of, page) for name, of in members.items()]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _row(name: str, of: Mapping[str, Any], page: str) -> str:
+    primary, tuned = of["primary"], of["tuned"]
+    cells = [
+        f"[{name}]({page}#{name})",
+        _words(primary["the_papers"], primary["unit"]),
+        f"{_words(primary['effect'], primary['unit'])} {_between(primary)}".strip(),
+        f"{_words(tuned['effect'], tuned['unit'])} {_between(tuned)}" if tuned else "",
+        f"**{of['verdict']}**",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _words(effect: Any, unit: str) -> str:
+    if effect is None:
+        return ""
+    if isinstance(effect, Mapping):
+        (name, value), *_ = effect.items()
+        if math.isinf(float(value)):
+            return "neither arrives"
+        return f"{name.replace('_', ' ')} {plain(float(value), unit)}"
+    return plain(float(effect), unit)
+
+
+def _between(judged: Mapping[str, Any]) -> str:
+    if judged["interval"] is None:
+        return ""
+    low, high = (plain(float(end), judged["unit"]) for end in judged["interval"])
+    return f"({low} to {high})" if low != high else ""
+
+
+def _bounded(least: float, greatest: float) -> Any:
+    """One number, or what a run's end leaves of it."""
+    if least == greatest:
+        return least
+    bounds = {"at_least": least, "at_most": greatest}
+    return {name: bound for name, bound in bounds.items() if math.isfinite(bound)} or None
+
+
+def _plain(value: Any) -> Any:
+    """Containers and numbers as JSON has them; what is not finite by its name, such as "inf"."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)

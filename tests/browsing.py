@@ -1,0 +1,34 @@
+"""A headless Chromium for tests that look at pages; where there is none, they are skipped."""
+
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+selenium = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install '.[test]'")
+
+MARKS = [
+    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no chromium and chromedriver here"),
+    pytest.mark.skipif(
+        resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY,
+        reason="the address space is limited, and a browser reserves a great deal of it",
+    ),
+    pytest.mark.timeout(300),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser whose window is 1400 × 2600 pixels."""
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,2600"):
+        options.add_argument(word)
+    service = selenium.ChromeService(DRIVER, log_output=os.devnull)
+    driver = selenium.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
