@@ -298,14 +298,13 @@ def write(folder: Path, reproduced: Reproduced, made: Mapping[str, Any]) -> None
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in contents.items()
     }
-    if _is_whole(place, reproduced.asked, files):
-        return
-    atomic.make_folder(place)
-    for name, content in contents.items():
-        _write(place / name, content)
-    values = {"format": FORMAT, "made": made, "asked": asdict(reproduced.asked), "files": files}
-    _write(place / FILE, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-    for path in place.iterdir():
+    if not _is_whole(place, reproduced.asked, files):
+        atomic.make_folder(place)
+        for name, content in contents.items():
+            _write(place / name, content)
+        values = {"format": FORMAT, "made": made, "asked": asdict(reproduced.asked), "files": files}
+        _write(place / FILE, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+    for path in place.iterdir():  # left of the archive before, or by a process that was killed
         part = atomic.PART.fullmatch(path.name)
         name = part["name"] if part else path.name
         if NAME.fullmatch(name) and path.name not in files:
