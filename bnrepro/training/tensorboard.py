@@ -18,7 +18,7 @@ import numpy as np
 
 from bnrepro import config as c
 from bnrepro.errors import UnreadableError
-from bnrepro.plots import BLUE, ORANGE, activation_bands, quartiles
+from bnrepro.plots import GREY, activation_bands, quartiles
 from bnrepro.store import EVENTS, StoredRun
 
 TAGS = {
@@ -248,9 +248,9 @@ class TensorBoardLogger:
             self._labels[layer]: values[:, unit]
             for (layer, unit), (_, values) in zip(self._typical.items(), bands, strict=True)
         }
-        norm = str(self._config.get("norm.name"))
-        color = ORANGE if norm == "none" else BLUE
-        canvas = FigureCanvasAgg(activation_bands(steps, typical, f"norm={norm}", color))
+        title = f"norm={self._config.get('norm.name')}"
+        # No hue: TensorBoard gives each run one of its own, often the other arm's in our figures.
+        canvas = FigureCanvasAgg(activation_bands(steps, typical, title, GREY))
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         picture = self._summary.image("typical unit/Fig. 1b, c", pixels, dataformats="HWC")
