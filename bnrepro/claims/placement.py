@@ -1,21 +1,19 @@
-"""§3.2: batch normalization before the nonlinearity, or after it.
+"""§3.2: batch normalization before the nonlinearity, or after it: the shapes of what it gets."""
 
-The paper normalizes before, for what it says of shapes: u, what comes out of a nonlinearity, is
-likely to change the shape of its distribution, and Wu + b is more likely to be symmetric. Both are
-measured; so is what the paper only implies, that the network is the better for it.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
+import xarray as xr
 
-from bnrepro.evidence.arms import PROBED, PROBED_LRS, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
-from bnrepro.evidence.exhibits import Exhibit
-from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
+from bnrepro.evidence import controls
+from bnrepro.evidence.arms import PROBED, PROBED_LRS, SEEDS, per_scale
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
+from bnrepro.evidence.exhibits import Figure
+from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, table, whatever
 from bnrepro.evidence.movement import drifts, tracks
-from bnrepro.evidence.runs import VALIDATION, Evidence
+from bnrepro.evidence.runs import TOLD_APART, Evidence
 from bnrepro.evidence.stats import lower_median
+from bnrepro.evidence.tuning import both_tuned
 
 SIGMOID, RELU = "sigmoid", "ReLU"
 
@@ -28,31 +26,21 @@ PRE, POST = "before", "after"
 
 PLACES = {PRE: ("norm=batch",), POST: ("norm=batch", "norm.placement=post")}
 
-LABELS = {PRE: "before the nonlinearity", POST: "after it"}
-
-_RELU_LRS = {"smoke": (0.05, 0.8), "short": (0.05, 0.2, 0.8), "paper": (0.05, 0.2, 0.8)}
-_POST_LRS = (0.03, 0.1, 0.3, 1.0)
-
 LRS: Mapping[tuple[str, str], Mapping[str, tuple[float, ...]]] = {
     (SIGMOID, PRE): PROBED_LRS,
-    (SIGMOID, POST): {"smoke": (0.1, 1.0), "short": _POST_LRS, "paper": _POST_LRS},
-    (RELU, PRE): _RELU_LRS,
-    (RELU, POST): _RELU_LRS,
+    (SIGMOID, POST): per_scale((0.1, 1.0), (0.03, 0.1, 0.3, 1.0)),
+    **dict.fromkeys([(RELU, place) for place in PLACES], per_scale((0.05, 0.8), (0.05, 0.2, 0.8))),
 }
-"""Learning rates by network, place and scale: as many at both places. Sigmoids put out a quarter of
-the deviation of what they take in, or less; normalized after them it is one. So the next layer's
-gradients are four times as large and more, and the grid lies half an order of magnitude lower. What
-a ReLU puts out is nearly as large as what is normalized."""
-
-ACTIVATE: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
-    "relu": lambda x: np.maximum(x, 0.0),
-}
+"""Learning rates by network, place and scale: as many at both places. What sigmoids put out has a
+quarter of the deviation of what they take in, or less; normalized after them it is one, so the next
+layer's gradients are four times as large and more, and the grid lies lower."""
 
 LAYERS = (1, 2, 3)
 
-WORST = (1.0, 2.0)
-"""Size and range of the skewness of a run that diverged: the most there can be."""
+SKEWED = 0.05
+
+WORST = (1.0, 2.0, np.inf)
+"""Size and range of the skewness, and drift, of a run that diverged: the most there can be."""
 
 
 def cells(scale: str) -> Grid:
@@ -70,9 +58,8 @@ def _arms(scale: str) -> dict[str, tuple[str, ...]]:
 def skewness(percentiles: np.ndarray) -> np.ndarray:
     """How asymmetric 15th, 50th and 85th percentiles (…, 3) lie: (…), from −1 to 1.
 
-    The upper distance less the lower one, over both; 0 for any symmetric distribution, and
-    the same after any affine map, as a normalization is one. What has no spread between the outer
-    two, such as a ReLU that is silent for most images, counts as 1: it is sparse.
+    The upper distance less the lower one, over both; the same after any affine map, as a
+    normalization is one. What has no spread, such as a ReLU silent for most images, counts as 1.
     """
     low, middle, high = np.moveaxis(np.asarray(percentiles, np.float64), -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -80,9 +67,7 @@ def skewness(percentiles: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(ratio), ratio, 1.0)
 
 
-def skews(
-    evidence: Evidence, arm: str, layers: tuple[int, ...] = LAYERS
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def skews(evidence: Evidence, arm: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of every seed, the steps (P,) and the skewness of what is normalized, of every unit: (P, U).
 
     Before the nonlinearity that is its input, whose percentiles are probed. After it, it is the
@@ -90,139 +75,118 @@ def skews(
     """
     config = evidence.runs[arm][0].config()
     activation, post = config["model"]["activation"], config["norm"]["placement"] == "post"
-    names = [f"{activation}{layer}/percentiles" for layer in layers]
+    names = [f"{activation}{layer}/percentiles" for layer in LAYERS]
     of_seeds = []
     for of_layers in zip(*evidence.probed_each(arm, names), strict=True):
         inputs = np.concatenate([values for _, values in of_layers], axis=1).astype(np.float64)
-        normalized = ACTIVATE[activation](inputs) if post else inputs
-        of_seeds.append((of_layers[0][0], skewness(normalized)))
+        if post:  # the skewness of tanh(x / 2) is that of the sigmoid
+            inputs = np.maximum(inputs, 0) if activation == "relu" else np.tanh(inputs / 2)
+        of_seeds.append((of_layers[0][0], skewness(inputs)))
     return of_seeds
 
 
-def shape(
-    evidence: Evidence, of: Grid, *, layers: tuple[int, ...] = LAYERS, begin: float = 0.0
-) -> Array:
-    """Of the median unit, the mean size of the skewness and its range over training.
+def shapes(evidence: Evidence, of: Grid) -> xr.Dataset:
+    """Of the median unit: the `skewness` of what is normalized, its `range` and a `drift`.
 
-    `begin` is the share of training that is left out at the start. With an axis `criterion`.
+    They are the mean size of the skewness over training, its range, and how far the inputs of the
+    last nonlinearity drift, as in stable-distributions.
     """
 
     def read(arm: str) -> np.ndarray:
-        rows = []
-        for steps, values in skews(evidence, arm, layers):
-            kept = values[steps >= begin * steps[-1]]
-            sizes, ranges = np.abs(kept).mean(0), np.ptp(kept, axis=0)
-            rows.append([lower_median(sizes), lower_median(ranges)])
+        last = evidence.runs[arm][0].config()["model"]["activation"] + str(LAYERS[-1])
+        drift = lower_median(drifts(tracks(evidence, arm, last)))
+        each = [values for _, values in skews(evidence, arm)]
+        sizes = [lower_median(np.abs(values).mean(0)) for values in each]
+        ranges = [lower_median(np.ptp(values, axis=0)) for values in each]
+        rows = np.stack([sizes, ranges, drift], -1)
         return np.where(evidence.diverged(arm)[:, None], WORST, rows)
 
-    return of.array(evidence, read, criterion=("symmetry", "steady shape"))
+    names = ("skewness", "range", "drift")
+    return of.array(evidence, read, statistic=names).to_dataset("statistic")
 
 
-def shapes(values: Array) -> dict[str, Array]:
-    """By how much what is normalized is more symmetric and steadier before than after.
+def accuracy(test: Array) -> dict[str, Array]:
+    """What normalizing before gains in accuracy."""
+    return {"accuracy": test.sel(place=PRE) - test.sel(place=POST)}
 
-    The least of all networks, of what `shape` returns.
-    """
-    gained = (values.sel(place=POST) - values.sel(place=PRE)).min("network")
+
+def effects(runs: xr.Dataset) -> dict[str, Array]:
+    """All criteria's effects, of one network's runs at both places."""
+    pre, post = (runs.sel(place=place) for place in PLACES)
     return {
-        criterion: gained.sel(criterion=criterion) for criterion in ("symmetry", "steady shape")
+        "symmetry": post.skewness - pre.skewness,
+        "steady shape": post.range - pre.range,
+        "stable activations": whatever(doublings(post.drift, pre.drift)),
+        **accuracy(runs.test),
     }
 
 
 def measure(evidence: Evidence) -> Finding:
-    """Each network at each place, at its own best learning rate."""
+    """The sigmoid network at each place, at its own best learning rate; the one with ReLU."""
     of = cells(evidence.scale)
-    test, lr = of.final(evidence), best(of.final(evidence, VALIDATION))
-    tuned = of.at(lr=lr)
-    shaped = shape(evidence, tuned)
-
-    def gains(lr: Array | float) -> dict[str, Array]:
-        """Test accuracy at the last step, before less after, of each network."""
-        chosen = test.sel(lr=lr)
-        gained = chosen.sel(place=PRE) - chosen.sel(place=POST)
-        return {network: gained.sel(network=network) for network in NETWORKS}
-
-    choices = {
-        f"the shapes in the {network} network alone": shapes(shaped.sel(network=[network]))
-        for network in NETWORKS
+    runs = xr.merge([of.runs(evidence), shapes(evidence, of)])
+    lr = best(runs.validation)
+    tuned, at_best = of.at(lr=lr), runs.sel(lr=lr)
+    sigmoid = runs.sel(network=SIGMOID).dropna("lr", how="all", subset=["validation"])
+    relu = effects(at_best.sel(network=RELU))
+    del relu["steady shape"]  # a unit that is silent for most images stays at a skewness of 1
+    for_both = {
+        f"learning rate {rate:g} for both": effects(sigmoid.sel(lr=rate))
+        for rate in sigmoid.validation.dropna("lr").lr.to_numpy()
     }
-    choices |= {
-        "the shapes in the last hidden layer alone": shapes(
-            shape(evidence, tuned, layers=LAYERS[-1:])
-        ),
-        "the shapes after the first tenth of training": shapes(shape(evidence, tuned, begin=0.1)),
+    medians = at_best.reduce(lower_median, "seed")
+    columns = {
+        "learning rate": lr,
+        "test accuracy": at_best.test,
+        "skewness": medians.skewness,
+        "its range over training": medians.range,
+        "drift": medians.drift,
     }
-    for network in NETWORKS:
-        pre, post = (LRS[network, place][evidence.scale] for place in PLACES)
-        for rate in sorted({*pre} & {*post}):
-            choice = f"{network} network, learning rate {rate:g} for both"
-            choices[choice] = {network: gains(rate)[network]}
-    text = "Which network and layer, and both places at one learning rate."
     return Finding(
-        gains(lr) | shapes(shaped),
-        exhibits=_exhibits(evidence, lr, shaped),
-        unspecified=Check(text, choices),
+        effects(at_best.sel(network=SIGMOID)),
+        exhibits=(
+            table(
+                "Each network at its best learning rate. Accuracies are means over seeds, the rest "
+                "medians over units and seeds: the mean size and the range of the skewness of what "
+                "is normalized, the drift of the inputs of the last nonlinearity.",
+                ("network", "place"),
+                columns,
+            ),
+            _skewness(evidence, tuned),
+        ),
+        tuned=both_tuned(sigmoid, lambda own: effects(sigmoid.sel(lr=own)), by="place"),
+        unspecified=Check(
+            "The nonlinearity, and one learning rate for both places. Of what is symmetric about 0 "
+            "a ReLU puts out zeros for half, which is not.",
+            {"ReLU": relu, **for_both},
+        ),
+        controls={
+            "training": controls.trains(at_best.test),
+            "learning rates": controls.interior(sigmoid.validation),
+        },
+        redrawn=tuned.at(network=SIGMOID).over_images(evidence, accuracy),
     )
 
 
-def _exhibits(evidence: Evidence, lr: Array, shaped: Array) -> tuple[Exhibit, ...]:
-    of = cells(evidence.scale)
-    tuned = of.at(lr=lr)
-    medians = shaped.reduce(lower_median, "seed")
-
-    def drift(arm: str) -> np.ndarray:
-        last = evidence.runs[arm][0].config()["model"]["activation"] + str(LAYERS[-1])
-        return lower_median(drifts(tracks(evidence, arm, last)))
-
+def _skewness(evidence: Evidence, tuned: Grid) -> Figure:
     def sizes(arm: str) -> list[tuple[np.ndarray, np.ndarray]]:
         found = skews(evidence, arm)
         return [(steps, np.median(np.abs(values), axis=1)) for steps, values in found]
 
-    def panels(values: Array) -> dict[str, Array]:
-        return {f"{network} network": values.sel(network=network) for network in NETWORKS}
-
-    return (
-        table(
-            "Each network at its best learning rate, by validation images. Accuracies are means "
-            "over seeds. Size and range of the skewness are those of what is normalized; the drift "
-            "is that of stable-distributions, of the inputs of the last nonlinearity, which only "
-            "“before” normalizes. Medians over units and seeds.",
-            ("network", "place"),
-            {
-                "learning rate": lr,
-                "validation accuracy": tuned.final(evidence, VALIDATION),
-                "test accuracy": tuned.final(evidence),
-                "skewness": medians.sel(criterion="symmetry"),
-                "its range over training": medians.sel(criterion="steady shape"),
-                "drift": tuned.array(evidence, drift).reduce(lower_median, "seed"),
-            },
-            LABELS,
-            {"network": "network", "place": "normalized"},
-        ),
-        curves(
-            "rates", "Test error over the learning rate", panels(1 - of.final(evidence)),
-            "lr", "test error at the last step", "place", names=LABELS, log_y=True,
-        ),
-        curves(
-            "error", "Test error over training, each at its best learning rate",
-            panels(1 - tuned.curves(evidence)), "step", "test error", "place", names=LABELS,
-            log_y=True,
-        ),
-        curves(
-            "skewness",
-            "How asymmetric the distribution is that is normalized, Wu before and f(Wu + b) after "
-            "the nonlinearity f (0 symmetric, 1 most of it at its lower end), of the median unit "
-            "of all hidden layers",
-            panels(tuned.over_training(evidence, sizes)),
-            "step", "skewness of what is normalized", "place", names=LABELS, limits=(-0.02, 1.02),
-        ),
+    skewed = tuned.over_training(evidence, sizes)
+    return curves(
+        "skewness",
+        "How asymmetric the distribution is that is normalized, Wu before and f(Wu + b) after the "
+        "nonlinearity f (0 symmetric, 1 most of it at its lower end), of the median unit of all "
+        "hidden layers",
+        {f"{network} network": skewed.sel(network=network) for network in NETWORKS},
+        "step", "skewness of what is normalized", "place", limits=(-0.02, 1.02),
     )  # fmt: skip
 
 
 CLAIM = Claim(
     statement="Batch normalization belongs before the nonlinearity: what is normalized there is "
-    "more symmetric and keeps its shape, and the network ends at a higher test accuracy than with "
-    "batch normalization after it.",
+    "more symmetric and keeps its shape, and activations are steadier.",
     section="§3.2",
     paper_says="z = g(BN(Wu)). “We could have also normalized the layer inputs u, but since u is "
     "likely the output of another nonlinearity, the shape of its distribution is likely to change "
@@ -230,43 +194,50 @@ CLAIM = Claim(
     "covariate shift. In contrast, Wu + b is more likely to have a symmetric, non-sparse "
     "distribution, that is ‘more Gaussian’; normalizing it is likely to produce activations with a "
     "stable distribution.”",
-    unspecified="The evidence: the paper argues, and compares nothing. That the network is the "
-    "better for it is implied, not said. Here Fig. 1's network and the same one with ReLU and He's "
-    "weights, normalized at either place, for 10,000 steps, each at the best of a few learning "
-    "rates. After the nonlinearity the linear layers keep their biases, the inputs of the first "
-    "nonlinearity are not normalized, and those of the output layer are.",
+    unspecified="The evidence: the paper compares nothing, and of accuracy it says nothing. Here "
+    "Fig. 1's network normalized at either place for 10,000 steps (2,000 at the scale short), "
+    "each at the best of a few learning rates; and the same with ReLU and He's weights. After the "
+    "nonlinearity the linear layers keep their biases, the inputs of the first nonlinearity are "
+    "not normalized, and those of the output layer are. Skewness is that of the 15th, 50th and "
+    "85th percentile, which the probes keep.",
     criteria={
-        SIGMOID: Criterion(
-            "test accuracy at the last step of the sigmoid network, before − after, each at its "
-            "best learning rate, of the same seed",
-            Margin(0.0, "accuracy"),
-            "Better at all: there is no number to hold it to.",
-        ),
-        RELU: Criterion(
-            "the same of the network with ReLU",
-            Margin(0.0, "accuracy"),
-            "Better at all. The argument is one of nonlinearities in general, and the paper's "
-            "ImageNet networks have this one.",
-        ),
         "symmetry": Criterion(
-            "size of the skewness of what is normalized (of its 15th, 50th and 85th percentile, "
-            "from 0 to 1), mean over training, of the median unit, after − before; the smaller "
-            "difference of the two networks",
+            "size of the skewness of what is normalized, from 0 to 1, mean over training, of the "
+            "median unit, after − before",
             Margin(0.0, "skewness"),
-            "“More likely symmetric”: more at all, in both networks. Not a matter of course: a "
-            "sigmoid of what is symmetric about 0 is as symmetric.",
+            "“More likely to have a symmetric distribution”: more at all. Not a matter of course: "
+            "a sigmoid of what is symmetric about 0 is as symmetric.",
+            indifference=SKEWED,
         ),
         "steady shape": Criterion(
-            "range of that skewness over training, of the median unit, after − before; the smaller "
-            "difference of the two networks",
+            "range of that skewness over training, of the median unit, after − before",
             Margin(0.0, "skewness"),
             "“The shape of its distribution is likely to change”: more at all than that of Wu. "
             "Skewness is the same after any affine map, so nothing in it is due to the "
             "normalization itself.",
+            indifference=SKEWED,
+        ),
+        "stable activations": Criterion(
+            "drift of the inputs of the last nonlinearity over training, of the median unit, after "
+            "÷ before",
+            Margin(0.0, "doublings"),
+            "“Likely to produce activations with a stable distribution”: steadier at all. Before, "
+            "batch normalization fixes their mean and deviation up to γ and β.",
+            indifference=0.14,  # 10 %
+        ),
+        "accuracy": Criterion(
+            "test accuracy at the last step, before − after, of the same seed",
+            Margin(-TOLD_APART, "accuracy"),
+            "No worse. The paper claims no gain; .003 is the least difference that it takes for "
+            "one.",
         ),
     },
     scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
+    group=Group.ARGUMENT,
+    why="The median unit's skewness, of three percentiles, is a coarse mark of a shape.",
+    to_settle="Standardized third and fourth moments of what is normalized; for the accuracy, "
+    "harder data.",
     later={
         "Mishkin et al. 2016": "On ImageNet, a convolutional network with ReLU ended higher with "
         "batch normalization after the nonlinearity than before it.",
