@@ -42,11 +42,10 @@ DIGITS = 9.0
 
 def errors(evidence: Evidence, gamma: str) -> Array:
     """The largest error of x in every layer, in deviations of its unit."""
-
-    def number(study: dict[str, Any]) -> list[float | None]:
-        return [layer[GAMMAS[gamma]] for layer in study["layers"].values()]
-
-    return _numbers(evidence, number, layer=LAYERS)
+    what = GAMMAS[gamma]
+    return _numbers(
+        evidence, lambda study: [layer[what] for layer in study["layers"].values()], layer=LAYERS
+    )
 
 
 def changes(evidence: Evidence, what: str) -> Array:
