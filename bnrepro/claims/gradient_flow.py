@@ -10,12 +10,10 @@ from bnrepro.evidence.deep_arms import WORDS as DEEP
 from bnrepro.evidence.grid import Array, Grid, curves, grid, whatever
 from bnrepro.evidence.runs import Evidence
 
-ONE_STEP = (
-    "train.steps=1", "train.eval_every=1", "probe.every=1", "probe.size=100", "tensorboard=false",
-)  # fmt: skip
-"""The gradient that a first step leaves is that of the initial weights."""
-
+_ONE = ("train.steps=1", "train.eval_every=1", "probe.every=1", "probe.size=100")
+ONE_STEP = (*_ONE, "tensorboard=false")
 WORDS = per_scale(("experiment=fig1", *SMOKE, *ONE_STEP), ("experiment=fig1", *ONE_STEP))
+"""The gradient that a first step leaves is that of the initial weights."""
 
 FITTING = 0.07
 STDS = per_scale((FITTING, 0.7), (0.02, FITTING, 0.7))
@@ -26,8 +24,7 @@ TANH = ("model.activation=tanh", "init=xavier", "init.scale=1")
 """Other nonlinearities, each with the initial weights that were made for it."""
 
 FIRST = 2
-"""The first hidden layer of 100 × 100 weights, as all later ones are: the one before has 784
-inputs, and its gradient's norm is another matter."""
+"""The first hidden layer of 100 × 100 weights: the one before has 784 inputs."""
 
 
 def initial(scale: str) -> Grid:
@@ -50,15 +47,12 @@ def others(scale: str) -> Grid:
 
 
 def _arms(scale: str) -> dict[str, tuple[str, ...]]:
-    first = initial(scale).arms(*WORDS[scale]) | others(scale).arms(*WORDS[scale])
-    return deep(scale).arms(*DEEP[scale]) | first
+    arms = deep(scale).arms(*DEEP[scale]) | initial(scale).arms(*WORDS[scale])
+    return arms | others(scale).arms(*WORDS[scale])
 
 
 def gradients(evidence: Evidence, arm: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Steps (P,) of every seed, and the logarithm of each layer's gradient from `FIRST` on (P, L).
-
-    To the base 10, of its norm.
-    """
+    """Steps (P,) of every seed, and log10 of the norm of each layer's gradient (P, L)."""
     depth = len(evidence.runs[arm][0].config()["model"]["hidden"])
     names = [f"linear{layer}/gradient_norm" for layer in range(FIRST, depth + 1)]
     of_layers = evidence.probed_each(arm, names)
@@ -79,24 +73,18 @@ def layers(evidence: Evidence, of: Grid, *chosen: int) -> Array:
 
 
 def uneven(ends: Array) -> Array:
-    """How far the first layer's gradient is from the last one's, in decades.
-
-    Two gradients of nothing are infinitely far.
-    """
-    far: Array = abs(ends.sel(layer=0) - ends.sel(layer=-1)).fillna(np.inf)
-    return far
+    """How far the first layer's gradient is from the last one's; two of nothing, infinitely."""
+    return abs(ends.sel(layer=0) - ends.sel(layer=-1)).fillna(np.inf)
 
 
 def span(values: Array) -> Array:
-    """From the least to the greatest over all deviations, in decades."""
-    widest = values.max("std", skipna=False) - values.min("std", skipna=False)
-    return widest.fillna(np.inf)
+    """From the least to the greatest over all deviations."""
+    return (values.max("std", skipna=False) - values.min("std", skipna=False)).fillna(np.inf)
 
 
 def less(values: Array) -> Array:
     """By how much it is less with batch normalization."""
-    none, batch = (values.sel(norm=norm, drop=True) for norm in NORMS)
-    return whatever(none - batch)
+    return whatever(values.sel(norm="none", drop=True) - values.sel(norm="batch", drop=True))
 
 
 @np.errstate(invalid="ignore")  # of two gradients of nothing
@@ -114,14 +102,13 @@ def measure(evidence: Evidence) -> Finding:
             "depth": less(at_first.sel(depth=depth, std=FITTING)),
         }
         for depth in at_first.depth.to_numpy()[:-1]
-    } | {
-        network: {"depth": other.sel(network=network)} for network in others(scale).axes["network"]
     }
+    choices |= {name: {"depth": other.sel(network=name)} for name in others(scale).axes["network"]}
     by_layer = layers(evidence, of.at(depth=deepest), *range(deepest - FIRST + 1))
     by_layer = 10 ** by_layer.assign_coords(layer=by_layer.layer + FIRST)
     training = tuned(evidence).over_training(
         evidence,
-        lambda arm: [(at, 10 ** (v[:, 0] - v[:, -1])) for at, v in gradients(evidence, arm)],
+        lambda arm: [(t, 10 ** (of[:, 0] - of[:, -1])) for t, of in gradients(evidence, arm)],
     )
     return Finding(
         {
@@ -131,16 +118,13 @@ def measure(evidence: Evidence) -> Finding:
         },
         exhibits=(
             curves(
-                "layers",
-                f"Gradients of the initial weights of {deepest} layers of sigmoids, from the "
-                "second layer on",
+                "layers", f"Gradients of the initial weights of {deepest} hidden layers",
                 {f"initial deviation {std:g}": by_layer.sel(std=std) for std in STDS[scale]},
                 "layer", "norm of the gradient", log_y=True,
             ),
             curves(
                 "training",
-                "The second hidden layer's gradient ÷ that of the last, over training from Fig. "
-                "1's initial weights, each arm at its own best learning rate",
+                "The second layer's gradient ÷ the last one's, each arm at its best learning rate",
                 {f"{depth} hidden layers": training.sel(depth=depth) for depth in DEPTHS[scale]},
                 "step", "first gradient ÷ last", levels=(1.0,), log_y=True,
                 more=" What vanishes does not train: the deep ones without BN stay at chance.",
@@ -152,9 +136,7 @@ def measure(evidence: Evidence) -> Finding:
             {chosen: {"depth": less(at_first.sel(depth=deepest, std=even))}},
         ),
         unspecified=Check(
-            "The number of layers, and other nonlinearities with the initial weights made for "
-            "them.",
-            choices,
+            "The number of layers; other nonlinearities, from weights made for them.", choices
         ),
         controls={
             "vanishing": controls.exists(
@@ -173,51 +155,44 @@ CLAIM = Claim(
     "network, by reducing the dependence of gradients on the scale of the parameters or of their "
     "initial values (§1). Of a normalized layer the scale of the weights does not affect the "
     "Jacobian nor the propagation of gradients, and larger weights get smaller gradients (§3.3). "
-    "Nothing of it is measured. That gradients depend less on depth is drawn from §2: saturation "
-    "slows down training, the more the deeper the network.",
+    "Of depth: saturation slows down training, the more the deeper the network (§2).",
     unspecified="All of the measurement. Here gradients are those of the weights, by layer, of one "
     "mini-batch of 60; the first of the hidden layers of 100 × 100 weights, which is the second, "
     "is set beside the last. Networks of 3 to 12 hidden layers of 100 sigmoids, otherwise that of "
-    "Fig. 1; initial deviations of 0.02, 0.07 (Fig. 1's) and 0.7. Over training they are those of "
-    "saturating-nonlinearities, measured every 200 steps.",
+    "Fig. 1; initial deviations of 0.02, 0.07 (Fig. 1's) and 0.7.",
     criteria={
         "scale": Criterion(
             "from the least to the greatest norm of the first layer's gradient over all initial "
-            "deviations, in the deepest network, before the first step: without BN − with BN, of "
-            "the same seed",
+            "deviations, in the deepest network, before the first step, without BN − with BN",
             Margin(1.0, "decades"),
-            "A factor of 10. All weights are scaled together: a normalized layer's gradient is 1/a "
-            "of what it was by §3.3, the output layer's weights are a times as large and bring it "
-            "back. Without it every layer on the way multiplies the gradient by a, until "
-            "sigmoids saturate.",
+            "A factor of 10. With weights a times as large a normalized layer's gradient is 1/a of "
+            "what it was by §3.3, and the output layer brings it back. Without, each layer on the "
+            "way multiplies it by a, until sigmoids saturate.",
         ),
         "depth": Criterion(
             "how far the first layer's gradient is from as large as the last one's, in the deepest "
-            "network from Fig. 1's initial weights, before the first step: without BN − with BN, "
-            "of the same seed",
+            "network from Fig. 1's initial weights, before the first step, without BN − with BN",
             Margin(1.0, "decades"),
-            "A factor of 10. Without it a gradient comes out of a layer 10 · 0.07 · ¼ = 0.175 "
-            "times as large at most, for sigmoids' slopes are ¼ and less: 7.6 decades over the ten "
-            "layers from the last of 12 to the second, known before any run.",
+            "A factor of 10. Without it a gradient comes out of a layer 10 · 0.07 · ¼ times as "
+            "large at most, for sigmoids' slopes are ¼ and less: 7.6 decades over ten layers.",
         ),
         "depth, ReLU": Criterion(
             "the same in a network of ReLUs from He's initial weights, which were made for them",
             Margin(0.1, "decades"),
-            "A factor of 1.26. Batch normalization is known to make gradients grow here, over ten "
-            "layers by (π/(π − 1))^(10/2) = 6.8.",
+            "A factor of 1.26. With BN they are known to grow, over ten layers 6.8 times.",
         ),
     },
     scales=plans(_arms, SEEDS),
     measure=measure,
     group=Group.ARGUMENT,
     expected=Expected("REPRODUCED", known=True),
-    why="With proper initial weights, as of ReLUs or tanh, gradients hardly vanish without batch "
+    why="From proper initial weights gradients of ReLUs or tanh hardly vanish without batch "
     "normalization, which itself makes those of ReLUs explode at the start.",
-    to_settle="Nothing: theory has it so.",
+    to_settle="Training deep networks of ReLUs, to see whether it matters to them.",
     later={
-        "Yang et al. 2019": "In deep networks without skip connections batch normalization itself "
-        "makes gradients explode at initialization, whatever the scale of the initial weights: "
-        "with ReLUs the squared gradient grows by π/(π − 1) = 1.467 a layer toward the input.",
+        "Yang et al. 2019": "Without skip connections batch normalization itself makes gradients "
+        "explode at initialization, whatever the scale of the weights: with ReLUs the squared "
+        "gradient grows by π/(π − 1) = 1.467 a layer toward the input.",
         "Schoenholz et al. 2017": "Without normalization there is a scale of the initial weights "
         "at which gradients neither vanish nor explode, and there very deep networks train.",
     },

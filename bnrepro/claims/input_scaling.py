@@ -30,17 +30,14 @@ RUN = {
     "short": (*_GREY, "train.steps=1000", "train.eval_every=50"),
     "paper": (*_GREY, "train.steps=2500", "train.eval_every=100"),
 }
-"""Fig. 1's network on grey images for the beginning of training, where speed shows; looked at
-often, for speed is counted in these steps."""
+"""Fig. 1's network on grey images at the beginning of training, often looked at."""
 
 LEAST = 0.03
 LRS = per_scale((1.0,), (LEAST, 0.3, 3.0), (LEAST, 0.1, 0.3, 1.0, 3.0))
-"""The least without batch normalization only, where what is badly scaled needs small steps; with it
-the scale of the inputs and the size of a step have nothing to do with each other (§3.3)."""
+"""The least without batch normalization only, where what is badly scaled needs small steps."""
 
 XAVIER, XAVIER_LR = ("init=xavier", "init.scale=1.0"), 1.0
-"""At this rate, without batch normalization, from weights made for standardized inputs: smaller in
-the first layer than Fig. 1's, larger in the others, which do not keep it on a plateau as long."""
+"""Without batch normalization, from weights made for standardized inputs."""
 
 KINDS = {kind: (f"dataset.inputs={kind}",) for kind in INPUTS}
 XAVIERS = grid("none xavier", inputs=KINDS, lr=(XAVIER_LR,))
@@ -58,11 +55,7 @@ def _arms(scale: str) -> dict[str, tuple[str, ...]]:
 
 
 def steps(runs: xr.Dataset) -> tuple[Array, Array]:
-    """Steps (inputs, seed) to the best each bad kind comes to: on it, and on standardized inputs.
-
-    Args:
-        runs: of one arm (inputs, seed).
-    """
+    """Steps to the best that each bad kind comes to, on it and on standardized inputs."""
     target = runs.curve.max("step").clip(TRAINED).sel(inputs=BAD)
     of: list[Any] = [runs.sel(inputs=BAD), runs.sel(inputs=GOOD, drop=True)]
     slow, quick = (steps_to(kind.curve, target, kind.diverged) for kind in of)
@@ -97,9 +90,8 @@ def measure(evidence: Evidence) -> Finding:
         if rate != LEAST:
             choices[f"everything at the learning rate {rate:g}"] = effects(runs.sel(lr=rate))
     if evidence.scale == "paper":
-        choices[f"Xavier's initial weights, everything at the learning rate {XAVIER_LR:g}"] = speed(
-            XAVIERS.runs(evidence).isel(lr=0)
-        )
+        xavier = speed(XAVIERS.runs(evidence).isel(lr=0))
+        choices[f"Xavier's initial weights, learning rate {XAVIER_LR:g}"] = xavier
     first = steps_to(tuned.curve, TRAINED, tuned.diverged).reduce(lower_median, "seed")
     algorithm_2 = of_batch.final(evidence, "population_test_accuracy").sel(lr=lr.sel(norm=[BATCH]))
     over_training = of.curves(evidence).sel(lr=lr)
@@ -107,17 +99,14 @@ def measure(evidence: Evidence) -> Finding:
         effects(tuned),
         exhibits=(
             curves(
-                "accuracy",
-                "Test accuracy over training, each kind of inputs at its best learning rate",
-                {NAMES[norm]: over_training.sel(norm=norm) for norm in NORMS},
-                "step", "test accuracy", "inputs",
-                names=INPUTS, limits=(0.0, 1.0), levels=(TRAINED,),
+                "accuracy", "Each kind of inputs at its best learning rate",
+                {NAMES[norm]: over_training.sel(norm=norm) for norm in NORMS}, "step",
+                "test accuracy", "inputs", names=INPUTS, limits=(0.0, 1.0), levels=(TRAINED,),
             ),
             table(
-                "Each kind of inputs at its best learning rate. Steps are the median over seeds, "
-                "accuracies means. With BN, a common scale and shift of all inputs cancel in "
-                "training (but for ε). At inference moving averages have to follow the shift, "
-                "which moves as the weights do; those of Algorithm 2 do not lag behind.",
+                "The same: steps are the median over seeds, accuracies means. With BN a common "
+                "scale and shift of all inputs cancel in training (but for ε). At inference moving "
+                "averages may lag behind a shift, which moves as weights do; Algorithm 2's do not.",
                 ("norm", "inputs"),
                 {
                     "learning rate": lr,
@@ -130,9 +119,7 @@ def measure(evidence: Evidence) -> Finding:
             ),
         ),
         tuned=both_tuned(runs, lambda lr: effects(runs.sel(lr=lr))),
-        unspecified=Check(
-            "Which bad scaling it is, one learning rate for all, and the initial weights.", choices
-        ),
+        unspecified=Check("Which bad scaling, one learning rate, the initial weights.", choices),
         controls={
             "training": controls.trains(tuned.test),
             "target": controls.reached(
@@ -150,30 +137,26 @@ CLAIM = Claim(
     section="§2, §3.3",
     paper_says="“It has been long known (LeCun et al., 1998b; Wiesler & Ney, 2011) that the "
     "network training converges faster if its inputs are whitened, i.e., linearly transformed to "
-    "have zero means and unit variances, and decorrelated” (§2). That batch normalization makes "
-    "the scale of the inputs matter less follows from §3.3, BN((aW)u) = BN(Wu): a scale of u is "
-    "one of W.",
+    "have zero means and unit variances, and decorrelated” (§2). That their scale matters "
+    "less with BN follows from §3.3, BN((aW)u) = BN(Wu): a scale of u is one of W.",
     unspecified="The experiment: the paper cites, and makes none. Here Fig. 1's network on grey "
     "images: standardized by the mean and deviation of all training pixels (not whitened: neither "
     "pixel by pixel nor decorrelated), as stored from 0 to 255, shifted by 3 deviations, and each "
     "pixel times a factor of its own between 0.03 and 30; each at its best learning rate after "
-    "2,500 steps, from the same weights. Smaller weights in the first layer would undo part of "
-    "what raw inputs do.",
+    "2,500 steps, from the same weights.",
     criteria={
         "speed": Criterion(
             "without BN: steps to the highest validation accuracy that badly scaled inputs come to "
-            f"(at least {TRAINED}), bad ÷ standardized, each at its best learning rate, of the "
-            "same seed; the least of raw, shifted and uneven",
+            f"(at least {TRAINED}), bad ÷ standardized; the least of raw, shifted and uneven",
             Margin(0.0, "doublings"),
-            "Faster at all, and than every one of the three: no number is given.",
+            "Faster at all, and than each of the three.",
             indifference=0.2,
         ),
         "loss spared by BN": Criterion(
-            "what bad scaling costs in test accuracy, without BN − with BN, of the same seed; the "
-            "least of the three",
+            "what bad scaling costs in test accuracy, without BN − with BN; the least of the three",
             Margin(0.0, "accuracy"),
             "Less at all. In training raw and shifted inputs cost nothing with BN by §3.3; uneven "
-            "ones may cost as much as without it, for BN(W diag(s) u) is another network.",
+            "ones may, for BN(W diag(s) u) is another network.",
             indifference=TOLD_APART,
         ),
     },
@@ -184,7 +167,7 @@ CLAIM = Claim(
         "Huang et al. 2018": "Decorrelating the activations of every layer as well, the whole of "
         "what §2 asks for, trains faster than batch normalization.",
         "Wadia et al. 2020": "Faster is not better: fully whitened inputs lose what a network "
-        "with a dense first layer generalizes from, and with few images nothing of it is left.",
+        "with a dense first layer generalizes from.",
         "Wu and Johnson 2021": "Moving averages lag behind statistics that move; those of many "
         "batches under the final weights, as in Algorithm 2, do not.",
     },

@@ -12,11 +12,8 @@ from bnrepro.evidence.tuning import both_tuned
 STEPS = {"smoke": 200, "short": 1200, "paper": 2500}
 DROPOUTS = {"smoke": (0.0, 0.5), "short": (0.0, 0.1, 0.3, 0.5), "paper": (0.0, 0.1, 0.3, 0.5, 0.7)}
 
-PAYS = 0.005
-"""An accuracy: what dropout has to add without batch normalization to be worth replacing."""
-
-STANDARD_ERROR = 0.003
-"""Of an accuracy near 0.95 on 5,000 validation images."""
+PAYS, STANDARD_ERROR = 0.005, 0.003
+"""Accuracies: what dropout has to add without BN, and the error of .95 on 5,000 images."""
 
 WIDE = ("model.hidden=[200,200,200]", f"train.batch_size={SIZE}")
 """Twice the units of Fig. 1, so that some are left where dropout is strong; batches as in §4.2."""
@@ -95,9 +92,7 @@ def measure(evidence: Evidence) -> Finding:
         ),
         tuned=both_tuned(runs, lambda lr: effects(runs.sel(lr=lr))),
         unspecified=Check(
-            "One learning rate for all cells in place of each one's best, fewer images, and what "
-            "counts as the dropout that is needed.",
-            choices,
+            "One learning rate for all cells, fewer images, and which dropout is needed.", choices
         ),
         controls={
             "training": controls.trains(tuned.test),
@@ -119,31 +114,26 @@ CLAIM = Claim(
     "74.8 %. Removing it is said not to increase overfitting.",
     unspecified="Everything but the 40 %, and the paper removes dropout together with six other "
     "changes. Here 2,048 images of MNIST, which every network without dropout learns by heart; "
-    "three hidden layers of 200 rectified units with He's initial weights; dropout behind each of "
-    "them; 32 images a step as in §4.2, plain SGD; every cell of the grid at its own best learning "
-    "rate by validation images.",
+    "three hidden layers of 200 rectified units with He's initial weights, dropout behind each; 32 "
+    "images a step as in §4.2, plain SGD; every cell at its best learning rate by validation.",
     criteria={
         "gain": Criterion(
-            "what the best dropout adds to test accuracy, without BN − with BN (no dropout is "
-            "among the choices, which are made on validation images for each arm)",
+            "what the best dropout by validation adds to test accuracy, without BN − with BN",
             Margin(PAYS / 2, "accuracy"),
-            "The paper gives no number. Half of what dropout has to add without batch "
-            "normalization, .005, for there to be anything to replace.",
+            "Half of what dropout has to add without BN, .005, to be worth replacing.",
         ),
         "strength": Criterion(
             "the dropout needed, without BN − with BN, of the same seed: the least whose "
             "validation accuracy is within .003 of the best",
             Margin(0.0, "dropout"),
-            "“Removed or reduced in strength”: weaker at all. Within .003, one standard error of "
-            "an accuracy near .95 on 5,000 images, a weaker dropout is taken for as good.",
+            "“Removed or reduced in strength”: weaker at all; .003 is one standard error.",
             indifference=0.05,
         ),
         "replaced": Criterion(
-            "test accuracy with BN and no dropout − without BN and with the best dropout, of the "
-            "same seed",
+            "test accuracy with BN and no dropout − without BN and with the best dropout",
             Margin(-TOLD_APART, "accuracy"),
-            "Not worse, within the difference of .003: on ImageNet the batch-normalized networks "
-            "without dropout are better than the one with it, by .008 at least.",
+            "Not worse: on ImageNet the batch-normalized networks without dropout are better than "
+            "the one with it, by .008 at least.",
         ),
     },
     scales=plans(_arms, SEEDS),
@@ -157,9 +147,8 @@ CLAIM = Claim(
         "training and inference, which the stored variance does not follow. So some of what "
         "dropout loses with it is their quarrel, and no sign that it is not needed.",
         "Luo et al. 2018": "Confirmed for small networks in theory: the noise of the mini-batch "
-        "acts as a decay of γ that adapts to the data, the weaker the larger the batch.",
-        "Zhang et al. 2016": "As a regularizer it does little: without batch normalization "
-        "Inception is 3 to 4 % worse on CIFAR-10, and with it it still learns random labels by "
-        "heart.",
+        "acts as a decay of γ, the weaker the larger the batch.",
+        "Zhang et al. 2016": "As a regularizer it does little: without it Inception is 3 to 4 % "
+        "worse on CIFAR-10, and with it it still learns random labels by heart.",
     },
 )

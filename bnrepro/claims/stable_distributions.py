@@ -1,7 +1,6 @@
 """Fig. 1b, c: with batch normalization the inputs of the sigmoids keep their distributions.
 
-Whether they are steadier is one question, whether that is why training is faster a disputed other
-one. This claim is about the first, and reads the probes alone.
+Whether that is why training is faster is disputed, and not asked here: the probes alone are read.
 """
 
 from collections.abc import Callable
@@ -9,19 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from bnrepro.evidence import controls, paper
+from bnrepro.evidence import claim, controls, paper
 from bnrepro.evidence.arms import FIG1, NAMES, NONE, NORMS, PROBED, PROBED_LRS, SEEDS
-from bnrepro.evidence.claim import (
-    Check,
-    Claim,
-    Criterion,
-    Expected,
-    Finding,
-    Group,
-    Margin,
-    PaperNumber,
-    plans,
-)
+from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Group, Margin, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line
 from bnrepro.evidence.grid import Array, Grid, curves, doublings, grid, whatever
 from bnrepro.evidence.movement import Drift, Track, drifts, path, tracks, wandering, widening
@@ -29,9 +18,8 @@ from bnrepro.evidence.runs import Evidence
 from bnrepro.evidence.tuning import both_tuned
 from bnrepro.plots import typical_unit
 
-LAST = "sigmoid3"
-LARGER = 0.2
-"""An initial deviation from which sigmoids see a spread of .4 to begin with, not of .03."""
+LAST, LARGER = "sigmoid3", 0.2
+"""From this initial deviation sigmoids see a spread of .4 to begin with, not of .03."""
 
 START = 0.1
 """The share of training that the start takes up: of the paper's 50,000 steps the first 5,000, when
@@ -40,21 +28,16 @@ its network without batch normalization comes to an accuracy of .78 and the one 
 MOVES = 0.19
 """Spreads: half of what the paper's unit drifts without batch normalization after the start."""
 
-Found = dict[str, list[Track]]
-"""The last hidden layer of every arm, of every seed."""
+Found = dict[str, list[Track]]  # of every arm the last hidden layer, of every seed
 
 WHOLE, WIDE = grid(norm=NORMS), grid("wide", norm=NORMS)
-"""Fig. 1; and from larger initial weights, for fewer steps."""
-
-
-def over(scale: str) -> Grid:
-    """For fewer steps, at other learning rates."""
-    return grid(norm=NORMS, lr=PROBED_LRS[scale])
+AT_LRS = {scale: grid(norm=NORMS, lr=lrs) for scale, lrs in PROBED_LRS.items()}
+"""Fig. 1; and for fewer steps from larger initial weights, and at other learning rates."""
 
 
 def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     wide = WIDE.arms(*PROBED[scale], f"init.scale={LARGER}")
-    return WHOLE.arms(*FIG1[scale]) | over(scale).arms(*PROBED[scale]) | wide
+    return WHOLE.arms(*FIG1[scale]) | AT_LRS[scale].arms(*PROBED[scale]) | wide
 
 
 def effects(drift: Callable[[float], Array]) -> dict[str, Array]:
@@ -68,8 +51,7 @@ def effects(drift: Callable[[float], Array]) -> dict[str, Array]:
 
 def measure(evidence: Evidence) -> Finding:
     """Every unit of the last hidden layer, in both arms."""
-    found = {arm: tracks(evidence, arm, LAST) for arm in evidence.runs}
-    lrs = over(evidence.scale)
+    found, lrs = {arm: tracks(evidence, arm, LAST) for arm in evidence.runs}, AT_LRS[evidence.scale]
 
     def drift(begin: float, of: Grid = WHOLE, how: Drift = wandering, share: float = 0.5) -> Array:
         """Of every arm the unit that drifts more than a share of them: the typical one."""
@@ -83,9 +65,10 @@ def measure(evidence: Evidence) -> Finding:
         "the range of the spread alone": effects(partial(drift, how=widening)),
         f"a fifth of the steps, initial deviation {LARGER}": effects(partial(drift, of=WIDE)),
     }
-    for lr in PROBED_LRS[evidence.scale]:
-        at = effects(partial(drift, of=lrs.at(lr=lr)))
-        choices[f"a fifth of the steps, learning rate {lr:g}"] = at
+    choices |= {
+        f"a fifth of the steps, learning rate {lr:g}": effects(partial(drift, of=lrs.at(lr=lr)))
+        for lr in PROBED_LRS[evidence.scale]
+    }
     return Finding(
         effects(drift),
         _comparisons(drift) if evidence.scale == "paper" else (),
@@ -94,9 +77,8 @@ def measure(evidence: Evidence) -> Finding:
             lrs.runs(evidence), lambda lr: effects(lambda begin: drift(begin, lrs).sel(lr=lr))
         ),
         Check(
-            "Which unit is typical, what drift is, and the weights and rate that the paper does "
-            "not name. Of the spread alone the paper's own two curves show little: from step 5,000 "
-            "on it changes 1.2 times less with BN.",
+            "Which unit is typical, what drift is, and the weights and rate. The spread alone of "
+            "the paper's two curves changes 1.2 times less with BN, from step 5,000 on.",
             choices,
         ),
         {
@@ -116,7 +98,7 @@ def of_paper(norm: str) -> Track:
     return steps / 50_000, values[:, None]
 
 
-def _comparisons(drift: Callable[[float], Array]) -> tuple[PaperNumber, ...]:
+def _comparisons(drift: Callable[[float], Array]) -> tuple[claim.PaperNumber, ...]:
     compared = []
     for begin in (START, 0.01):
         what = f"drift of the typical unit, from step {begin * 50_000:,.0f} on"
@@ -124,10 +106,11 @@ def _comparisons(drift: Callable[[float], Array]) -> tuple[PaperNumber, ...]:
         ours = drift(begin)
         for norm, number in zip(NORMS, theirs, strict=True):
             numbers = ours.sel(norm=norm).to_numpy()
-            compared.append(PaperNumber(f"{what}, {NAMES[norm]}", "spreads", number, numbers))
+            one = claim.PaperNumber(f"{what}, {NAMES[norm]}", "spreads", number, numbers)
+            compared.append(one)
         times = 2 ** doublings(*(ours.sel(norm=norm) for norm in NORMS)).to_numpy()
-        ratio = theirs[0] / theirs[1]
-        compared.append(PaperNumber(f"{what}, times less with BN", "times", ratio, times))
+        what, ratio = f"{what}, times less with BN", theirs[0] / theirs[1]
+        compared.append(claim.PaperNumber(what, "times", ratio, times))
     return tuple(compared)
 
 
@@ -146,25 +129,20 @@ def _bands(evidence: Evidence, found: Found) -> Figure:
     largest = max(np.nanmax(np.abs(values)).item() for *_, values in panels)
     return Figure(
         "fig1bc",
-        "The 15th, 50th and 85th percentile of the input of one sigmoid of the last hidden layer: "
-        "a line for the median, a band between the others. Ours is the unit whose median wanders "
-        "neither more nor less than most; the paper does not say which one it shows.",
+        "The median of one sigmoid's input, band from the 15th to the 85th percentile. Ours is the "
+        "unit whose median wanders neither more nor less than most; the paper does not name its.",
         [
             Curves(title, "share of training", "input of the sigmoid",
                    [Line(NAMES[norm], times, values[:, 1], values[:, 0], values[:, 2])],
-                   limits=(-1.05 * largest, 1.05 * largest), levels=(0.0,))
+                   limits=(-largest, largest), levels=(0.0,))
             for title, norm, times, values in panels
         ],
     )  # fmt: skip
 
 
 def _every_unit(evidence: Evidence, found: Found) -> Figure:
-    of_units = WHOLE.array(
-        evidence,
-        lambda arm: np.sort(drifts(found[arm], START), axis=1),
-        rank=range(found[WHOLE.arm(NONE)][0][1].shape[1]),
-    )
-    compared = evidence.scale == "paper"
+    compared, ranks = evidence.scale == "paper", range(found[WHOLE.arm(NONE)][0][1].shape[1])
+    of_units = WHOLE.array(evidence, lambda arm: np.sort(drifts(found[arm], START)), rank=ranks)
     return curves(
         "every-unit",
         "The drift of every unit of the last hidden layer, after the start, in ascending order",
@@ -181,28 +159,24 @@ CLAIM = Claim(
     section="§4.1, Fig. 1b, c",
     paper_says="The 15th, 50th and 85th percentile of the input of one typical sigmoid of the last "
     "hidden layer over training: without batch normalization they change significantly over time, "
-    "both in mean and variance; with it they are much more stable, “which aids the training”. "
-    "That aid is not what is asked here.",
-    unspecified="Which unit is typical (all of the layer's are measured here), on which images "
-    "(500 training images here, the same ones at every probe, with their own statistics), a number "
-    "for stable, the scale of the axis of steps (all 50,000 are assumed), learning rate and "
-    "initial deviation (as in Fig. 1a). With batch normalization mean and variance are pinned by "
-    "construction: γ, β and the shape are all that can drift.",
+    "both in mean and variance; with it they are much more stable, “which aids the training”.",
+    unspecified="Which unit is typical (all are measured here), on which images (500 training "
+    "images here, the same at every probe, with their own statistics), a number for stable, the "
+    "axis of steps (50,000 are assumed), learning rate and initial deviation (as in Fig. 1a). With "
+    "BN mean and variance are pinned by construction: only γ, β and the shape can drift.",
     criteria={
         "after the start": Criterion(
             "range of a unit's 15th, 50th and 85th percentile over training without its first "
             "tenth, the mean of the three, in units of its mean spread between the outer two; of "
-            "the median unit; without BN ÷ with BN, of the same seed",
+            "the median unit; without BN ÷ with BN",
             Margin(1.0, "doublings"),
-            "A factor of 2, for “much more stable”. The paper's two curves, measured alike from "
-            "step 5,000 on, give 3.8 (0.38 and 0.10 spreads).",
+            "A factor of 2, for “much more stable”; the paper's curves give 3.8 (0.38 and 0.10).",
         ),
         "drift": Criterion(
             "the same over all of training",
             Margin(1.0, "doublings"),
-            "The same factor; the paper's curves give 4 (0.66 and 0.17). But at first the one "
-            "network has to grow out of small initial weights, and the other is at unit variance "
-            "by construction: that difference alone shall not decide.",
+            "The same factor; the paper's curves give 4 (0.66 and 0.17). But at first one has to "
+            "grow out of small weights, and the other is at unit variance by construction.",
         ),
     },
     scales=plans(_arms, SEEDS),
