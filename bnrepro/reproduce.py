@@ -1,7 +1,8 @@
 """Claims put to the test: which runs they need, those that are missing, the verdicts, the report.
 
 Runs are shared: what two claims ask for in the same configuration is one run. A run that is there,
-of this configuration, on this data and with this results number, is not made again.
+of this configuration, on this data and with this results number, is not made again; nor is one that
+is in the archive, where a reproduction leaves what was read of every run.
 """
 
 import os
@@ -16,18 +17,20 @@ from rich.console import Console
 from bnrepro import claims, data
 from bnrepro import config as c
 from bnrepro.config import hydra
-from bnrepro.errors import ConfigError
+from bnrepro.errors import ConfigError, NotArchivedError
 from bnrepro.evidence.claim import Claim
 from bnrepro.evidence.judge import Judgement
 from bnrepro.evidence.runs import is_result, seeds
 from bnrepro.report import verdicts
-from bnrepro.store import StoredRun, reproduction, sweep
+from bnrepro.store import StoredRun, archive, reproduction, sweep
+from bnrepro.store.archive import ArchivedRun, Reproduced
 from bnrepro.store.reproduction import RUNS, AskedArm, Reproduction
 from bnrepro.store.sweep import Member
 from bnrepro.sweeps import launchers, stacks
 from bnrepro.sweeps.grid import configurations, folder_name
 from bnrepro.sweeps.launchers import LauncherChoice
 from bnrepro.sweeps.progress import SweepProgress, compose_progress
+from bnrepro.training import environment
 from bnrepro.training.signals import StopSignals
 
 SAID_FIRST = ("norm.name", "optimizer.lr", "init.scale", "model.dropout", "seed")
@@ -104,23 +107,37 @@ def run(
         known = {name: known.fingerprint for name, known in _known().items()}
         wanted = Reproduction(scale, results, dict(sorted(everything.items())), known)
         reproduction.write(out, wanted)
-        _run(out / RUNS, members, choice, jobs, stack, any_results, console)
-        judgements = verdicts.render(out, out)
+        archived = _archived(out, members, any_results)
+        while True:
+            if archived:
+                console.print(f"{len(archived)} runs are in the archive", highlight=False)
+            if missing := [member for member in members if member.name not in archived]:
+                _run(out / RUNS, missing, choice, jobs, stack, any_results, console)
+            reproduced = Reproduced(out, {m.name: m.name in archived for m in members})
+            try:
+                judgements = verdicts.render(reproduced, out)
+                break
+            except NotArchivedError as error:  # the claim did not read it before: it needs the runs
+                others = archived - _runs_beside(wanted, error.run)
+                if others == archived:
+                    raise
+                archived = others
+        archive.write(out, reproduced, _made())
     failures = {
         member.name: sweep.what_ended(out / RUNS, member.name)
         for member in members
-        if not is_result(StoredRun(out / RUNS / member.name))
+        if not is_result(reproduced.run(member.name))
     }
     return Outcome(out, judgements, len(members), failures)
 
 
 def _before(out: Path, scale: str) -> Reproduction:
     """What was asked for in this folder before."""
-    if not reproduction.is_reproduction(out):
+    if not (reproduction.is_reproduction(out) or archive.is_in(out)):
         if out.is_dir() and any(out.iterdir()):
             raise ConfigError(f"not empty and no reproduction ({out}): choose another --out")
         return Reproduction(scale, {}, {})
-    earlier = reproduction.read(out)
+    earlier = Reproduced(out).asked
     if earlier.scale != scale:
         raise ConfigError(
             f"reproduced at scale '{earlier.scale}' ({out}): choose another --out for '{scale}'"
@@ -167,6 +184,34 @@ def _member(
         if not name.startswith(NOT_SAID)
     }
     return Member(folder_name(chosen, config), (*words, f"seed={seed}"), {}, config)
+
+
+def _archived(out: Path, members: Sequence[Member], any_results: bool) -> set[str]:
+    """Which runs are in the archive alone, and would be made no otherwise now."""
+    reproduced = Reproduced(out, dict.fromkeys([member.name for member in members], True))
+    return {
+        member.name
+        for member in members
+        if isinstance(run := reproduced.run(member.name), ArchivedRun)
+        and is_result(run)
+        and not sweep.another(run, member)
+        and (any_results or made_alike(run))
+    }
+
+
+def _runs_beside(asked: Reproduction, run: str) -> set[str]:
+    """All runs of the claims that have this one."""
+    of_claims = (
+        {run for arm in arms.values() for run in arm.runs} for arms in asked.claims.values()
+    )
+    return set().union(*(runs for runs in of_claims if run in runs))
+
+
+def _made() -> dict[str, Any]:
+    """When a reproduction is made, and on what, for the archive."""
+    facts = environment.facts(environment.resolve_device(c.Device.cpu))
+    names = ("bnrepro", "git", "python", "versions", "platform", "cpu", "cores")
+    return {"date": facts["began"], **{name: facts[name] for name in names}}
 
 
 def _run(
