@@ -620,7 +620,7 @@ def _drawn(columns: tuple[str, ...], rows: list[list[str]], console: Console) ->
 
     table = Table(*map(printable, columns), box=None, header_style="bold")
     for column in table.columns:
-        column.no_wrap = column.header in ("claim", "verdict")  # an id that is copied, a word
+        column.no_wrap = column.header in ("claim", "verdict", "")  # ids that are copied, a word
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
     if sum(widths) + len(widths) <= console.width and "\n" not in "".join(chain(*shown)):

@@ -138,6 +138,7 @@ def test_two_runs_are_compared(folder: Path, capsys: pytest.CaptureFixture[str])
     assert ["norm.name", "batch", "none"] in words
     assert ["seed", "1", "0"] in words
     assert "train.steps" not in out  # the same in both
+    assert not {"run.dir", "sweep.dir"} & {word for line in words for word in line}
     accuracies = [(StoredRun(folder / name).summary() or {})["test_accuracy"] for name in "bn"]
     assert ["test_accuracy", *(f"{a:.4f}" for a in accuracies)] in words
     assert out.count("0 to 1: ") == 2

@@ -190,7 +190,8 @@ def compare(runs: Sequence[StoredRun]) -> list[tuple[str, ...]]:
         UnreadableError: one of them cannot be read.
     """
     settings = [flat(run.config()) for run in runs]
-    names = dict.fromkeys(name for of in settings for name in of if not name.startswith("run."))
+    places = ("run.", "sweep.")  # where a run lies is no setting of it
+    names = dict.fromkeys(name for of in settings for name in of if not name.startswith(places))
     values = [(name, *(as_text(of.get(name)) for of in settings)) for name in names]
     summaries = [run.summary() or {"status": run.status()["state"]} for run in runs]
     results = [(name, *(_number(of.get(name)) for of in summaries)) for name in RESULTS]
