@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
 
 from bnrepro.evidence import controls, fig2_arms
@@ -18,36 +17,24 @@ from bnrepro.evidence.claim import (
     PaperNumber,
     plans,
 )
-from bnrepro.evidence.exhibits import Curves, Exhibit, Figure, Line
+from bnrepro.evidence.exhibits import Curves, Figure, Line
 from bnrepro.evidence.fig2_arms import BN_BASELINE, BN_X5, BN_X30, HIGHER_LR, INCEPTION
-from bnrepro.evidence.grid import (
-    Array,
-    Grid,
-    curves,
-    doublings,
-    grid,
-    lines,
-    steps_to,
-    table,
-    times_fewer,
-)
+from bnrepro.evidence.grid import Array, Grid, grid, lines, steps_to, table, times_fewer
 from bnrepro.evidence.paper import fig2 as paper
 from bnrepro.evidence.runs import TOLD_APART, Evidence
-from bnrepro.evidence.stats import lower_median
 
 TIMES: Mapping[str, tuple[float, ...]] = per_scale((1, 5), (1, 2, 5), (1 / 6, 1 / 2, 1, 2, 5, 30))
 """The learning rates of Inception, times ×1. At a sixth of it BN-x5 has 30 times Inception's rate,
 as the paper's best network has."""
 
-NORMALIZED: Mapping[str, float] = {BN_BASELINE: 1, BN_X5: 5, BN_X30: 30}
-"""The networks with batch normalization, and their learning rates, times ×1."""
+NORMALIZED = (BN_BASELINE, BN_X5, BN_X30)
+"""The networks with batch normalization; their learning rates are 1, 5 and 30 times ×1."""
 
 TRAINED = 0.3
 """Less than a linear classifier of CIFAR-10 has: below it a network has not trained."""
 
 CHANGED = "Inception with five changes"
-LR_CHANGES = (HIGHER_LR, "faster decay")
-"""The changes of §4.2.1 that Inception does not survive, or has no steps left for."""
+"""Those of §4.2.1 that are not of the learning rate."""
 
 
 def inception(times: float) -> str:
@@ -59,7 +46,8 @@ def networks(scale: str) -> Grid:
     """Inception at every learning rate, and changed; the networks with batch normalization."""
     words = {inception(t): (*fig2_arms.NETWORKS[INCEPTION], fig2_arms.lr(t)) for t in TIMES[scale]}
     if scale == "paper":
-        changes = (words for name, words in fig2_arms.CHANGES.items() if name not in LR_CHANGES)
+        of_lr = (HIGHER_LR, "faster decay")
+        changes = (words for name, words in fig2_arms.CHANGES.items() if name not in of_lr)
         words[CHANGED] = (*fig2_arms.NETWORKS[INCEPTION], *changes)
     words |= {network: fig2_arms.NETWORKS[network] for network in NORMALIZED}
     return grid(network={name: fig2_arms.arm(scale, *own) for name, own in words.items()})
@@ -78,9 +66,8 @@ def target(runs: xr.Dataset, slow: str) -> Array:
 def interpolated(runs: xr.Dataset, aim: Array) -> Array:
     """The step at which validation accuracy comes to `aim` (seed,); infinite where never.
 
-    Linear between evaluations, for every network alike. A curve that rises ever more slowly lies
-    above the line, so that what is quick seems slower than it is. Of a run that diverged it is
-    infinite.
+    Linear between evaluations. A curve that rises ever more slowly lies above the line, so that
+    what is quick seems slower than it is. Of a run that diverged it is infinite.
     """
     first = steps_to(runs.curve, aim, runs.diverged)
     there, steps = runs.step == first, runs.step.astype(float)
@@ -111,93 +98,67 @@ def effects(runs: xr.Dataset, slow: str) -> dict[str, Array]:
     return speeds(runs, slow, target(runs, slow)) | accuracies(runs.test, slow)
 
 
-def over_lrs(scale: str, runs: xr.Dataset) -> xr.Dataset:
-    """Inception at every learning rate, along `lr`."""
-    at = runs.sel(network=[inception(times) for times in TIMES[scale]])
-    return at.assign_coords(network=[times * fig2_arms.LR for times in TIMES[scale]]).rename(
-        network="lr"
-    )
-
-
 def measure(evidence: Evidence) -> Finding:
     """Against Inception at its best learning rate; at others; counted otherwise."""
     of, among = networks(evidence.scale), TIMES[evidence.scale]
     runs = of.runs(evidence)
-    at_lr = over_lrs(evidence.scale, runs)
+    at_lr = runs.sel(network=[inception(times) for times in among]).rename(network="lr")
+    at_lr = at_lr.assign_coords(lr=[times * fig2_arms.LR for times in among])
     times = among[at_lr.validation.mean("seed").argmax("lr").item()]
     slow = inception(times)
     last = runs.validation.sel(network=slow, drop=True).clip(TRAINED)
-    choices = {}
-    for other in among:
-        arm = inception(other)
-        trains = np.isfinite(interpolated(runs, target(runs, arm)).sel(network=arm)).all()
-        if trains and other != times:
-            choice = f"Inception at ×{other:.2g}, of which BN-x5 has {5 / other:.3g} times the rate"
-            choices[choice] = effects(runs, arm)
+    lowest = highest(runs).min("seed")
+    choices = {
+        inception(other): effects(runs, inception(other))
+        for other in among
+        if other != times and lowest.sel(network=inception(other)) >= TRAINED
+    }
     choices |= {
         "steps to the accuracy that Inception ends with": speeds(runs, slow, last),
         "the highest validation accuracy, as in the paper": accuracies(highest(runs), slow),
     }
-    arrival = interpolated(runs, target(runs, slow)).sel(network=slow)
-    judged = of.select(network=[slow, *NORMALIZED])
-    return Finding(
-        effects(runs, slow),
-        _comparisons(runs, slow) if evidence.scale != "smoke" else (),
-        (_curves(runs, slow, times), _fig3(evidence, runs, slow)),
-        _tuned(evidence, runs, at_lr),
-        Check(
-            "Inception at the other learning rates at which it trains; and what is counted. The "
-            "paper does not say how its 0.0015 was chosen. Its best network has 30 times the rate "
-            "of its Inception: at that ratio to BN-x30 Inception is at ×1, to BN-x5 at ×0.17, "
-            "which only the paper's scale goes over. How many times fewer the steps are depends on "
-            "how well the slow network is set.",
-            choices,
-        ),
-        {
-            "training": controls.trains(runs.test.sel(network=[slow, BN_BASELINE])),
-            "target": controls.reached(arrival, "Inception"),
-            "rate": controls.interior(at_lr.validation.expand_dims(network=[INCEPTION])),
-        },
-        judged.over_images(evidence, lambda test: accuracies(test, slow)),
-    )
-
-
-def _comparisons(runs: xr.Dataset, slow: str) -> tuple[PaperNumber, ...]:
-    peak = highest(runs)
-    own, found = interpolated(runs, peak), effects(runs, slow)
-    fewer = [
+    found = effects(runs, slow)
+    arrivals = interpolated(runs, target(runs, slow))
+    comparisons = tuple(
         PaperNumber(
-            f"times fewer steps to Inception's highest accuracy, {network} "
-            f"({'batch normalization alone' if network == BN_BASELINE else 'all of §4.2.1'}; "
-            "the paper: ImageNet)",
+            f"times fewer steps to Inception's highest accuracy, {network} (the paper: ImageNet)",
             "times", paper.fewer(network),
             2.0 ** found[f"speed of {network}"].sel(bound="least").to_numpy(),
         )
         for network in NORMALIZED
-    ]  # fmt: skip
-    gains = [
-        PaperNumber(
-            f"highest validation accuracy, {network} − Inception (the paper: ImageNet)",
-            "accuracy", paper.FIG3[network].highest - paper.TARGET,
-            (peak.sel(network=network) - peak.sel(network=slow)).to_numpy(),
-        )
-        for network in NORMALIZED
-    ]  # fmt: skip
-    return (
-        *fewer,
-        PaperNumber(
-            "times fewer steps of BN-x30 to its own highest accuracy than of Inception to its own "
-            "(the paper: ImageNet)",
-            "times", paper.FIG3[INCEPTION].steps / paper.BN_X30_HIGHEST,
-            2.0 ** doublings(own.sel(network=slow), own.sel(network=BN_X30)).to_numpy(),
-        ),
-        *gains,
-        PaperNumber(
-            "Inception at ×5: part of the runs that diverged (the paper: one on ImageNet, whose "
-            "parameters reached machine infinity)",
-            "of all seeds", 1.0, runs.diverged.sel(network=inception(5)).to_numpy().astype(float),
-        ),
     )  # fmt: skip
+    compared = of.select(network=[slow, *NORMALIZED])
+    return Finding(
+        found,
+        comparisons if evidence.scale != "smoke" else (),
+        (
+            _curves(runs, slow, times),
+            table(
+                "Every network: steps to the highest validation accuracy of Inception at its best "
+                "learning rate, and accuracies. Means over seeds; a run that diverged guesses.",
+                ("network",),
+                {
+                    "learning rate": of.setting(evidence, "optimizer.lr"),
+                    "diverged": runs.diverged.sum("seed"),
+                    "steps": arrivals,
+                    "highest validation accuracy": highest(runs),
+                    "test accuracy at the end": runs.test,
+                },
+            ),
+        ),
+        _tuned(evidence.scale, runs, at_lr),
+        Check(
+            "Inception at the other learning rates at which it trains, for the paper does not say "
+            "how its 0.0015 was chosen; and what is counted.",
+            choices,
+        ),
+        {
+            "training": controls.trains(runs.test.sel(network=[slow, BN_BASELINE])),
+            "target": controls.reached(arrivals.sel(network=slow), "Inception"),
+            "rate": controls.interior(at_lr.validation.expand_dims(network=[INCEPTION])),
+        },
+        compared.over_images(evidence, lambda test: accuracies(test, slow)),
+    )
 
 
 def _curves(runs: xr.Dataset, slow: str, times: float) -> Figure:
@@ -220,38 +181,7 @@ def _curves(runs: xr.Dataset, slow: str, times: float) -> Figure:
     return Figure("curves", caption, panels)
 
 
-def _fig3(evidence: Evidence, runs: xr.Dataset, slow: str) -> Exhibit:
-    rates = networks(evidence.scale).setting(evidence, "optimizer.lr")
-    names = {slow: INCEPTION, **{network: network for network in NORMALIZED}}
-    runs = runs.sel(network=list(names))
-    steps = interpolated(runs, target(runs, slow))
-    fewer = 2.0 ** doublings(steps.sel(network=slow), steps)
-
-    def theirs(number: Mapping[str, float]) -> Array:
-        return Array([number[name] for name in names.values()], {"network": list(names)})
-
-    medians = {
-        "steps": steps, "times fewer": fewer, "highest validation accuracy": highest(runs),
-        "test accuracy at the end": runs.test,
-    }  # fmt: skip
-    figures = paper.FIG3
-    return table(
-        "Fig. 3: steps to the highest validation accuracy of Inception, of the same seed. Lower "
-        "medians over seeds; the paper's are of ImageNet.",
-        ("network",),
-        {
-            "learning rate": rates.sel(network=list(names)),
-            **{name: values.reduce(lower_median, "seed") for name, values in medians.items()},
-            "the paper: learning rate": theirs({n: of.lr for n, of in figures.items()}),
-            "the paper: million steps": theirs({n: of.steps / 1e6 for n, of in figures.items()}),
-            "the paper: times fewer": theirs({name: paper.fewer(name) for name in figures}),
-            "the paper: highest accuracy": theirs({n: of.highest for n, of in figures.items()}),
-        },
-        names,
-    )
-
-
-def _tuned(evidence: Evidence, runs: xr.Dataset, at_lr: xr.Dataset) -> Check:
+def _tuned(scale: str, runs: xr.Dataset, at_lr: xr.Dataset) -> Check:
     lr = at_lr.validation.idxmax("lr")
     own = at_lr.sel(lr=lr).drop_vars("lr").expand_dims(network=[INCEPTION])
     both = xr.concat([own, runs.sel(network=list(NORMALIZED))], "network")
@@ -262,38 +192,15 @@ def _tuned(evidence: Evidence, runs: xr.Dataset, at_lr: xr.Dataset) -> Check:
     )
     choice = f"Inception at {lr.min().item():.4g} to {lr.max().item():.4g}"
     choices = {choice: effects(both, INCEPTION)}
-    if evidence.scale == "paper":
+    if scale == "paper":
         text += (
             " BN-x5 and BN-x30 differ from Inception in more than batch normalization; so they are "
-            "also compared with Inception, at ×1, with those changes of §4.2.1 that are not of the "
-            "learning rate: no dropout, less L2, no local response normalization, thorough "
-            "shuffling, less distortion."
+            "also compared with Inception, at ×1, with the five changes of §4.2.1 that are not of "
+            "the learning rate."
         )
         found = effects(runs, CHANGED)
         choices[CHANGED] = {name: of for name, of in found.items() if BN_BASELINE not in name}
-    return Check(
-        text,
-        choices,
-        (
-            table(
-                "Accuracies at the last step, and the highest: means over seeds. A run that "
-                "diverged guesses.",
-                ("network",),
-                {
-                    "learning rate": networks(evidence.scale).setting(evidence, "optimizer.lr"),
-                    "diverged": runs.diverged.sum("seed"),
-                    "validation accuracy": runs.validation,
-                    "its highest": highest(runs),
-                    "test accuracy": runs.test,
-                },
-            ),
-            curves(
-                "rates", "Inception over the learning rate; guessing if it diverged",
-                {"each learning rate": at_lr.validation.expand_dims(network=[INCEPTION])},
-                "lr", "validation accuracy at the last step", "network", limits=(0.0, 1.0),
-            ),
-        ),
-    )  # fmt: skip
+    return Check(text, choices)
 
 
 def _speed(network: str) -> Criterion:
