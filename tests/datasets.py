@@ -12,7 +12,8 @@ def load(name: str, root: Path | str, **settings: Any) -> data.Dataset:
     known = data.known(name)
     values = {"validation": known.validation if known else None, **settings}
     values["inputs"] = c.Inputs(values.get("inputs", "default"))
-    binary = values.pop("binary", True)
+    binary, seed = values.pop("binary", True), values.pop("seed", 0)
     if name == "mnist":
         values["binary"] = binary
-    return data.load(c.option("dataset", name).settings(name=name, root=str(root), **values))
+    settings = c.option("dataset", name).settings(name=name, root=str(root), **values)
+    return data.load(settings, seed=seed)

@@ -1,9 +1,6 @@
 """TensorBoard in a browser: what one sees of real runs of both networks, with and without BN."""
 
-import os
 import re
-import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -11,21 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from browsing import MARKS
+from browsing import browser as browser
 from conftest import ROOT
 
 from bnrepro.cli import main
 
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-selenium = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install '.[test]'")
-
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no chromium and chromedriver here"),
-    pytest.mark.skipif(
-        resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY,
-        reason="the address space is limited, and a browser reserves a great deal of it",
-    ),
-    pytest.mark.timeout(300),
-]
+pytestmark = MARKS
 
 MLP = ("dataset=digits", "train.steps=60", "train.log_every=10", "train.eval_every=20",
        "probe.every=20", "probe.size=100", "init.scale=0.2")  # fmt: skip
@@ -64,18 +53,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     yield re.findall(r"http://\S+", printed)
     board.terminate()
     board.communicate()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    options = selenium.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,2600"):
-        options.add_argument(word)
-    service = selenium.ChromeService(DRIVER, log_output=os.devnull)
-    driver = selenium.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
 
 
 def seen(browser: Any, selector: str, what: str, enough: Callable[[list[str]], bool]) -> list[str]:

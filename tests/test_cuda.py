@@ -61,17 +61,17 @@ def test_auto_takes_the_gpu_and_the_losses_are_those_of_a_cpu_but_for_rounding(
 
 
 def test_a_sweep_and_a_stack_train_on_the_gpu(tmp_path: Path) -> None:
-    line = ["sweep", *DIGITS, "train.steps=100", "seed=0,1,2"]
+    line = ["sweep", *DIGITS, "train.steps=100", "optimizer.lr=0.1,0.2,0.3"]
     assert main([*line, f"sweep.dir={tmp_path / 'jobs'}", "--jobs", "3"]) == 0
     assert main([*line, f"sweep.dir={tmp_path / 'stack'}", "--stack", "3"]) == 0
     table, stacked = rows(tmp_path / "jobs"), rows(tmp_path / "stack")
     assert len(table) == len(stacked) == 3
     for one, other in zip(table, stacked, strict=True):
         assert float(one["test_accuracy"]) == pytest.approx(float(other["test_accuracy"]), abs=0.01)
-    alone = trained(tmp_path / "alone", *DIGITS, "train.steps=100", "seed=1")
+    alone = trained(tmp_path / "alone", *DIGITS, "train.steps=100", "optimizer.lr=0.2")
     [member] = [
         run
         for run in map(StoredRun, tmp_path.glob("jobs/*"))
-        if run.exists() and run.config()["seed"] == 1
+        if run.exists() and run.config()["optimizer"]["lr"] == 0.2
     ]
     assert_same_run(member, alone)

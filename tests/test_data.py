@@ -31,7 +31,6 @@ from PIL import Image
 from bnrepro.cli import main
 from bnrepro.data import (
     Dataset,
-    Split,
     archives,
     digits,
     fetch,
@@ -407,15 +406,27 @@ def test_all_copies_of_cifar10_give_the_same(
         assert_same(first, load("cifar10", tmp_path / f"root {i}"))
 
 
-def test_order_and_splits_follow_from_the_content(mini_mnist: Mini, tmp_path: Path) -> None:
+def drawn(seed: int, n: int, validation: int) -> tuple[list[int], list[int]]:
+    """The rows that a seed holds out of n, and those it trains on, in the order it draws them."""
+    bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(0, 0)))
+    order = np.argsort(bits.random_raw(n), kind="stable").tolist()
+    return order[:validation], order[validation:]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_order_and_splits_follow_from_the_content_and_the_seed(
+    mini_mnist: Mini, tmp_path: Path, seed: int
+) -> None:
     data = load(
         "mnist", write_all(tmp_path, {f"MNIST/raw/{n}": c
-                                      for n, c in idx_files(mini_mnist).items()}), binary=False
+                                      for n, c in idx_files(mini_mnist).items()}),
+        binary=False, seed=seed,
     )  # fmt: skip
     ordered = mini_mnist.in_order("train")
+    held_out, trained = drawn(seed, len(ordered), 10)
     splits = {
-        "validation": ordered[:10],
-        "train": ordered[10:],
+        "validation": [ordered[row] for row in sorted(held_out)],
+        "train": [ordered[row] for row in sorted(trained)],
         "test": mini_mnist.in_order("test"),
     }
     for part, expected in splits.items():
@@ -433,7 +444,7 @@ def test_equal_images_all_stay(tmp_path: Path) -> None:
     names = ("train/a/1.png", "train/b/1.png", "train/b/2.png", "test/a/1.png")
     data = load("folder", write_all(tmp_path, dict.fromkeys(names, image)), validation=1)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [2, 1, 1]
-    assert data.validation.labels.tolist() + data.train.labels.tolist() == [0, 1, 1]
+    assert sorted(data.validation.labels.tolist() + data.train.labels.tolist()) == [0, 1, 1]
 
 
 def test_size_of_the_validation_split(mini_mnist: Mini, tmp_path: Path) -> None:
@@ -441,24 +452,30 @@ def test_size_of_the_validation_split(mini_mnist: Mini, tmp_path: Path) -> None:
     none, some = (load("mnist", tmp_path, validation=v) for v in (0, 7))
     assert [len(none.train), len(none.validation)] == [40, 0]
     assert [len(some.train), len(some.validation)] == [33, 7]
-    assert torch.equal(torch.cat([some.validation.images, some.train.images]), none.train.images)
+    both = torch.cat([some.validation.images, some.train.images])
+    assert sorted(both.flatten(1).tolist()) == sorted(none.train.images.flatten(1).tolist())
     assert torch.equal(some.test.images, none.test.images)
     for v in (-1, 40):
         with pytest.raises(ConfigError, match=r"dataset\.validation.*choose 1 to 39"):
             load("mnist", tmp_path, validation=v)
 
 
-def test_a_limit_trains_on_the_first_and_changes_nothing_else(
+def test_a_limit_trains_on_some_that_the_seed_draws_and_changes_nothing_else(
     mini_mnist: Mini, tmp_path: Path
 ) -> None:
     write_all(tmp_path / "MNIST/raw", idx_files(mini_mnist))
-    whole = load("mnist", tmp_path, validation=7)
+    whole = load("mnist", tmp_path, validation=0)
+    _, trained = drawn(0, 40, 7)
     for limit in (1, 12, 33):
         few = load("mnist", tmp_path, validation=7, limit=limit)
-        assert_same(few, dataclasses.replace(whole, train=Split(
-            whole.train.images[:limit], whole.train.labels[:limit]
-        )))  # fmt: skip
-        assert len(few.train) == limit
+        rows = sorted(trained[:limit])
+        assert torch.equal(few.train.images, whole.train.images[rows])
+        assert few.train.labels.tolist() == whole.train.labels[rows].tolist()
+        assert_same(
+            few, dataclasses.replace(load("mnist", tmp_path, validation=7), train=few.train)
+        )
+    another = load("mnist", tmp_path, validation=7, limit=12, seed=1)
+    assert not torch.equal(another.train.images, load("mnist", tmp_path, limit=12).train.images)
     for limit in (0, -1, 34):
         with pytest.raises(ConfigError, match=r"dataset\.limit\): choose 1 to 33"):
             load("mnist", tmp_path, validation=7, limit=limit)
@@ -466,7 +483,9 @@ def test_a_limit_trains_on_the_first_and_changes_nothing_else(
 
 def test_a_scale_is_of_the_images_within_the_limit(mini_cifar10: Mini, tmp_path: Path) -> None:
     import_copy("cifar10", write_all(tmp_path / "png", mini_cifar10.files()), tmp_path)
-    train = np.stack([pixels for pixels, _ in mini_cifar10.in_order("train")[10:15]])
+    ordered = mini_cifar10.in_order("train")
+    _, trained = drawn(0, len(ordered), 10)
+    train = np.stack([ordered[row][0] for row in sorted(trained[:5])])
     own = load("cifar10", tmp_path, limit=5)
     mean, std = train.mean((0, 2, 3), keepdims=True), train.std((0, 2, 3), keepdims=True)
     assert own.train.images.numpy() == pytest.approx((train - mean) / std, abs=1e-5)
@@ -478,9 +497,11 @@ def test_a_scale_is_of_the_images_within_the_limit(mini_cifar10: Mini, tmp_path:
 def test_cifar10_is_scaled_by_what_is_trained_on(mini_cifar10: Mini, tmp_path: Path) -> None:
     import_copy("cifar10", write_all(tmp_path / "png", mini_cifar10.files()), tmp_path)
     data = load("cifar10", tmp_path)
+    ordered = mini_cifar10.in_order("train")
+    _, trained = drawn(0, len(ordered), 10)
     train, test = (
         np.stack([pixels for pixels, _ in images]).astype(np.float64)
-        for images in (mini_cifar10.in_order("train")[10:], mini_cifar10.in_order("test"))
+        for images in ([ordered[row] for row in sorted(trained)], mini_cifar10.in_order("test"))
     )
     mean = train.mean((0, 2, 3), keepdims=True)
     std = train.std((0, 2, 3), keepdims=True)

@@ -107,15 +107,16 @@ def enumerated(optimizer: optim.Sgd) -> dict[int, torch.Tensor]:
 def test_a_stacked_sweep_is_the_same_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["seed=0,1", "norm=batch,none,torch", "optimizer.lr=0.1,1e9", "studies=[input-shift]"]
-    words += ["model.activation=relu", "init=he", "init.scale=1", "model.dropout=0.2"]
+    words = ["init.scale=1,2", "norm=batch,none,torch", "optimizer.lr=0.1,1e9"]
+    words += ["studies=[input-shift]", "model.activation=relu", "init=he", "model.dropout=0.2"]
     apart = sweep(tmp_path / "apart", *words, stack=1)
     together = sweep(tmp_path / "together", *words)
     assert "8 members in 2 stacks, 4 one by one" in capsys.readouterr().out
     assert together.keys() == apart.keys()
     assert len(together) == 12
     for ours, theirs in zip(rows(tmp_path / "together"), rows(tmp_path / "apart"), strict=True):
-        for name in ("member", "seed", "norm", "optimizer.lr", "state", "diverged_at", "steps"):
+        for name in ("member", "norm", "optimizer.lr", "init.scale", "state", "diverged_at",
+                     "steps"):  # fmt: skip
             assert ours[name] == theirs[name]
     stacked = 0
     for name, run in together.items():
@@ -150,19 +151,20 @@ def test_members_are_grouped_into_stacks() -> None:
     def member(name: str, *words: str) -> Member:
         return Member(name, (), {}, c.to_dict(compose([*BASE, *words]).config))
 
-    words = [["seed=0"], ["seed=1", "optimizer.lr=3"], ["norm=none"], ["seed=2", "tags=[a]"],
+    words = [["init.scale=2"], ["optimizer.lr=3"], ["norm=none"], ["tags=[a]"],
              ["norm=none", "init.scale=2"], ["optimizer=adam"], ["optimizer=adam", "seed=1"],
              ["model.dropout=0.1"], ["model.dropout=0.2", "optimizer.momentum=0.9"],
-             ["seed=5", "model.hidden=[3]"]]  # fmt: skip
+             ["model.hidden=[3]"], ["seed=1"]]  # fmt: skip
     found = [member(str(number), *each) for number, each in enumerate(words)]
     every = range(len(found))
-    assert stacks.group(found, every, 9) == [[0, 1, 3], [2, 4], [5], [6], [7, 8], [9]]
+    assert stacks.group(found, every, 9) == [[0, 1, 3], [2, 4], [5], [6], [7, 8], [9], [10]]
     assert stacks.group(found, every, 2)[:2] == [[0, 1], [2, 4]]
     assert stacks.group(found, [4, 3, 2], 2) == [[2, 4], [3]]
     assert stacks.group(found, [3, 1, 0], 1) == [[3], [1], [0]]
 
 
-LONG = ["seed=range(0,3)", "train.steps=3000", "model.dropout=0.1", "optimizer.momentum=0.5"]
+LONG = ["optimizer.lr=0.1,0.2,0.3", "train.steps=3000", "model.dropout=0.1",
+        "optimizer.momentum=0.5"]  # fmt: skip
 
 
 def begun(folder: Path, step: int) -> forked.Command:
@@ -211,9 +213,9 @@ def test_a_signal_keeps_every_state_and_a_member_alone_resumes(
     runs = [StoredRun(path.parent) for path in tmp_path.glob("sweep/*/status.json")]
     assert [run.status()["state"] for run in runs] == ["interrupted"] * 3
     assert len({run.checkpoint_steps()[-1] for run in runs}) == 1
-    words = [word for word in [*BASE, *LONG] if not word.startswith("seed")]
-    seed = runs[0].config()["seed"]
-    assert main(["train", *words, f"seed={seed}", f"run.dir='{runs[0].folder}'"]) == 0
+    words = [word for word in [*BASE, *LONG] if not word.startswith("optimizer.lr")]
+    lr = runs[0].config()["optimizer"]["lr"]
+    assert main(["train", *words, f"optimizer.lr={lr}", f"run.dir='{runs[0].folder}'"]) == 0
     [resumed] = runs[0].manifest()["resumes"]
     assert resumed["drift"] == ["stacked: 3 -> null"]
     assert_close(runs[0], undisturbed[runs[0].folder.name])
@@ -228,11 +230,11 @@ def assert_close(run: StoredRun, expected: StoredRun) -> None:
 
 @pytest.mark.reliability
 def test_a_member_that_is_behind_catches_up(tmp_path: Path) -> None:
-    words = ["seed=0,1", "train.checkpoint_every=50"]
+    words = ["optimizer.lr=0.1,0.2", "train.checkpoint_every=50"]
     whole = sweep(tmp_path / "whole", *words)
     name, ahead = sorted(whole.items())[0]
     part = tmp_path / "part" / name
-    plain = [*BASE, "train.checkpoint_every=50", "seed=0", f"run.dir='{part}'"]
+    plain = [*BASE, "train.checkpoint_every=50", "optimizer.lr=0.1", f"run.dir='{part}'"]
     process = forked.Command("train", *plain)
     wait_for(lambda: StoredRun(part).checkpoint_steps())
     process.terminate()

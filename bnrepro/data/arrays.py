@@ -35,7 +35,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, which: slice) -> "Images":
+    def __getitem__(self, which: slice | NDArray[np.int64]) -> "Images":
         return Images(self.pixels[which], self.labels[which])
 
 

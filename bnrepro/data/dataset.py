@@ -80,19 +80,20 @@ class Dataset:
         )
 
 
-def load(settings: c.Dataset, progress: Progress | None = None) -> Dataset:
+def load(settings: c.Dataset, progress: Progress | None = None, seed: int = 0) -> Dataset:
     """Read a data set, downloading it only when no copy is there.
 
     What is read is checked against SHA-256 digests where they are known, put into the canonical
-    order, and split: the first `validation` training images are the validation split, the rest, or
-    of it the first `limit`, is trained on, and the test split is the whole test set. But for a
-    limit no image is dropped: where the same picture is in the data set twice, both stay, and they
-    may fall into different splits. (MNIST and digits have none; made binary, eight of MNIST's test
-    images equal one of its training images.)
+    order, and split. Of the training images the seed draws the `validation` split; the rest, or
+    `limit` of it that the seed draws, is trained on; the test split is the whole test set. But for
+    a limit no image is dropped: where the same picture is in the data set twice, both stay, and
+    they may fall into different splits. (MNIST and digits have none; made binary, eight of MNIST's
+    test images equal one of its training images.)
 
     Args:
         settings: which data set, and how it is split and scaled.
         progress: called while something takes long.
+        seed: of the run; with it all that is left to chance varies.
 
     Raises:
         ConfigError: a `validation` or a `limit` cannot be.
@@ -119,19 +120,20 @@ def load(settings: c.Dataset, progress: Progress | None = None) -> Dataset:
             f"cannot train on {limit} of {rest} training images (dataset.limit): "
             f"choose 1 to {rest}, or null for all"
         )
-    trained = slice(validation, None if limit is None else validation + limit)
+    order = _draw(seed, len(raw.train))
+    held_out, trained = order[:validation], order[validation:][:limit]
+    parts = [raw.train[np.sort(rows)] for rows in (trained, held_out)]
     # Only the images trained on may set a scale: the others are there to be predicted.
-    scale = _scaling(source, raw.train.pixels[trained])
-    train, test = (
+    scale = _scaling(source, parts[0].pixels)
+    train, held, test = (
         Split(scale(torch.from_numpy(images.pixels)), torch.from_numpy(images.labels))
-        for images in (raw.train, raw.test)
+        for images in (*parts, raw.test)
     )
-    # Each is a stretch of an order by content hash: as good as a random draw, see `arrays`.
     return Dataset(
         name=settings.name,
         classes=raw.classes,
-        train=Split(train.images[trained], train.labels[trained]),
-        validation=Split(train.images[:validation], train.labels[:validation]),
+        train=train,
+        validation=held,
         test=test,
         fingerprint=raw.fingerprint,
         notes=raw.notes,
@@ -156,17 +158,29 @@ def _scaling(source: Source, train: NDArray[np.uint8]) -> Callable[[Tensor], Ten
     return (lambda pixels: scale((pixels > 127) * 255)) if source.binary else scale
 
 
+def _draw(seed: int, n: int) -> NDArray[np.int64]:
+    """The order in which a seed draws from n training images: int64 (n,).
+
+    It is none of those in which they are trained on: those have spawn keys of one number.
+    """
+    return _shuffled(np.random.SeedSequence(seed, spawn_key=(0, 0)), n)
+
+
 def permutation(seed: int, epoch: int, n: int) -> Tensor:
     """The order in which epoch number `epoch` of a run with this seed visits n images.
 
     int64 (n,). A pure function of its arguments, both non-negative: no global generator is read
     or moved. Different seeds and epochs give independent orders.
     """
+    # The epoch is the spawn key: mixed into the entropy instead, a seed of more than 32 bits could
+    # collide with another (seed, epoch).
+    return torch.from_numpy(_shuffled(np.random.SeedSequence(seed, spawn_key=(epoch,)), n))
+
+
+def _shuffled(entropy: np.random.SeedSequence, n: int) -> NDArray[np.int64]:
     # NumPy promises the raw bits of PCG64 for all its versions, and makes no such promise for
-    # `Generator.permutation`; hence random keys, sorted. The epoch is the spawn key: mixed into
-    # the entropy instead, a seed of more than 32 bits could collide with another (seed, epoch).
-    bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    return torch.from_numpy(np.argsort(bits.random_raw(n), kind="stable"))
+    # `Generator.permutation`; hence random keys, sorted.
+    return np.argsort(np.random.PCG64(entropy).random_raw(n), kind="stable")
 
 
 def batches(seed: int, epoch: int, n: int, size: int, *, together: bool) -> tuple[Tensor, ...]:

@@ -210,8 +210,8 @@ def doublings(a: Array, b: Array) -> Array:
 def times_fewer(slow: Array, quick: Array, last: float) -> Array:
     """`doublings` of slow ÷ quick steps; with an axis `bound`, for runs end before they arrive.
 
-    Where `slow` is not there by the `last` step, it takes at least so many, and the ratio is at
-    least that to the last step; where `quick` is not, at most. Where neither is, it may be any.
+    Where `slow` is not there by the `last` step, the ratio is at least that of the last step;
+    where `quick` is not, at most. Where neither is, it may be any.
     """
     bounds = {
         "least": doublings(slow.where(np.isfinite(slow), last), quick),

@@ -6,6 +6,7 @@ ARXIV: Mapping[str, str] = {
     "Arora et al. 2018": "1812.03981",
     "Bjorck et al. 2018": "1806.02375",
     "Chen et al. 2019": "1905.05928",
+    "De and Smith 2020": "2002.10444",
     "Desjardins et al. 2015": "1507.00210",
     "Fort et al. 2019": "1912.02757",
     "He et al. 2016": "1603.05027",

@@ -16,6 +16,7 @@ from bnrepro.store.source_digest import source_digest
 HELPERS = (
     "arms",
     "claim",
+    "controls",
     "deep_arms",
     "fig2_arms",
     "grid",

@@ -8,10 +8,9 @@ from bnrepro import config as c
 from bnrepro.store.sweep import Member
 
 NUMBERS = (
-    "seed", "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "init.scale",
-    "model.dropout",
+    "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "init.scale", "model.dropout",
 )  # fmt: skip
-"""Settings in which runs of one stack may differ."""
+"""Settings in which runs of one stack may differ: not the seed, which draws the images."""
 
 
 def group(members: Sequence[Member], pending: Sequence[int], size: int) -> list[list[int]]:

@@ -155,7 +155,7 @@ def load(config: c.Config) -> Dataset:
         DataError: it is missing or damaged, or not of the fingerprint the configuration says.
     """
     d = config.dataset
-    dataset = data.load(d)
+    dataset = data.load(d, seed=config.seed)
     expected = d.fingerprint if isinstance(d, c.OwnImages) else None
     if expected not in (None, dataset.fingerprint):
         raise DataError(
