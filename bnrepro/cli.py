@@ -123,6 +123,10 @@ def _complete_published(incomplete: str) -> list[str]:
     return [name for name in data.published() if name.startswith(incomplete)]
 
 
+HOUR = 3600.0
+"""Seconds of work before which is asked, on a terminal."""
+
+
 def _complete_claim(ctx: typer.Context, incomplete: str) -> list[str]:
     from bnrepro import claims
 
@@ -409,44 +413,34 @@ def _fail(failures: dict[str, str], total: int, what: str, folder: Path, printed
 
 
 @app.command("claims", cls=Helped)
-def list_claims(as_json: Json = False, claims_dir: ClaimsDir = None, debug: Debug = False) -> None:
-    """List the paper's claims and what is compared for each."""
+def list_claims(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CLAIM",
+            help="One of them: everything about it.",
+            autocompletion=_complete_claim,
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    claims_dir: ClaimsDir = None,
+    debug: Debug = False,
+) -> None:
+    """List the paper's claims, or show one whole."""
     from bnrepro import claims
+    from bnrepro.report import claims as told
 
-    rows = [_claim(name) for name in claims.ids()]
+    names = claims.ids() if name is None else [name]
+    rows = [told.row(each) for each in names]
     if as_json:
         _say(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
-    lines = [
-        [row["claim"], row["section"], "; ".join(c["compared"] for c in row["criteria"])]
-        for row in rows
-    ]
-    _table(("claim", "section", "what is compared"), lines)
-
-
-def _claim(name: str) -> dict[str, Any]:
-    from bnrepro import claims
-
-    claim = claims.load(name)
-    return {
-        "claim": name,
-        "section": claim.section,
-        "statement": claim.statement,
-        "criteria": [
-            {
-                "name": name,
-                "compared": of.compared,
-                "unit": of.margin.unit,
-                "margin": of.margin.value,
-                "reason": of.reason,
-            }
-            for name, of in claim.criteria.items()
-        ],
-        "scales": {
-            scale: {"arms": len(plan.arms), "seeds": plan.seeds}
-            for scale, plan in claim.scales.items()
-        },
-    }
+    elif name is not None:
+        _say(told.whole(name))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in told.lines(rows, width):
+            _say(line)
 
 
 @app.command(cls=Helped)
@@ -481,6 +475,12 @@ def reproduce(
         bool,
         typer.Option("--any-results", help="Take runs with another results number as they are."),
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell how many runs are left, and how long they take.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before more than an hour's work.")
+    ] = False,
     claims_dir: ClaimsDir = None,
     debug: Debug = False,
 ) -> None:
@@ -492,16 +492,17 @@ def reproduce(
 
     from bnrepro import reproduce as reproducing
 
+    ids = [word for word in names or [] if "=" not in word]
+    launcher = [word for word in names or [] if "=" in word]
+    asked = (ids, scale.value, out or OUTPUTS / f"reproduce-{scale.value}", Console())
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if dry_run or (terminal and not yes and not launcher and scale is not ScaleName.smoke):
+        estimate = reproducing.estimate(*asked, count=seeds, jobs=jobs, any_results=any_results)
+        _say(str(estimate))
+        if dry_run or (estimate.seconds > HOUR and not typer.confirm("Begin?")):
+            return
     outcome = reproducing.run(
-        [word for word in names or [] if "=" not in word],
-        scale.value,
-        out or OUTPUTS / f"reproduce-{scale.value}",
-        Console(),
-        count=seeds,
-        jobs=jobs,
-        launcher=[word for word in names or [] if "=" in word],
-        stack=stack,
-        any_results=any_results,
+        *asked, count=seeds, jobs=jobs, launcher=launcher, stack=stack, any_results=any_results
     )
     _verdicts(outcome.judgements)
     _say(f"report: {outcome.folder / 'report.html'}")
@@ -660,6 +661,10 @@ def report(
         Path | None,
         typer.Option(help="Folder to write; by default DIR.", metavar="DIR", callback=_home),
     ] = None,
+    as_table: Annotated[
+        bool,
+        typer.Option("--table", help="Print the claims of DIR/results.json as a Markdown table."),
+    ] = False,
     claims_dir: ClaimsDir = None,
     debug: Debug = False,
 ) -> None:
@@ -668,6 +673,11 @@ def report(
     What DIR holds decides: claims put to the test, as runs or an archive of them, a sweep, or runs
     of Fig. 1, which are drawn next to the paper's.
     """
+    if as_table:
+        from bnrepro.report import results
+
+        _say(results.table(results.read(folder), f"{folder}/report.md"), nl=False)
+        return
     from bnrepro.report import fig1, verdicts
     from bnrepro.report import sweep as report_sweep
     from bnrepro.store import archive, reproduction

@@ -26,10 +26,11 @@ from bnrepro.store import StoredRun, archive, reproduction, sweep
 from bnrepro.store.archive import ArchivedRun, Reproduced
 from bnrepro.store.reproduction import RUNS, AskedArm, Reproduction
 from bnrepro.store.sweep import Member
-from bnrepro.sweeps import launchers, stacks
+from bnrepro.sweeps import cost, launchers, stacks
 from bnrepro.sweeps.grid import configurations, folder_name
 from bnrepro.sweeps.launchers import LauncherChoice
 from bnrepro.sweeps.progress import SweepProgress, compose_progress
+from bnrepro.terminal import duration
 from bnrepro.training import environment
 from bnrepro.training.signals import StopSignals
 
@@ -131,6 +132,55 @@ def run(
     return Outcome(out, judgements, len(members), failures)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a reproduction would take: runs, those left, their steps, seconds and bytes."""
+
+    runs: int
+    left: int
+    steps: int
+    seconds: float
+    bytes: int
+    at_once: str
+
+    def __str__(self) -> str:
+        if not self.left:
+            return f"{self.runs:,} runs, all of them done"
+        return (
+            f"{self.runs:,} runs, {self.left:,} of them to be made: {self.steps:,} steps, about "
+            f"{duration(self.seconds)} on this machine ({self.at_once}) and "
+            f"{self.bytes / 2**20:,.0f} MB"
+        )
+
+
+def estimate(
+    ids: Sequence[str],
+    scale: str,
+    out: Path,
+    console: Console,
+    *,
+    count: int | None = None,
+    jobs: int | None = None,
+    any_results: bool = False,
+) -> Estimate:
+    """What `run` would make, and what that takes here: a few steps of each kind are timed.
+
+    Nothing is written. Arguments and errors are those of `run`.
+    """
+    out = out.absolute()
+    _before(out, scale)
+    asked = {name: claims.load(name) for name in ids or claims.ids()}
+    _, members = _members(asked, scale, count, console)
+    archived = _archived(out, members, any_results)
+    missing = [member for member in members if member.name not in archived]
+    planned, pending = _planned(out / RUNS, missing, any_results)
+    left = [planned[index] for index in pending]
+    _, parallel, at_once = _choose(jobs, len(left))
+    seconds, size = cost.total(left, cost.measure(left, console) if left else {})
+    steps = sum(int(member.config["train"]["steps"]) for member in left)
+    return Estimate(len(members), len(left), steps, seconds / parallel, size, at_once)
+
+
 def _before(out: Path, scale: str) -> Reproduction:
     """What was asked for in this folder before."""
     if not (reproduction.is_reproduction(out) or archive.is_in(out)):
@@ -224,6 +274,23 @@ def _run(
     console: Console,
 ) -> None:
     """Run those that are missing, and those that are not what would be made now."""
+    planned, pending = _planned(folder, members, any_results)
+    digest = sweep.write_members(folder, planned)
+    groups = stacks.group(planned, pending, stack)
+    if stack > 1:
+        console.print(stacks.describe(groups), highlight=False)
+    if choice is None:
+        choice, _, at_once = _choose(jobs, len(groups))
+        if len(groups) > 1:
+            console.print(at_once, highlight=False, markup=False, soft_wrap=True)
+    with StopSignals() as stop, SweepProgress("reproduce", folder, planned, pending, console):
+        launchers.run(choice, folder, digest, groups, stop)
+
+
+def _planned(
+    folder: Path, members: Sequence[Member], any_results: bool
+) -> tuple[list[Member], list[int]]:
+    """The members as they are to be run, and the numbers of those that are, the longest first."""
     planned = [
         _overwriting(member)
         if _to_be_made(StoredRun(folder / member.name), any_results)
@@ -235,18 +302,9 @@ def _run(
         if member.config["run"]["overwrite"]
         or not sweep.finished(folder, member, any_results=any_results)
     ]  # fmt: skip
-    # The longest first: at the end no core waits for a long one that began last.
+    # At the end no core waits for a long one that began last.
     pending.sort(key=lambda index: -int(planned[index].config["train"]["steps"]))
-    digest = sweep.write_members(folder, planned)
-    groups = stacks.group(planned, pending, stack)
-    if stack > 1:
-        console.print(stacks.describe(groups), highlight=False)
-    if choice is None:
-        choice, at_once = _choose(jobs, len(groups))
-        if len(groups) > 1:
-            console.print(at_once, highlight=False, markup=False, soft_wrap=True)
-    with StopSignals() as stop, SweepProgress("reproduce", folder, planned, pending, console):
-        launchers.run(choice, folder, digest, groups, stop)
+    return planned, pending
 
 
 def _to_be_made(run: StoredRun, any_results: bool) -> bool:
@@ -273,8 +331,8 @@ def _overwriting(member: Member) -> Member:
     return replace(member, config=config)
 
 
-def _choose(jobs: int | None, pending: int) -> tuple[LauncherChoice, str]:
-    """One run after another, or `jobs` at a time by Hydra's joblib launcher; and that in words."""
+def _choose(jobs: int | None, pending: int) -> tuple[LauncherChoice, int, str]:
+    """One run after another, or `jobs` at a time by Hydra's joblib launcher; that in words, too."""
     more = ""
     if jobs is None:
         jobs, cores = 1, os.cpu_count() or 1
@@ -284,6 +342,6 @@ def _choose(jobs: int | None, pending: int) -> tuple[LauncherChoice, str]:
             more = f" (on {cores} cores: pip install '.[joblib]' in bnrepro's folder)"
     jobs = min(jobs, max(1, pending))
     if jobs == 1:
-        return LauncherChoice(), f"one run at a time{more}"
+        return LauncherChoice(), 1, f"one run at a time{more}"
     words = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}")
-    return LauncherChoice("joblib", words), f"{jobs} runs at a time"
+    return LauncherChoice("joblib", words), jobs, f"{jobs} runs at a time"

@@ -121,3 +121,11 @@ def views(*, working: bool) -> Iterator[None]:
     output = View(sys.stdout, OSError if working else BrokenPipeError, warns=working)
     with redirect_stderr(cast(TextIO, View(sys.stderr))), redirect_stdout(cast(TextIO, output)):
         yield
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `42 s`, `3 min`, `2 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -97,7 +97,7 @@ def test_a_guests_norm_model_and_data_set_are_trained_with(installed: Path, tmp_
         installed, "train", *line, "norm=batch", f"run.dir={tmp_path / 'conv'}"
     )
 
-    grid = ["sweep", "dataset=digits", "norm=rms,none", "seed=0,1", *TINY]
+    grid = ["sweep", "dataset=digits", "norm=rms,none", "optimizer.lr=0.1,0.2", *TINY]
     command(installed, *grid, f"sweep.dir={tmp_path / 'sweep'}", "--stack", "2")
     made = [StoredRun(path.parent) for path in (tmp_path / "sweep").glob("*/summary.json")]
     norms = [run.config()["norm"] for run in made]

@@ -47,3 +47,20 @@ def test_a_run_that_failed_earlier_is_not_reported_as_failed(tmp_path: Path) -> 
     with monitor:
         put(tmp_path, "b", 0, state="failed", pid=2)
     assert "0/2 done  1 failed" in text.getvalue()
+
+
+def test_time_left_is_by_what_a_step_of_each_kind_takes(tmp_path: Path) -> None:
+    def of(name: str, model: str) -> Member:
+        config = member(name).config
+        return Member(name, (), {}, {**config, "model": {"name": model}})
+
+    found = [of("quick", "mlp"), of("slow", "inception")]
+    found += [of("quick too", "mlp"), of("slow too", "inception")]
+    monitor, _ = watched(tmp_path, found)
+    for name, seconds in {"quick": 5.0, "slow": 500.0}.items():
+        put(tmp_path, name, 50, state="running", pid=1)
+        line = json.dumps({"step": 50, "seconds": seconds})
+        (tmp_path / name / "metrics.jsonl").write_text(line + "\n")
+    going = {name: monitor._step(name) for name in ("quick", "slow")}
+    # 50 + 100 steps of .1 s, and as many of 10 s, two at a time.
+    assert monitor._time_left(going) == f"{round((15 + 1500) / 2 / 60)} min left"

@@ -97,8 +97,27 @@ def test_runs_are_shared_skipped_and_kept(
         assert main(line) == 0
     assert main([*line, "--seeds", "3", "one"]) == 0
     assert len(made(out)) == 8
-    assert results(out)["claims"]["one"]["seeds"] == 3
-    assert results(out)["claims"]["two"]["seeds"] == 2
+    seeds = {name: claim["primary"]["seeds"] for name, claim in results(out)["claims"].items()}
+    assert seeds == {"one": 3, "two": 2}
+
+
+def test_a_dry_run_tells_what_is_left_and_writes_nothing(
+    tmp_path: Path, have: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    have(one=ONE)
+    line = ["reproduce", "--scale", "short", "--out", str(tmp_path / "out"), "--jobs", "1"]
+    assert main([*line, "--dry-run"]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"4 runs, 4 of them to be made: 80 steps, about \d+ s on this machine "
+        r"\(one run at a time\) and \d+ MB",
+        told,
+    )
+    assert not (tmp_path / "out").exists()
+    assert main(line) == 0
+    capsys.readouterr()
+    assert main([*line, "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, all of them done"
 
 
 def test_a_run_is_what_train_makes(tmp_path: Path, have: Callable[..., None]) -> None:
@@ -134,7 +153,8 @@ def test_runs_of_other_results_or_data_are_rerun(tmp_path: Path, have: Callable[
     assert main([*line, "--any-results"]) == 0
     assert made(tmp_path) == before
     report = (tmp_path / "report.md").read_text().replace("\\", "")
-    assert re.search(rf"2 of these runs have another results number than 1 .*: {c}, {a}\.", report)
+    other = f"2 of these runs have another results number than {RESULTS_NUMBER} "
+    assert re.search(rf"{other}.*: {c}, {a}\.", report)
     assert re.search(rf"1 of these runs read other images .*: {b}\.", report)
     assert (
         f"Different code: {environment.code_digest()[:12]} (3 runs); 000000000000 ({d})." in report

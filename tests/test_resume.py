@@ -309,7 +309,7 @@ def test_a_diverging_run_keeps_its_last_finite_checkpoint(
 ) -> None:
     folder = tmp_path / "run"
     overrides = ("norm=none", "model.activation=relu", "init=he", "init.scale=1",
-                 "optimizer.lr=1e4", "train.checkpoint_every=1")  # fmt: skip
+                 "optimizer.lr=1e6", "train.checkpoint_every=1")  # fmt: skip
     assert again(folder, *overrides) == 0
     run = StoredRun(folder)
     diverged = run.summary()["diverged_at"]

@@ -20,6 +20,7 @@ from conftest import TINY
 from bnrepro.cli import main
 from bnrepro.report import runs as table
 from bnrepro.store import StoredRun
+from bnrepro.terminal import duration
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,8 @@ def test_runs_are_watched_until_ctrl_c_in_terminals_of_any_width(folder: Path) -
     for width in (60, 80, 120):
         terminal, end = pty.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-        watching = forked.Command("runs", folder, "--watch", stdout=end, stderr=end)
+        env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        watching = forked.Command("runs", folder, "--watch", stdout=end, stderr=end, env=env)
         os.close(end)
         shown, until = "", time.monotonic() + 60
         while "none" not in shown and time.monotonic() < until:
@@ -128,7 +130,7 @@ def test_runs_are_watched_until_ctrl_c_in_terminals_of_any_width(folder: Path) -
     [(5, "5 s"), (89, "89 s"), (150, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")],
 )
 def test_durations_are_said_as_a_person_says_them(seconds: float, said: str) -> None:
-    assert table.duration(seconds) == said
+    assert duration(seconds) == said
 
 
 def test_two_runs_are_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def test_a_run_leaves_what_its_folder_promises(tmp_path: Path) -> None:
     assert len(events) == 1
     assert names - events == {
         "config.yaml", "manifest.json", "metrics.jsonl", "status.json", "summary.json",
-        "probes", "checkpoints", ".hydra", ".lock",
+        "predictions.npz", "probes", "checkpoints", ".hydra", ".lock",
     }  # fmt: skip
     assert {p.name for p in (run.folder / ".hydra").iterdir()} == {
         "config.yaml", "hydra.yaml", "overrides.yaml",

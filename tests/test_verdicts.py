@@ -110,6 +110,21 @@ def test_every_claim_has_its_verdict_in_all_three(everything: Path) -> None:
     assert sorted(rows) == [(name, "REPRODUCED") for name in claims.ids()]
 
 
+def test_a_table_for_a_readme_is_made_from_the_results(
+    some: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["report", str(some), "--table"]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((some / "results.json").read_text())["claims"]
+    rows = re.findall(r"^\| \[([\w-]+)\]\((.*?)#\1\) \|.*\| \*\*(.*?)\*\* \|$", printed, re.M)
+    assert sorted(rows) == [(name, f"{some}/report.md", "REPRODUCED") for name in sorted(found)]
+    low, high = found["faster-training"]["primary"]["interval"]
+    assert f"(×{2**low:.3g}" in printed or low == high
+    assert main(["report", str(tmp_path), "--table"]) == 3
+    assert "results.json" in capsys.readouterr().err
+
+
 class Page(HTMLParser):
     """Everything that a browser would load, and whether tags are balanced."""
 

@@ -6,14 +6,19 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnrepro import reading
+from bnrepro.errors import StorageError, UnreadableError
 from bnrepro.evidence.claim import Claim, Criterion, Group
 from bnrepro.evidence.exhibits import Table
 from bnrepro.evidence.judge import Judged
 from bnrepro.report.format import plain
+
+FILE = "results.json"
 
 if TYPE_CHECKING:
     from bnrepro.report.verdicts import ReportedClaim
@@ -96,6 +101,24 @@ def _judged(claim: Claim, criterion: Criterion, judged: Judged | None) -> dict[s
         "seeds": len(summary.effects),
         "per_seed": [_bounded(*bounds) for bounds in summary.bounds],
     }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What a folder's `results.json` holds.
+
+    Raises:
+        StorageError: there is none, or it is none of this version.
+    """
+    try:
+        found: dict[str, Any] = reading.read_json(folder / FILE)
+        if not all("primary" in claim for claim in found["claims"].values()):
+            raise ValueError("claims without a primary criterion")
+    except (OSError, StorageError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = error.why if isinstance(error, UnreadableError) else str(error)
+        raise StorageError(
+            f"not readable: {why} ({folder / FILE}): 'bnrepro report' makes it"
+        ) from error
+    return found
 
 
 def table(results: Mapping[str, Any], page: str) -> str:

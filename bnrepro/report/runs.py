@@ -13,7 +13,7 @@ import numpy as np
 from bnrepro.config import flat, unknown
 from bnrepro.errors import ConfigError, UnreadableError
 from bnrepro.store import UNREADABLE, StoredRun, find_runs
-from bnrepro.terminal import as_text
+from bnrepro.terminal import as_text, duration
 
 Row = dict[str, Any]
 
@@ -159,14 +159,6 @@ def without_hashes(names: Sequence[str]) -> list[str]:
     """Names of a sweep's members without the hash at their end, unless two would be the same."""
     short = [re.sub(r"(?<=_)[0-9a-f]{10}$", "…", name) for name in names]
     return short if len(set(short)) == len(names) else list(names)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `42 s`, `3 min`, `2 h 5 min`."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def as_csv(listed: Sequence[Row]) -> str:

@@ -44,7 +44,7 @@ STANDALONE = b"""<style>svg { color: #1b1b1b; background: white }
 <defs>"""
 """What a figure has as a file, and takes from the page as part of one."""
 
-MARKDOWN, HTML, RESULTS, FIGURES = "report.md", "report.html", "results.json", "figures"
+MARKDOWN, HTML, FIGURES = "report.md", "report.html", "figures"
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def render(folder: Path | Reproduced, out: Path) -> dict[str, Judgement]:
         "facts": _facts(shown),
         "smoke": Verdict.NOT_JUDGED in tally,
     }
-    _write(out / RESULTS, results.as_json(asked.scale, shown).encode())
+    _write(out / results.FILE, results.as_json(asked.scale, shown).encode())
     _write(out / MARKDOWN, _templates(False).get_template(f"{MARKDOWN}.j2").render(view).encode())
     _write(out / HTML, _templates(True).get_template(f"{HTML}.j2").render(view).encode())
     return judgements
