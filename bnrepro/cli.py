@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bnrepro.training.signals import StopSignals
 
 OUTPUTS = Path("outputs")
+HOUR = 3600.0  # seconds of work before which is asked, on a terminal
 SHOWN = 20  # rows of a sweep's table on the terminal
 BUG, INTERRUPTED = 70, 130
 WORKING = ("train", "sweep", "reproduce")  # what they print only shows what they do
@@ -121,10 +122,6 @@ def _complete_published(incomplete: str) -> list[str]:
     from bnrepro import data
 
     return [name for name in data.published() if name.startswith(incomplete)]
-
-
-HOUR = 3600.0
-"""Seconds of work before which is asked, on a terminal."""
 
 
 def _complete_claim(ctx: typer.Context, incomplete: str) -> list[str]:

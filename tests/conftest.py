@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import forked
 import pytest
 from datasets import load
 
+from bnrepro import claims
 from bnrepro.data import Dataset
+from bnrepro.evidence.claim import Claim
 from bnrepro.store import StoredRun
 
 # Before torch is loaded, here or in a process that a test starts: tests run side by side.
@@ -91,3 +94,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         long = any(item.get_closest_marker(name) for name in LONG)
         if long and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(3600))
+
+
+def set_claims(patch: pytest.MonkeyPatch, **found: Claim) -> None:
+    """Make these the claims there are."""
+    patch.setattr(claims, "ids", lambda: sorted(found))
+    patch.setattr(claims, "load", lambda name: found[name])
+    nobody = claims.Source("bnrepro", None, lambda: None)
+    patch.setattr(claims, "source", lambda name: nobody)
+
+
+@pytest.fixture
+def have(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes these the claims there are."""
+    return partial(set_claims, monkeypatch)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import set_claims
 from planting import Planted, arms_of, learning, write
 from test_reproduce import made, tiny
 from test_verdicts import reproduced
@@ -48,19 +49,6 @@ def reading(*metrics: str) -> Claim:
     return replace(claim, measure=measure)
 
 
-@pytest.fixture
-def have(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes these the claims there are."""
-
-    def set_claims(**found: Claim) -> None:
-        monkeypatch.setattr(claims, "ids", lambda: sorted(found))
-        monkeypatch.setattr(claims, "load", lambda name: found[name])
-        nobody = claims.Source("bnrepro", None, lambda: None)
-        monkeypatch.setattr(claims, "source", lambda name: nobody)
-
-    return set_claims
-
-
 LINE = ("reproduce", "--scale", "short", "--jobs", "1", "--out")
 ONE = reading("test_accuracy", "train_loss")
 
@@ -70,7 +58,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reproduction of one claim, with its runs and its archive."""
     out = tmp_path_factory.mktemp("whole") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        have.__wrapped__(patch)(one=ONE)  # type: ignore[attr-defined]
+        set_claims(patch, one=ONE)
         assert main([*LINE, str(out)]) == 0
     return out
 

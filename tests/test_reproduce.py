@@ -44,19 +44,6 @@ ONE = tiny(none=("norm=none",), batch=("norm=batch",))
 TWO = tiny(bn=("norm=batch", "tags=[other]"), quick=("norm=batch", "optimizer.lr=1"))
 
 
-@pytest.fixture
-def have(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes these the claims there are."""
-
-    def set_claims(**found: Claim) -> None:
-        monkeypatch.setattr(claims, "ids", lambda: sorted(found))
-        monkeypatch.setattr(claims, "load", lambda name: found[name])
-        nobody = claims.Source("bnrepro", None, lambda: None)
-        monkeypatch.setattr(claims, "source", lambda name: nobody)
-
-    return set_claims
-
-
 def results(out: Path) -> dict[str, Any]:
     """The numbers of a report, without when the runs began."""
     found: dict[str, Any] = json.loads((out / "results.json").read_text())

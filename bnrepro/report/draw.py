@@ -40,9 +40,9 @@ INKED: Any = {
 
 def draw(panel: Panel) -> Drawing:
     """A panel as a figure of its own, whose text can be read on a phone."""
-    drawing = empty(_size(panel), layout="constrained", dpi=150)
     import matplotlib
 
+    drawing = empty(_size(panel), layout="constrained", dpi=150)
     with matplotlib.rc_context(INKED):
         return _drawn(drawing, panel)
 

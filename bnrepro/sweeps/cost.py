@@ -77,11 +77,12 @@ def _cost(run: StoredRun) -> Cost | None:
     """What a timed run tells; None if it failed or diverged."""
     summary = run.summary()
     at = {row["step"]: row["seconds"] for row in run.metrics() if "seconds" in row}
-    if summary is None or summary["status"] != "done" or not {14, 16, 29} <= set(at):
+    before, after, last = EVALUATED - 1, EVALUATED + 1, STEPS - 1
+    if summary is None or summary["status"] != "done" or not {before, after, last} <= set(at):
         return None
-    step = (at[STEPS - 1] - at[EVALUATED + 1]) / (STEPS - 2 - EVALUATED)
-    evaluation = max(0.0, at[EVALUATED + 1] - at[EVALUATED - 1] - 2 * step)
-    ends = max(0.0, float(summary["wall_seconds"]) - at[STEPS - 1] + at.get(0, 0.0))
+    step = (at[last] - at[after]) / (last - after)
+    evaluation = max(0.0, at[after] - at[before] - (after - before) * step)
+    ends = max(0.0, float(summary["wall_seconds"]) - at[last] + at.get(0, 0.0))
     sizes = {path: path.stat().st_size for path in run.folder.rglob("*") if path.is_file()}
     probes = [size for path, size in sizes.items() if path.parent.name == "probes"]
     probe = max(probes, default=0)

@@ -105,8 +105,8 @@ class SweepProgress:
             self._look()
 
     def _look(self) -> None:
-        running, steps = 0, 0
-        going: dict[str, int] = {}
+        steps = 0
+        going: dict[str, int] = {}  # the last step of each member that runs
         for name, length in list(self._left.items()):
             status = self._status(name)
             if status == self._before[name]:  # not begun yet, whatever became of it another time
@@ -118,16 +118,15 @@ class SweepProgress:
                 self._step(name)
                 del self._left[name]
             elif state == "running":
-                running += 1
                 going[name] = self._step(name)
                 steps += max(0, going[name] - self._at_start.get(name, 0))
         done = self._ended + steps
-        counts, rate, left = self._counted(running), self._rate(done), self._time_left(going)
+        counts, rate, left = self._counted(len(going)), self._rate(done), self._time_left(going)
         self._bar.update(self._task, completed=done, counts=counts, rate=rate, left=left)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._spoke > SECONDS_BETWEEN_LINES:
             self._spoke = now
-            self._console.print(self._said(running, done, left), soft_wrap=True, highlight=False)
+            self._console.print(self._said(len(going), done, left), soft_wrap=True, highlight=False)
 
     def _status(self, name: str) -> dict[str, Any]:
         run = StoredRun(self._folder / name)
