@@ -155,7 +155,8 @@ def _redrawn(effects: np.ndarray) -> tuple[float, float]:
 def _size(values: np.ndarray) -> float | None:
     if len(values) < 2 or not np.isfinite(values).all():
         return None
-    if np.ptp(values) <= ROUNDING * np.abs(values).max():
+    largest = np.abs(values).max()
+    if np.ptp(values) <= ROUNDING * largest:
         return None
-    size = float(values.mean() / values.std(ddof=1))
-    return size if math.isfinite(size) else None
+    values = values / largest  # the squares of the least numbers would vanish
+    return float(values.mean() / values.std(ddof=1))
