@@ -1,12 +1,13 @@
 """Claims put to the test: which runs they need, those that are missing, the verdicts, the report.
 
 Runs are shared: what two claims ask for in the same configuration is one run. A run that is there,
-of this configuration, on this data and with this results number, is not made again; nor is one that
-is in the archive, where a reproduction leaves what was read of every run.
+of this configuration, on this data, with this results number, and that lists its claims as they are
+registered now, is not made again; nor is one that is in the archive, where a reproduction leaves
+what was read of every run.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from bnrepro.config import hydra
 from bnrepro.errors import ConfigError, NotArchivedError
 from bnrepro.evidence.claim import Claim
 from bnrepro.evidence.judge import Judgement
+from bnrepro.evidence.registration import digest_of
 from bnrepro.evidence.runs import is_result, seeds
 from bnrepro.report import verdicts
 from bnrepro.store import StoredRun, archive, reproduction, sweep
@@ -84,7 +86,8 @@ def run(
             installed.
         launcher: overrides that choose one of Hydra's launchers instead, and set it.
         stack: how many runs that differ in numbers only train together as one computation.
-        any_results: take runs of another results number, or on other data, for what they are.
+        any_results: take runs of another results number or registration, or on other data, for what
+            they are.
 
     Raises:
         ConfigError: a claim is unknown, or the folder holds something else; nothing has run.
@@ -100,20 +103,22 @@ def run(
     out = out.absolute()
     before = _before(out, scale)
     with sweep.written(out, "--out"):
-        arms, members = _members(asked, scale, count, console)
+        registered = registrations()
+        arms, members = _members(asked, scale, count, registered, console)
         kept = [name for name in before.claims if name not in arms and name in claims.ids()]
         everything = {name: before.claims[name] for name in kept} | arms
         results = {name: before.results[name] for name in kept}
         results |= dict.fromkeys(arms, c.RESULTS_NUMBER)
         known = {name: known.fingerprint for name, known in _known().items()}
+        taken = _taken(arms, registered, any_results)
         wanted = Reproduction(scale, results, dict(sorted(everything.items())), known)
         reproduction.write(out, wanted)
-        archived = _archived(out, members, any_results)
+        archived = _archived(out, members, taken)
         while True:
             if archived:
                 console.print(f"{len(archived)} runs are in the archive", highlight=False)
             if missing := [member for member in members if member.name not in archived]:
-                _run(out / RUNS, missing, choice, jobs, stack, any_results, console)
+                _run(out / RUNS, missing, choice, jobs, stack, taken, console)
             reproduced = Reproduced(out, {m.name: m.name in archived for m in members})
             try:
                 judgements = verdicts.render(reproduced, out)
@@ -170,10 +175,12 @@ def estimate(
     out = out.absolute()
     _before(out, scale)
     asked = {name: claims.load(name) for name in ids or claims.ids()}
-    _, members = _members(asked, scale, count, console)
-    archived = _archived(out, members, any_results)
+    registered = registrations()
+    arms, members = _members(asked, scale, count, registered, console)
+    taken = _taken(arms, registered, any_results)
+    archived = _archived(out, members, taken)
     missing = [member for member in members if member.name not in archived]
-    planned, pending = _planned(out / RUNS, missing, any_results)
+    planned, pending = _planned(out / RUNS, missing, taken)
     left = [planned[index] for index in pending]
     _, parallel, at_once = _choose(jobs, len(left))
     seconds, size = cost.total(left, cost.measure(left, console) if left else {})
@@ -196,7 +203,11 @@ def _before(out: Path, scale: str) -> Reproduction:
 
 
 def _members(
-    asked: Mapping[str, Claim], scale: str, count: int | None, console: Console
+    asked: Mapping[str, Claim],
+    scale: str,
+    count: int | None,
+    registered: Mapping[str, str],
+    console: Console,
 ) -> tuple[dict[str, dict[str, AskedArm]], list[Member]]:
     """The arms of every claim with their runs' folders, and all those runs, each once."""
     plans = {name: claim.scales[scale] for name, claim in asked.items()}
@@ -210,9 +221,9 @@ def _members(
         arms[name] = {}
         for arm in plan.arms:
             names = []
-            for seed in seeds(count or plan.seeds):
+            for seed in seeds(count or plan.seeds, asked[name].first_seed):
                 member = _member(plan.words(arm), composed[plan.words(arm)], seed, plain)
-                members.setdefault(member.name, member)
+                members.setdefault(member.name, replace(member, registered=dict(registered)))
                 names.append(member.name)
             arms[name][arm] = AskedArm(plan.words(arm), tuple(names))
     return arms, list(members.values())
@@ -236,7 +247,36 @@ def _member(
     return Member(folder_name(chosen, config), (*words, f"seed={seed}"), {}, config)
 
 
-def _archived(out: Path, members: Sequence[Member], any_results: bool) -> set[str]:
+def registrations() -> dict[str, str]:
+    """The digest of every claim that has a file: runs are shared, with claims yet to be asked."""
+    paths = {name: claims.source(name).path for name in claims.ids()}
+    return {name: digest_of(path) for name, path in paths.items() if path}
+
+
+def _taken(
+    arms: Mapping[str, Mapping[str, AskedArm]], registered: Mapping[str, str], any_results: bool
+) -> Callable[[StoredRun], bool]:
+    """Whether the claims take what a run's folder holds: always, with `any_results`.
+
+    It is made as it would be now, and lists its claims as they are registered; or it has yet to
+    begin.
+    """
+    digests_of: dict[str, dict[str, str]] = {}
+    for claim in arms.keys() & registered.keys():
+        for run in {run for arm in arms[claim].values() for run in arm.runs}:
+            digests_of.setdefault(run, {})[claim] = registered[claim]
+
+    def taken(run: StoredRun) -> bool:
+        if any_results:
+            return True
+        manifest, digests = run.manifest(), digests_of.get(run.folder.name, {})
+        lists = not manifest or digests.items() <= manifest.get("registered", {}).items()
+        return lists and made_alike(run)
+
+    return taken
+
+
+def _archived(out: Path, members: Sequence[Member], taken: Callable[[StoredRun], bool]) -> set[str]:
     """Which runs are in the archive alone, and would be made no otherwise now."""
     reproduced = Reproduced(out, dict.fromkeys([member.name for member in members], True))
     return {
@@ -245,7 +285,7 @@ def _archived(out: Path, members: Sequence[Member], any_results: bool) -> set[st
         if isinstance(run := reproduced.run(member.name), ArchivedRun)
         and is_result(run)
         and not sweep.another(run, member)
-        and (any_results or made_alike(run))
+        and taken(run)
     }
 
 
@@ -270,11 +310,11 @@ def _run(
     choice: LauncherChoice | None,
     jobs: int | None,
     stack: int,
-    any_results: bool,
+    taken: Callable[[StoredRun], bool],
     console: Console,
 ) -> None:
     """Run those that are missing, and those that are not what would be made now."""
-    planned, pending = _planned(folder, members, any_results)
+    planned, pending = _planned(folder, members, taken)
     digest = sweep.write_members(folder, planned)
     groups = stacks.group(planned, pending, stack)
     if stack > 1:
@@ -288,28 +328,26 @@ def _run(
 
 
 def _planned(
-    folder: Path, members: Sequence[Member], any_results: bool
+    folder: Path, members: Sequence[Member], taken: Callable[[StoredRun], bool]
 ) -> tuple[list[Member], list[int]]:
     """The members as they are to be run, and the numbers of those that are, the longest first."""
     planned = [
-        _overwriting(member)
-        if _to_be_made(StoredRun(folder / member.name), any_results)
-        else member
+        _overwriting(member) if _to_be_made(StoredRun(folder / member.name), taken) else member
         for member in members
     ]
     pending = [
         index for index, member in enumerate(planned)
         if member.config["run"]["overwrite"]
-        or not sweep.finished(folder, member, any_results=any_results)
+        or not sweep.finished(folder, member, any_results=True)
     ]  # fmt: skip
     # At the end no core waits for a long one that began last.
     pending.sort(key=lambda index: -int(planned[index].config["train"]["steps"]))
     return planned, pending
 
 
-def _to_be_made(run: StoredRun, any_results: bool) -> bool:
+def _to_be_made(run: StoredRun, taken: Callable[[StoredRun], bool]) -> bool:
     """Whether what a folder holds is no run that a claim can take."""
-    return bool(run.damaged() or run.drift()) or not (any_results or made_alike(run))
+    return bool(run.damaged() or run.drift()) or not taken(run)
 
 
 def made_alike(run: StoredRun) -> bool:

@@ -24,6 +24,7 @@ from bnrepro.evidence.claim import (
 )
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
 from bnrepro.evidence.grid import Array
+from bnrepro.evidence.runs import seeds
 from bnrepro.store import reproduction
 from bnrepro.store.reproduction import AskedArm, Reproduction
 
@@ -36,7 +37,9 @@ INF = math.inf
 def censored(least: float, greatest: float) -> Array:
     """Ten effects that a run's end cuts off."""
     bounds = [[least] * SEEDS, [greatest] * SEEDS]
-    return Array(bounds, {"bound": ["least", "greatest"], "seed": range(SEEDS)}, ["bound", "seed"])
+    return Array(
+        bounds, {"bound": ["least", "greatest"], "seed": [*seeds(SEEDS)]}, ["bound", "seed"]
+    )
 
 
 def figures() -> tuple[Figure | Table, ...]:
@@ -139,8 +142,8 @@ def plant(folder: Path) -> None:
     for name, of in CLAIMS.items():
         asked[name] = {}
         for arm, words in of.scales["paper"].arms.items():
-            names = tuple(f"{name}-{arm}-{seed}" for seed in range(SEEDS))
-            for seed, run in enumerate(names):
+            names = tuple(f"{name}-{arm}-{seed}" for seed in seeds(SEEDS))
+            for seed, run in zip(seeds(SEEDS), names, strict=True):
                 stored = write(folder / "runs" / run, {**CONFIG, "seed": seed},
                                learning(CONFIG, 0.9, 10))  # fmt: skip
                 manifest = {
@@ -151,6 +154,6 @@ def plant(folder: Path) -> None:
                 }  # fmt: skip
                 (stored.folder / "manifest.json").write_text(json.dumps(manifest))
             asked[name][arm] = AskedArm(words, names)
-    (folder / "runs" / "unfinished-batch-3" / "summary.json").unlink()
+    (folder / "runs" / "unfinished-batch-13" / "summary.json").unlink()
     results = dict.fromkeys(asked, RESULTS_NUMBER)
     reproduction.write(folder, Reproduction("paper", results, asked))

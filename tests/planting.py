@@ -102,7 +102,7 @@ _configs: dict[tuple[str, ...], Config] = {}
 
 
 def arms_of(claim: Claim, scale: str) -> dict[str, Config]:
-    """The configuration of every arm, for seed 0."""
+    """The configuration of every arm, but for its seed."""
     words = {arm: claim.scales[scale].words(arm) for arm in claim.scales[scale].arms}
     new = [w for w in dict.fromkeys(words.values()) if w not in _configs]
     _configs.update(zip(new, configurations(new), strict=True))
@@ -113,7 +113,7 @@ def evidence(
     claim: Claim, plant: Plant, scale: str, folder: Path, holds: Callable[[int], bool]
 ) -> Evidence:
     """Runs of a claim at a scale; `holds` says of each seed whether the claim does."""
-    numbers = seeds(claim.scales[scale].seeds)
+    numbers = seeds(claim.scales[scale].seeds, claim.first_seed)
     runs = {}
     for index, (arm, config) in enumerate(arms_of(claim, scale).items()):
         of_seeds = [{**config, "seed": seed} for seed in numbers]

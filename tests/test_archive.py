@@ -134,7 +134,7 @@ def test_only_what_is_missing_is_run_and_joins_the_archive(alone: Path) -> None:
     assert main([*LINE, str(alone), "--seeds", "3"]) == 0
     new = made(alone)
     assert len(new) == 1
-    assert all("seed=2" in name for name in new)
+    assert all("seed=12" in name for name in new)
     expected = report_of(alone)
     shutil.rmtree(alone / "runs")
     assert main(["report", str(alone)]) == 0

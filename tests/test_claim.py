@@ -26,7 +26,7 @@ from bnrepro.evidence.claim import (
 )
 from bnrepro.evidence.grid import Array, best, grid, steps_to, times_fewer
 from bnrepro.evidence.judge import Verdict, judge, judged
-from bnrepro.evidence.runs import CHANCE, Evidence
+from bnrepro.evidence.runs import CHANCE, Evidence, seeds
 from bnrepro.evidence.stats import order_statistic
 from bnrepro.store import StoredRun
 
@@ -58,7 +58,7 @@ def claim(
 
 def runs(folder: Path, count: int, scale: str = "paper") -> Evidence:
     made = tuple(write(folder / str(n), CONFIG, learning(CONFIG, 0.9, 10)) for n in range(count))
-    return Evidence(scale, tuple(range(count)), {"a": made})
+    return Evidence(scale, seeds(count), {"a": made})
 
 
 def least_and_most(*bounds: tuple[float, float]) -> Array:
@@ -286,7 +286,7 @@ def test_an_unknown_claim_suggests_the_nearest() -> None:
 
 def stored(folder: Path, *planted: Planted, config: dict[str, Any] = CONFIG) -> Evidence:
     made = tuple(write(folder / str(n), config, one) for n, one in enumerate(planted))
-    return Evidence("paper", tuple(range(len(made))), {"a": made})
+    return Evidence("paper", seeds(len(made)), {"a": made})
 
 
 def curve(values: Sequence[float], diverged_at: int | None = None) -> Planted:

@@ -21,7 +21,7 @@ from bnrepro import reproduce as reproducing
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
 from bnrepro.evidence.claim import Claim, Criterion, Finding, Margin, Plan
-from bnrepro.evidence.runs import Evidence
+from bnrepro.evidence.runs import FIRST_SEED, PILOT_SEED, Evidence
 from bnrepro.store import StoredRun, reproduction
 from bnrepro.training import environment
 
@@ -112,12 +112,12 @@ def test_a_run_is_what_train_makes(tmp_path: Path, have: Callable[..., None]) ->
     out = tmp_path / "out"
     assert main(["reproduce", "--scale", "short", "--out", str(out), "--jobs", "1"]) == 0
     asked = reproduction.read(out).claims["one"]["none"]
-    assert main(["train", *asked.words, "seed=1", f"run.dir={tmp_path / 'typed'}"]) == 0
+    assert main(["train", *asked.words, "seed=11", f"run.dir={tmp_path / 'typed'}"]) == 0
     ours = StoredRun(out / "runs" / asked.runs[1])
     assert_same_run(ours, StoredRun(tmp_path / "typed"))
-    assert ours.config()["seed"] == 1
+    assert ours.config()["seed"] == 11
     assert "norm=none" in ours.folder.name
-    assert "seed=1" in ours.folder.name
+    assert "seed=11" in ours.folder.name
 
 
 def test_runs_of_other_results_or_data_are_rerun(tmp_path: Path, have: Callable[..., None]) -> None:
@@ -191,7 +191,7 @@ def test_the_manifest_decides_whether_a_run_is_reused(tmp_path: Path) -> None:
     assert not alike(results=now, dataset=mnist, resumes=[{"results": 0}])
     assert not alike(results=now, dataset={**mnist, "fingerprint": "0" * 64})
     assert alike(results=now, resumes=[{"results": now, "drift": ["seed: 0 -> 1"]}])
-    assert reproducing._to_be_made(run, any_results=True)  # a drifted run is no claim's
+    assert reproducing._to_be_made(run, lambda run: True)  # a drifted run is no claim's
     (tmp_path / "manifest.json").unlink()
     assert reproducing.made_alike(run)  # nothing is there
     (tmp_path / "summary.json").write_text('{"status": "done"}')
@@ -279,7 +279,10 @@ def test_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         assert row["claim"] in table
         arms = claims.load(row["claim"]).scales["paper"].arms.values()
         slow = any("experiment=cifar10-inception" in words for words in arms)
-        assert row["scales"]["paper"]["seeds"] >= (3 if slow else 5)
+        numbers = row["scales"]["paper"]["seeds"]
+        assert len(numbers) >= (3 if slow else 5)
+        assert min(numbers) >= FIRST_SEED
+        assert PILOT_SEED not in numbers
         assert all(criterion["compared"] for criterion in row["criteria"])
 
 

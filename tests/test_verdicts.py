@@ -23,6 +23,7 @@ from bnrepro.evidence.judge import Verdict
 from bnrepro.evidence.runs import seeds
 from bnrepro.report import draw, verdicts
 from bnrepro.report import format as words
+from bnrepro.reproduce import registrations
 from bnrepro.store import reproduction
 from bnrepro.store.reproduction import AskedArm, Reproduction
 
@@ -31,21 +32,23 @@ HOSTILE = "</td><script>alert(1)</script> & \"'| a_b *c* [x](http://evil.example
 
 def reproduced(folder: Path, scale: str, plans: Mapping[str, Claim], plant_for=plant_of) -> None:
     """A folder as `bnrepro reproduce` leaves it, but for the report; every claim holds."""
-    asked = {}
+    asked, registered = {}, registrations()
     for name, claim in plans.items():
         arms = {}
         for number, (arm, config) in enumerate(arms_of(claim, scale).items()):
-            names = tuple(f"{name}-{number}-{n}" for n in seeds(claim.scales[scale].seeds))
-            for seed, run in enumerate(names):
+            of_seeds = seeds(claim.scales[scale].seeds, claim.first_seed)
+            names = tuple(f"{name}-{number}-{seed}" for seed in of_seeds)
+            for seed, run in zip(of_seeds, names, strict=True):
                 own = {**config, "seed": seed}
                 stored = write(folder / "runs" / run, own, plant_for(name)(arm, own, seed, True))
                 manifest = {
                     "results": RESULTS_NUMBER,
                     "code": "c" * 64,
-                    "began": f"2026-01-0{seed + 1}",
+                    "began": f"2026-01-{seed}",
                     "cpu": "one",
                     "versions": {"torch": "9"},
                     "git": {"sha": "f" * 40, "dirty": False},
+                    "registered": registered,
                 }
                 (stored.folder / "manifest.json").write_text(json.dumps(manifest))
             arms[arm] = AskedArm(claim.scales[scale].words(arm), names)
@@ -271,7 +274,7 @@ def test_the_section_of_a_claim(shown: Path) -> None:
     assert "+3 doublings (×8) | +2 to +∞" in markdown
     assert "| NO EFFECT |" in markdown  # the variation
     assert "3 runs, 0 diverged" in markdown
-    assert "The first began 2026-01-01. torch: 9. Processor: one. Commit: ffffffffffff." in markdown
+    assert "The first began 2026-01-10. torch: 9. Processor: one. Commit: ffffffffffff." in markdown
     assert "1.235" in markdown
     results = json.loads((shown / "results.json").read_text())
     found = results["claims"]["faster-training"]

@@ -13,7 +13,7 @@ import xarray as xr
 
 from bnrepro.evidence import stats
 from bnrepro.evidence.exhibits import Exhibit
-from bnrepro.evidence.runs import Evidence
+from bnrepro.evidence.runs import FIRST_SEED, Evidence
 
 Effect = Sequence[float] | np.ndarray | xr.DataArray
 """One number a seed; positive supports the claim; never NaN. Two along an axis `bound`, the least
@@ -31,7 +31,7 @@ class Plan:
     """The runs of a claim at one scale: `seeds` of every arm.
 
     Args:
-        seeds: how many; the seeds are 0, 1, …, the same for all arms, which are paired by them.
+        seeds: how many, from the claim's `first_seed` on, by which all arms are paired.
         arms: Hydra overrides by the arm's name. Arms of two claims that come to the same
             configuration are one run.
         overrides: what is the same for every arm; an arm's own come after.
@@ -207,6 +207,7 @@ class Claim:
         measure: what the runs show. It reads runs and nothing else.
         group: what kind of thing it is.
         expected: what was predicted before the runs.
+        first_seed: another one where seeds from 10 on were looked at before the claim was written.
         why: where it did not hold, the likeliest reason.
         to_settle: and what would settle it.
         later: what papers since hold against the claim, or add to it, by what
@@ -222,6 +223,7 @@ class Claim:
     measure: Callable[[Evidence], Finding]
     group: Group = Group.LATER
     expected: Expected = Expected()
+    first_seed: int = FIRST_SEED
     why: str = ""
     to_settle: str = ""
     later: Mapping[str, str] = field(default_factory=dict)

@@ -75,7 +75,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
     `INCOMPLETE` where one is missing, or where fewer seeds were asked for than the claim says.
     """
     wanted = claim.scales[evidence.scale]
-    least = seeds(wanted.seeds)
+    least = seeds(wanted.seeds, claim.first_seed)
     asked = evidence.asked
     if len(evidence.seeds) < wanted.seeds or set(evidence.runs) != set(wanted.arms):
         asked = len(wanted.arms) * max(wanted.seeds, len(evidence.seeds))

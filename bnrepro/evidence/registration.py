@@ -8,9 +8,10 @@ a sign cannot change without it.
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from bnrepro.store.git import first_commit
+from bnrepro.store import git
 from bnrepro.store.source_digest import source_digest
 
 HELPERS = (
@@ -31,19 +32,40 @@ HELPERS = (
 
 @dataclass(frozen=True)
 class Registration:
-    """The digest of a claim's criterion; SHA and date of the commit, None if there is none."""
+    """When a claim's criterion was committed.
+
+    Args:
+        digest: of the criterion; empty if the claim has no file.
+        sha: of the first commit that yields it, None if there is none.
+        date: of that commit.
+        root: the top of the checkout that has the file's history, None if there is none.
+    """
 
     digest: str
     sha: str | None = None
     date: str | None = None
+    root: Path | None = None
 
 
-def registration(path: Path) -> Registration:
+def registration(path: Path | None) -> Registration:
     """The registration of the claim in a file."""
-    files = [path, *(Path(__file__).with_name(f"{name}.py") for name in HELPERS)]
-    digest = criterion_digest([file.read_text("utf-8") for file in files])
-    commit = first_commit(files, lambda texts: criterion_digest(texts) == digest)
-    return Registration(digest, *(commit or ()))
+    if path is None:
+        return Registration("")
+    digest, root = digest_of(path), git.top(path.parent)
+    if root is None:
+        return Registration(digest)
+    commit = git.first_commit(root, _files(path), lambda texts: criterion_digest(texts) == digest)
+    sha, date = commit or (None, None)
+    return Registration(digest, sha, date, root)
+
+
+def digest_of(path: Path) -> str:
+    """The digest of the criterion of the claim in a file."""
+    return criterion_digest([file.read_text("utf-8") for file in _files(path)])
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, *(Path(__file__).with_name(f"{name}.py") for name in HELPERS)]
 
 
 def criterion_digest(sources: Sequence[str]) -> str:
@@ -51,7 +73,12 @@ def criterion_digest(sources: Sequence[str]) -> str:
 
     Arms, metrics and settings are written without spaces.
     """
-    return source_digest(ast.unparse(_WithoutProse().visit(ast.parse(s))) for s in sources)
+    return source_digest(map(_without_prose, sources))
+
+
+@lru_cache(maxsize=1000)  # the helpers are every claim's, in many commits the same
+def _without_prose(source: str) -> str:
+    return ast.unparse(_WithoutProse().visit(ast.parse(source)))
 
 
 class _WithoutProse(ast.NodeTransformer):

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bnrepro import claims
-from bnrepro.report.format import bound, expected, plain
+from bnrepro.evidence.runs import PILOT_SEED, seeds
+from bnrepro.report.format import bound, expected, numbered, plain
 
 WIDTH = 80
 
@@ -33,7 +34,7 @@ def row(name: str) -> dict[str, Any]:
             for criterion_name, of in claim.criteria.items()
         ],
         "scales": {
-            scale: {"arms": len(plan.arms), "seeds": plan.seeds}
+            scale: {"arms": len(plan.arms), "seeds": seeds(plan.seeds, claim.first_seed)}
             for scale, plan in claim.scales.items()
         },
     }
@@ -68,9 +69,10 @@ def whole(name: str) -> str:
     ]
     for scale, plan in claim.scales.items():
         runs = len({plan.words(arm) for arm in plan.arms}) * plan.seeds
-        parts.append(f"Scale {scale}: {len(plan.arms)} arms, seeds: {plan.seeds}, runs: {runs}.")
+        numbers = numbered(seeds(plan.seeds, claim.first_seed))
+        parts.append(f"Scale {scale}: {len(plan.arms)} arms, seeds: {numbers}, runs: {runs}.")
     parts.append(
-        f"Controls stand in the report. 'bnrepro reproduce {name} --scale paper --dry-run' tells "
-        "how long it takes here."
+        f"Pilots have seed {PILOT_SEED}, and no claim is judged by them. Controls stand in the "
+        f"report. 'bnrepro reproduce {name} --scale paper --dry-run' tells how long it takes here."
     )
     return "\n\n".join(textwrap.fill(part, WIDTH) for part in parts)

@@ -35,6 +35,12 @@ def said(value: float | str | None, unit: str = "") -> str:
     return text.replace("-", "−")
 
 
+def numbered(seeds: Sequence[int]) -> str:
+    """Seeds by their numbers, which follow one another."""
+    first, last = seeds[0], seeds[-1]
+    return str(first) if first == last else f"{first} to {last}"
+
+
 def signed(value: float, unit: str) -> str:
     """A number with its sign."""
     unit = "" if math.isinf(value) else unit  # infinitely more, not "never"

@@ -42,9 +42,16 @@ def _numbers(one: ReportedClaim) -> dict[str, Any]:
         "asked": judgement.asked,
         "began": one.began,
         "registered": {
-            "digest": one.registration.digest,
-            "commit": one.registration.sha,
-            "date": one.registration.date,
+            "digest": one.registered.registration.digest,
+            "commit": one.registered.registration.sha,
+            "date": one.registered.registration.date,
+            "history": one.registered.registration.root is not None,
+            "runs": one.registered.runs,
+            "unlisted": one.registered.unlisted,
+            "earlier": one.registered.earlier,
+            "unknown": one.registered.unknown,
+            "dirty": one.registered.dirty,
+            "mark": one.registered.mark,
         },
     }
     every = {
@@ -140,13 +147,13 @@ def table(results: Mapping[str, Any], page: str) -> str:
 
 
 def _row(name: str, of: Mapping[str, Any], page: str) -> str:
-    primary, tuned = of["primary"], of["tuned"]
+    primary, tuned, mark = of["primary"], of["tuned"], of["registered"]["mark"]
     cells = [
         f"[{name}]({page}#{name})",
         _words(primary["the_papers"], primary["unit"]),
         f"{_words(primary['effect'], primary['unit'])} {_between(primary)}".strip(),
         f"{_words(tuned['effect'], tuned['unit'])} {_between(tuned)}" if tuned else "",
-        f"**{of['verdict']}**",
+        f"**{of['verdict']}**{f', {mark}' if mark else ''}",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -7,8 +7,9 @@ the same to the last byte.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from bnrepro.evidence.claim import Check, Claim, Group
 from bnrepro.evidence.exhibits import Exhibit, Figure, Table
 from bnrepro.evidence.judge import Judged, Judgement, Verdict, judge
 from bnrepro.evidence.literature import ARXIV
-from bnrepro.evidence.registration import Registration, registration
-from bnrepro.evidence.runs import CHANCE, TEST, Evidence, listed, seeds, unlike
+from bnrepro.evidence.registration import registration
+from bnrepro.evidence.runs import CHANCE, PILOT_SEED, TEST, Evidence, listed, seeds, unlike
 from bnrepro.plots import svg
 from bnrepro.report import marks, results
 from bnrepro.report.draw import draw, numbers
@@ -29,6 +30,7 @@ from bnrepro.report.format import (
     expected,
     interval,
     markdown,
+    numbered,
     plain,
     plain_effect,
     plain_interval,
@@ -36,7 +38,8 @@ from bnrepro.report.format import (
     signed,
     spread,
 )
-from bnrepro.store import StoredRun, atomic
+from bnrepro.report.registered import Registered, made_at, registered
+from bnrepro.store import StoredRun, atomic, git
 from bnrepro.store.archive import Reproduced
 
 STANDALONE = b"""<style>svg { color: #1b1b1b; background: white }
@@ -56,7 +59,7 @@ class ReportedClaim:
     judgement: Judgement
     evidence: Evidence
     file: str
-    registration: Registration
+    registered: Registered
     command: str
     began: str | None
     made: list[str]
@@ -117,7 +120,10 @@ def render(folder: Path | Reproduced, out: Path) -> dict[str, Judgement]:
     """
     reproduced = Reproduced(folder) if isinstance(folder, Path) else folder
     asked = reproduced.asked
-    shown = [_show(reproduced, name) for name in asked.claims]
+    manifests = (reproduced.run(name).manifest() for name in asked.runs())
+    commits = {str(at.get("sha")) for manifest in manifests for at in made_at(manifest)}
+    ancestors = cache(lambda root: git.ancestors(root, commits))  # asked once of a checkout
+    shown = [_show(reproduced, name, ancestors) for name in asked.claims]
     judgements = {one.id: one.judgement for one in shown}
     atomic.make_folder(out / FIGURES)
     images = {
@@ -163,12 +169,15 @@ def _images(claim: str, figure: Figure) -> dict[str, bytes]:
     }
 
 
-def _show(reproduced: Reproduced, name: str) -> ReportedClaim:
+def _show(
+    reproduced: Reproduced, name: str, ancestors: Callable[[Path], Mapping[str, Set[str]]]
+) -> ReportedClaim:
     claim, asked = claims.load(name), reproduced.asked
     evidence = evidence_of(reproduced, name, claim)
     judgement = judge(claim, evidence)
     source = claims.source(name)
-    path = source.path
+    since = registration(source.path)
+    before = ancestors(since.root) if since.root else {}
     wanted = claim.scales[asked.scale].seeds
     count = f" --seeds {len(evidence.seeds)}" if len(evidence.seeds) != wanted else ""
     runs = list(dict.fromkeys(run for arm in evidence.runs.values() for run in arm))
@@ -179,7 +188,7 @@ def _show(reproduced: Reproduced, name: str) -> ReportedClaim:
         judgement,
         evidence,
         _place(source),
-        registration(path) if path else Registration(""),
+        registered(name, since, runs, before),
         f"bnrepro reproduce {name} --scale {asked.scale}{count}",
         began,
         [
@@ -208,7 +217,7 @@ def evidence_of(reproduced: Reproduced, name: str, claim: Claim) -> Evidence:
         for arm in plan.arms
         if arm in arms and arms[arm].words == plan.words(arm)
     }
-    return Evidence(scale, seeds(count), runs)
+    return Evidence(scale, seeds(count, claim.first_seed), runs)
 
 
 def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
@@ -217,9 +226,11 @@ def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
     diverged = sum(summary["status"] == "diverged" for summary in summaries)
     steps = sum(int(summary.get("steps") or 0) for summary in summaries)
     hours = sum(float(summary.get("wall_seconds") or 0) for summary in summaries) / 3600
+    numbers = f" ({numbered(evidence.seeds)}; pilots {PILOT_SEED})" if evidence.seeds else ""
     return (
-        f"{len(evidence.runs)} arms × {len(evidence.seeds)} seeds: {len(summaries)} runs, "
-        f"{diverged} diverged; {steps:,} steps, {hours:.1f} hours of computing."
+        f"{len(evidence.runs)} arms × {len(evidence.seeds)} seeds{numbers}: "
+        f"{len(summaries)} runs, {diverged} diverged; {steps:,} steps, {hours:.1f} hours of "
+        "computing."
     )
 
 

@@ -1,7 +1,8 @@
-"""What git says of sources: a checkout's commit, and the first one since which files say this."""
+"""What git says of sources: commits, their order, and the first since which files say the same."""
 
+import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,34 +14,46 @@ def revision(root: Path) -> dict[str, Any] | None:
         return None
     try:
         sha, dirty = _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain"))
-        return {"sha": sha, "dirty": dirty}
+        return {"sha": sha.strip(), "dirty": dirty}
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
+def top(folder: Path) -> Path | None:
+    """The top of the checkout that a folder is in; None outside of one, or of a shallow one.
+
+    A shallow checkout lacks commits, and takes its oldest for the first of every file.
+    """
+    try:
+        words = ("rev-parse", "--is-shallow-repository", "--show-toplevel")
+        shallow, root = _git(folder, *words).splitlines()
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return None
+    return Path(root).resolve() if shallow == "false" else None
+
+
 def first_commit(
-    files: Sequence[Path], still: Callable[[Sequence[str]], bool]
+    root: Path, files: Sequence[Path], still: Callable[[Sequence[str]], bool]
 ) -> tuple[str, str] | None:
     """SHA and date (ISO) of the first commit since which files have said the same.
 
     Args:
-        files: the first one's repository is asked; those outside of it count as they are.
+        root: the top of a checkout; files outside of it count as they are.
+        files: the first one is in it.
         still: whether their texts, in this order, say the same.
 
     Returns:
-        None outside of a repository, or if they say it in no commit yet.
+        None if they say it in no commit yet.
     """
     try:
-        root = Path(_git(files[0].parent, "rev-parse", "--show-toplevel"))
-        within = [file.resolve() for file in files if file.resolve().is_relative_to(root.resolve())]
-        names = [str(file.relative_to(root.resolve())) for file in within]
+        within = [file.resolve() for file in files if file.resolve().is_relative_to(root)]
+        names = [file.relative_to(root).as_posix() for file in within]
         others = [file.read_text("utf-8") for file in files if file.resolve() not in within]
         first = None
         for line in _git(root, "log", "--format=%H %cs", "--", *names).splitlines():
             sha, _, date = line.partition(" ")
-            listed = _git(root, "ls-tree", sha, "--", *names).splitlines()
-            blobs = {row.partition("\t")[2]: row.split()[2] for row in listed}
-            if len(blobs) < len(names):
+            blobs = _blobs(root, sha)
+            if not all(name in blobs for name in names):
                 break
             if not still([*(_blob(root, blobs[name]) for name in names), *others]):
                 break
@@ -48,6 +61,36 @@ def first_commit(
     except (OSError, UnicodeDecodeError, subprocess.CalledProcessError):
         return None
     return first
+
+
+def ancestors(root: Path, shas: Iterable[str]) -> dict[str, set[str]]:
+    """Of each commit that a checkout knows, itself and all commits that it descends from.
+
+    Others, and what is no SHA, are left out.
+    """
+    asked = sorted({sha for sha in shas if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", sha)})
+    if not asked:
+        return {}
+    try:
+        listed = _git(root, "rev-list", "--parents", "--ignore-missing", *asked)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    parents = {sha: before for sha, *before in map(str.split, listed.splitlines())}
+    found = {}
+    for sha in parents.keys() & asked:
+        left, found[sha] = [sha], set[str]()
+        while left:
+            if (commit := left.pop()) not in found[sha]:
+                found[sha].add(commit)
+                left += parents.get(commit, ())
+    return found
+
+
+@cache
+def _blobs(root: Path, sha: str) -> dict[str, str]:
+    """The blob of every file of a commit."""
+    listed = _git(root, "ls-tree", "-r", "-z", sha).split("\0")[:-1]
+    return {name: facts.split()[2] for facts, _, name in (row.partition("\t") for row in listed)}
 
 
 @cache
@@ -58,4 +101,4 @@ def _blob(root: Path, sha: str) -> str:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
-    return done.stdout.strip()
+    return done.stdout

@@ -68,6 +68,7 @@ SUMMARY_TYPES = {
 }  # fmt: skip
 MANIFEST_TYPES = {
     "resumes": (list,), "versions": (dict,), "dataset": (dict,), "code": (str,), "cpu": (str,),
+    "registered": (dict,),
 }  # fmt: skip
 CONFIG_TYPES = {
     **dict.fromkeys(

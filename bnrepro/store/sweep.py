@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,15 @@ class Member:
     """One run of a sweep.
 
     `name` is its folder's; `overrides` say how one would type it; `values` are those of the axes;
-    `config` is the whole configuration but for the folder.
+    `config` is the whole configuration but for the folder; `registered` are the digests of claims
+    by their ids, which its manifest is to list.
     """
 
     name: str
     overrides: tuple[str, ...]
     values: dict[str, Any]
     config: dict[str, Any]
+    registered: dict[str, str] = field(default_factory=dict)
 
 
 def members_path(sweep: Path, digest: str) -> Path:
@@ -116,7 +118,7 @@ def read_some(sweep: Path, digest: str, indices: Sequence[int]) -> list[Member]:
 
 
 def _member(values: dict[str, Any]) -> Member:
-    return Member(values["name"], tuple(values["overrides"]), values["values"], values["config"])
+    return Member(**{**values, "overrides": tuple(values["overrides"])})
 
 
 @contextmanager

@@ -209,7 +209,7 @@ def _end_with_parent() -> None:
 def train(sweep: Path, member: Member, stop: StopSignals) -> None:
     """Train one member in this process; waits while another process is at it."""
     [composed] = _composed(sweep, [member])
-    _train(sweep, composed, stop)
+    _train(sweep, member, composed, stop)
 
 
 def train_stack(sweep: Path, members: Sequence[Member], stop: StopSignals) -> None:
@@ -240,13 +240,13 @@ def train_stack(sweep: Path, members: Sequence[Member], stop: StopSignals) -> No
             if opened is not None:
                 opened.execute(lambda: None)  # leaves Hydra's record
                 on_end = partial(_record_end, opened, console)
-                run = stacked.StackedRun(opened.run.config, opened.writer, console, on_end)
-                runs.append(run)
+                config, registered = opened.run.config, members[index].registered
+                runs.append(stacked.StackedRun(config, opened.writer, console, on_end, registered))
     if runs:
         stacked.run(runs, stop)
     for index in alone:
         try:
-            _train(sweep, every[index], stop)
+            _train(sweep, members[index], every[index], stop)
         except BnreproError as error:
             _print_error(consoles[index], error)
 
@@ -286,12 +286,13 @@ def _composed(sweep: Path, members: Sequence[Member]) -> list[ComposedRun]:
     return with_hydra_node(configs, [member.overrides for member in members])
 
 
-def _train(sweep: Path, composed: ComposedRun, stop: StopSignals) -> None:
+def _train(sweep: Path, member: Member, composed: ComposedRun, stop: StopSignals) -> None:
     from bnrepro.training import launch, run
 
+    train = partial(run.run, restart=True, registered=member.registered)
     while True:
         try:
-            launch.run(composed, partial(run.run, restart=True), sweep, stop)
+            launch.run(composed, train, sweep, stop)
         except RunInUseError:
             time.sleep(WAIT)
         else:

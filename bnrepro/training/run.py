@@ -3,7 +3,7 @@
 import io
 import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,11 +35,17 @@ SAME_FACTS = (
 
 
 def run(
-    config: c.Config, writer: RunWriter, stop: StopSignals, *, restart: bool = False
+    config: c.Config,
+    writer: RunWriter,
+    stop: StopSignals,
+    *,
+    restart: bool = False,
+    registered: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Train as the configuration says, into the folder `writer` has taken, from where it stood.
 
-    With `restart`, an unfinished run that would not resume to the same bits here restarts.
+    With `restart`, an unfinished run that would not resume to the same bits here restarts. The
+    manifest lists the digests of claims in `registered`; that of a resumed run keeps its own.
 
     Returns:
         The run's summary, as it stands in `summary.json`.
@@ -68,6 +74,8 @@ def run(
         facts |= dataset.facts()
         if packages := c.brought_by(config):
             facts["packages"] = packages
+        if registered:
+            facts["registered"] = registered
         if writer.resuming:
             facts = history(facts, config, writer, display, restart=restart)
         writer.manifest(facts)

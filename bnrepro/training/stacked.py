@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,13 +27,15 @@ from bnrepro.training.stacked_step import Stack
 class StackedRun:
     """A run that is to train together with others that differ from it only in numbers.
 
-    `on_end` is called with what ended the run if it failed or was interrupted.
+    `on_end` is called with what ended the run if it failed or was interrupted; `registered` is for
+    its manifest.
     """
 
     config: c.Config
     writer: RunWriter
     console: Console
     on_end: Callable[[BaseException], None]
+    registered: Mapping[str, str] = field(default_factory=dict)
 
 
 def can_stack(config: c.Config) -> bool:
@@ -178,6 +180,8 @@ class _Member:
         config, writer = self.run.config, self.run.writer
         try:
             fit(config, len(dataset.train.labels))
+            if self.run.registered:
+                facts = {**facts, "registered": self.run.registered}
             if writer.resuming:  # a member of many restarts by itself if it has to
                 facts = history(facts, config, writer, display, restart=True)
             writer.manifest(facts)
