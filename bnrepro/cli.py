@@ -470,7 +470,9 @@ def reproduce(
     stack: StackSize = 1,
     any_results: Annotated[
         bool,
-        typer.Option("--any-results", help="Take runs with another results number as they are."),
+        typer.Option(
+            "--any-results", help="Take runs of other results or registrations as they are."
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell how many runs are left, and how long they take.")

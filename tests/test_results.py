@@ -40,3 +40,5 @@ def test_a_claim_was_registered_before_its_first_run(name: str) -> None:
     found = FOUND["claims"][name]
     registered = datetime.fromisoformat(found["registered"]["date"])
     assert registered <= datetime.fromisoformat(found["began"])
+    for which in ("unlisted", "earlier", "unknown", "dirty"):
+        assert not found["registered"][which], which
