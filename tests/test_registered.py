@@ -230,7 +230,7 @@ def test_runs_that_follow_from_their_registration(
     for text in texts[:2]:
         assert f"Their digest is {digest[:12]}. They are the same since commit " in text
         assert f"{since[:12]} of {date}. Every run lists the digest." in text
-        assert "2 seeds (10 to 11; pilots 100)" in text
+        assert "2 seeds (seeds 10 to 11; pilots: seed 100)" in text
     assert all("registered after its runs" not in text.lower() for text in texts)
 
 
@@ -338,12 +338,12 @@ def test_another_first_seed_is_the_claims(
     have(two=late)
     assert main(["claims", "two"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "Scale smoke: 1 arms, seeds: 30, runs: 1." in told
-    assert "Scale paper: 1 arms, seeds: 30 to 39, runs: 10." in told
+    assert "Scale smoke: 1 arms, seed 30, runs: 1." in told
+    assert "Scale paper: 1 arms, seeds 30 to 39, runs: 10." in told
     assert "Pilots have seed 100" in told
     runs = [StoredRun(tmp_path / "out" / "runs" / run) for run in reproduce(tmp_path / "out")]
     assert sorted(run.config()["seed"] for run in runs) == [30, 31]
     text = (tmp_path / "out" / "report.md").read_text().replace("\\", "")
-    assert "1 arms × 2 seeds (30 to 31; pilots 100): 2 runs" in text
+    assert "1 arms × 2 seeds (seeds 30 to 31; pilots: seed 100): 2 runs" in text
     verdict = json.loads((tmp_path / "out" / "results.json").read_text())["claims"]["two"]
     assert verdict["verdict"] == "REPRODUCED"

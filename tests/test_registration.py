@@ -45,14 +45,23 @@ def test_another_criterion_has_another_digest(old: str, new: str) -> None:
     assert digest(old, new) != criterion_digest([SOURCE])
 
 
+def test_a_text_with_values_in_it_may_be_worded_otherwise_too() -> None:
+    def digest(text: str) -> str:
+        return criterion_digest([f"x = {text}"])
+
+    assert digest("f'{a} of them'") == digest("f'it is {a}, or so'") == digest("f'{a}'")
+    assert digest("f'{a}_z'") != digest("f'{a}'") != digest("f'{b} of them'")
+
+
 def test_what_computes_an_effect_is_part_of_it() -> None:
     folder = Path(registration.__file__).parent
     for name in registration.HELPERS:
         text = (folder / f"{name}.py").read_text(encoding="utf-8")
         assert criterion_digest([SOURCE, text]) != criterion_digest([SOURCE, f"{text}\nx = 1\n"])
     imported = {f"{name}.py" for name in registration.HELPERS}
-    assert imported | {"exhibits.py", "literature.py", "registration.py", "__init__.py"} == {
-        path.name for path in folder.glob("*.py")
+    shown = {"exhibits.py", "literature.py", "paper/__init__.py"}
+    assert imported | shown | {"registration.py", "__init__.py"} == {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*.py")
     }
 
 

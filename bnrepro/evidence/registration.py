@@ -5,10 +5,8 @@ without the prose: the claim may be reworded, and its file renamed, but a margin
 a sign cannot change without it.
 """
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from bnrepro.store import git
@@ -23,6 +21,7 @@ HELPERS = (
     "grid",
     "judge",
     "movement",
+    "paper/fig2",  # margins are shares of the paper's numbers
     "runs",
     "stats",
     "tuning",
@@ -65,7 +64,7 @@ def digest_of(path: Path) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path, *(Path(__file__).with_name(f"{name}.py") for name in HELPERS)]
+    return [path, *(Path(__file__).parent / f"{name}.py" for name in HELPERS)]
 
 
 def criterion_digest(sources: Sequence[str]) -> str:
@@ -73,15 +72,4 @@ def criterion_digest(sources: Sequence[str]) -> str:
 
     Arms, metrics and settings are written without spaces.
     """
-    return source_digest(map(_without_prose, sources))
-
-
-@lru_cache(maxsize=1000)  # the helpers are every claim's, in many commits the same
-def _without_prose(source: str) -> str:
-    return ast.unparse(_WithoutProse().visit(ast.parse(source)))
-
-
-class _WithoutProse(ast.NodeTransformer):
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        prose = isinstance(node.value, str) and " " in node.value
-        return ast.Constant("") if prose else node
+    return source_digest(sources, prose=False)

@@ -70,7 +70,7 @@ def whole(name: str) -> str:
     for scale, plan in claim.scales.items():
         runs = len({plan.words(arm) for arm in plan.arms}) * plan.seeds
         numbers = numbered(seeds(plan.seeds, claim.first_seed))
-        parts.append(f"Scale {scale}: {len(plan.arms)} arms, seeds: {numbers}, runs: {runs}.")
+        parts.append(f"Scale {scale}: {len(plan.arms)} arms, {numbers}, runs: {runs}.")
     parts.append(
         f"Pilots have seed {PILOT_SEED}, and no claim is judged by them. Controls stand in the "
         f"report. 'bnrepro reproduce {name} --scale paper --dry-run' tells how long it takes here."

@@ -38,7 +38,7 @@ def said(value: float | str | None, unit: str = "") -> str:
 def numbered(seeds: Sequence[int]) -> str:
     """Seeds by their numbers, which follow one another."""
     first, last = seeds[0], seeds[-1]
-    return str(first) if first == last else f"{first} to {last}"
+    return f"seed {first}" if first == last else f"seeds {first} to {last}"
 
 
 def signed(value: float, unit: str) -> str:

@@ -226,7 +226,7 @@ def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:
     diverged = sum(summary["status"] == "diverged" for summary in summaries)
     steps = sum(int(summary.get("steps") or 0) for summary in summaries)
     hours = sum(float(summary.get("wall_seconds") or 0) for summary in summaries) / 3600
-    numbers = f" ({numbered(evidence.seeds)}; pilots {PILOT_SEED})" if evidence.seeds else ""
+    numbers = f" ({numbered(evidence.seeds)}; pilots: seed {PILOT_SEED})" if evidence.seeds else ""
     return (
         f"{len(evidence.runs)} arms × {len(evidence.seeds)} seeds{numbers}: "
         f"{len(summaries)} runs, {diverged} diverged; {steps:,} steps, {hours:.1f} hours of "

@@ -13,18 +13,24 @@ from functools import lru_cache
 from typing import cast
 
 
-def source_digest(sources: Iterable[str]) -> str:
+def source_digest(sources: Iterable[str], *, prose: bool = True) -> str:
     """SHA-256 (hex) of what Python sources mean, in whichever order they come.
+
+    Args:
+        sources: their texts.
+        prose: whether texts with a space in them count.
 
     Raises:
         SyntaxError: one of them is no Python.
     """
-    return hashlib.sha256("".join(sorted(map(_digest, sources))).encode()).hexdigest()
+    digests = sorted(_digest(source, prose) for source in sources)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1000)
-def _digest(source: str) -> str:
-    text = _dumped(_Meaning().visit(ast.parse(source)))
+def _digest(source: str, prose: bool) -> str:
+    tree = ast.parse(source)
+    text = _dumped(_Meaning().visit(tree if prose else _WithoutProse().visit(tree)))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -40,6 +46,17 @@ def _dumped(node: object) -> str:
         if value is not None and value != []
     )
     return f"{type(node).__name__}({','.join(fields)})"
+
+
+class _WithoutProse(ast.NodeTransformer):
+    """Empties texts with a space in them, and takes them out of formatted ones."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        return ast.Constant("") if _is_prose(node) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        node.values = [value for value in node.values if not _is_prose(value)]
+        return self.generic_visit(node)
 
 
 class _Meaning(ast.NodeTransformer):
@@ -99,6 +116,10 @@ class _Meaning(ast.NodeTransformer):
     def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.AST:
         node.names = [(self._locals or {}).get(name, name) for name in node.names]
         return node
+
+
+def _is_prose(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
 
 
 def _is_text(node: ast.expr) -> bool:
