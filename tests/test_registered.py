@@ -105,16 +105,21 @@ def test_a_run_made_by_hand_is_no_claims(tmp_path: Path, files: dict[str, Path])
     assert manifest(out / "runs" / asked.runs[0])["registered"] == registrations()
 
 
-@pytest.mark.parametrize("stack", ["1", "4"])
+@pytest.mark.parametrize("stack", ["1", "2"])
 def test_a_run_that_resumes_keeps_what_it_lists(
-    tmp_path: Path, files: dict[str, Path], stack: str
+    tmp_path: Path, files: dict[str, Path], stack: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
+    out, quick = (
+        tmp_path / "out",
+        tiny(slow=("norm=batch",), quick=("norm=batch", "optimizer.lr=1")),
+    )
+    monkeypatch.setattr(claims, "load", lambda name: quick)
     reproduce(out, "two", "--stack", stack)
     before = registrations()
     files["two"].write_text("MARGIN = 2\n")
     for run in (out / "runs").glob("*=*"):
         assert manifest(run)["registered"] == before
+        assert manifest(run).get("stacked") == (2 if stack == "2" else None)
         (run / "summary.json").unlink()
         status = json.loads((run / "status.json").read_text())
         (run / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
