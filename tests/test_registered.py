@@ -16,6 +16,7 @@ from test_reproduce import made, tiny
 from bnrepro import claims
 from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
+from bnrepro.evidence import registration
 from bnrepro.evidence.claim import Plan
 from bnrepro.evidence.registration import digest_of
 from bnrepro.evidence.runs import seeds
@@ -30,8 +31,9 @@ CLAIM = "MARGIN = 1\n"
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Two claims that share runs, and the file of each, which may say anything."""
+    """Two claims that share runs, and the file of each: all that their digests are of."""
     set_claims(monkeypatch, one=ONE, two=TWO)
+    monkeypatch.setattr(registration, "HELPERS", ())
     paths = {name: tmp_path / "claims" / f"{name}.py" for name in claims.ids()}
     (tmp_path / "claims").mkdir()
     for path in paths.values():
