@@ -10,10 +10,10 @@ import numpy as np
 from planting import learning, write
 
 from bnrepro.config import RESULTS_NUMBER
+from bnrepro.evidence import controls
 from bnrepro.evidence.claim import (
     Check,
     Claim,
-    Control,
     Criterion,
     Expected,
     Finding,
@@ -101,7 +101,7 @@ def claim(effect: object, verdict: str, **more: object) -> Claim:
         figures(),
         tuned,
         Check("What the paper leaves open.", choices),
-        more.pop("controls", {"training": Control("every arm ends above 0.15", True, "0.9")}),  # type: ignore[arg-type]
+        {"training": Array(0.9), "pays": Array([0.0])},
     )
     return Claim(
         statement=f"With batch normalization the network trains faster ({verdict.lower()}).",
@@ -110,6 +110,10 @@ def claim(effect: object, verdict: str, **more: object) -> Claim:
         scales={scale: Plan(SEEDS, {"none": ("norm=none",), "batch": ()}) for scale in
                 ("smoke", "short", "paper")},
         measure=lambda evidence: finding,
+        controls={
+            "training": controls.trains("each arm"),
+            "pays": controls.exists("what dropout adds", more.pop("pays", 0.0)),  # type: ignore[arg-type]
+        },
         why="The network is too small for it.", to_settle="A deeper one.",
         later={"Santurkar et al. 2018": "The loss is smoother."},
         **more,  # type: ignore[arg-type]
@@ -127,7 +131,7 @@ CLAIMS = {
     "undecided": claim(0.5 + 2.0 * SPREAD, "INCONCLUSIVE", group=Group.ARGUMENT),
     "neither": claim(censored(-INF, INF), "INCONCLUSIVE", group=Group.ARGUMENT),
     "dropout": claim(0.006 + 0.002 * SPREAD, "NOT TESTABLE", group=Group.ARGUMENT, unit="accuracy",
-                     margin=0.003, controls={"pays": Control("dropout pays", False, "0")}),
+                     margin=0.003, pays=0.005),
     "identity": claim(13.8 + 0.1 * SPREAD, "REPRODUCED", margin=9.0, unit="digits",
                       group=Group.IDENTITY, expected=Expected("REPRODUCED", known=True)),
     "as-good": claim(0.0002 * SPREAD, "REPRODUCED", margin=0.003, unit="accuracy",

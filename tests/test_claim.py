@@ -14,18 +14,10 @@ from planting import Planted, learning, write
 
 from bnrepro import claims
 from bnrepro.errors import ConfigError, UnreadableError
-from bnrepro.evidence.claim import (
-    Check,
-    Claim,
-    Control,
-    Criterion,
-    Finding,
-    Margin,
-    PaperNumber,
-    Plan,
-)
+from bnrepro.evidence import controls
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, Plan
 from bnrepro.evidence.grid import Array, best, grid, steps_to, times_fewer
-from bnrepro.evidence.judge import Verdict, judge, judged
+from bnrepro.evidence.judge import Controlled, Verdict, judge, judged
 from bnrepro.evidence.runs import CHANCE, Evidence, seeds
 from bnrepro.evidence.stats import order_statistic
 from bnrepro.store import StoredRun
@@ -141,15 +133,29 @@ def test_the_primary_criterion_is_the_first_and_its_verdict_the_claims(tmp_path:
 def test_where_a_control_fails_a_claim_is_not_testable_either_way(tmp_path: Path) -> None:
     whole = runs(tmp_path, 5)
     for effects in ([2.0] * 5, [-2.0] * 5):
-        held = {"trains": Control("it trains", holds=True)}
-        failed = {**held, "pays": Control("dropout pays", holds=False, seen="0")}
-        assert judge(claim({"a": effects}, controls=held), whole).verdict != UNTESTED
-        found = judge(claim({"a": effects}, controls=failed), whole)
+        one = replace(
+            claim({"a": effects}, controls={"pays": Array([0.004])}),
+            controls={"pays": controls.exists("what dropout gains", 0.005)},
+        )
+        found = judge(one, whole)
         assert found.verdict == UNTESTED
+        text = "what dropout gains is at least 0.005 in the median"
+        assert found.controls == {"pays": Controlled(text, holds=False, seen="0.004")}
         assert found.criteria["a"].verdict != UNTESTED  # what it would have been
-    assert (
-        judge(claim({"a": [2.0] * 5}, controls=failed), runs(tmp_path / "s", 3)).verdict == PARTLY
-    )
+        held = replace(one, controls={"pays": controls.exists("what dropout gains", 0.003)})
+        assert judge(held, whole).verdict == found.criteria["a"].verdict
+    assert judge(one, runs(tmp_path / "s", 3)).verdict == PARTLY
+
+
+def test_a_control_that_is_not_measured_or_not_named_is_a_bug(tmp_path: Path) -> None:
+    trains = {"trains": controls.trains("each arm")}
+    unnamed = claim({"a": [2.0] * 5}, controls={"trains": Array(0.9)})
+    unmeasured = replace(claim({"a": [2.0] * 5}), controls=trains)
+    whole = runs(tmp_path, 5)
+    assert judge(replace(unnamed, controls=trains), whole).verdict == YES
+    for one in (unnamed, unmeasured):
+        with pytest.raises(AssertionError, match="every control"):
+            judge(one, whole)
 
 
 def test_an_accuracy_within_the_noise_of_its_test_images_is_no_difference(tmp_path: Path) -> None:
@@ -317,6 +323,7 @@ def test_the_first_step_at_a_target_is_one_of_a_run_that_ended() -> None:
 
 
 def test_a_ratio_of_steps_is_cut_off_where_a_run_ends_before_it_arrives() -> None:
+    """After 199 steps, so that what never arrives takes 200 at the least."""
     steps = {
         name: Array(values, {"seed": range(5)}, ["seed"])
         for name, values in {
@@ -327,6 +334,15 @@ def test_a_ratio_of_steps_is_cut_off_where_a_run_ends_before_it_arrives() -> Non
     found = times_fewer(steps["slow"], steps["quick"], 200)
     assert found.sel(bound="least").to_numpy().tolist() == [2, 2, -np.inf, -np.inf, -2]
     assert found.sel(bound="greatest").to_numpy().tolist() == [2, np.inf, -1, np.inf, -2]
+
+
+def test_what_never_arrives_is_slower_than_what_arrives_at_the_very_last_step() -> None:
+    seeds = {"seed": range(5)}
+    last, never = (Array([steps] * 5, seeds, ["seed"]) for steps in (200.0, np.inf))
+    assert judged(DIFFERENCE, times_fewer(last, never, 201)).verdict == OTHER
+    assert judged(DIFFERENCE, times_fewer(never, last, 201)).verdict == SAME
+    assert judged(DIFFERENCE, times_fewer(last, last, 201)).verdict == NONE
+    assert judged(DIFFERENCE, times_fewer(never, never, 201)).verdict == OPEN
 
 
 def test_the_best_is_chosen_by_the_mean_over_seeds_and_of_equals_the_first() -> None:

@@ -1,5 +1,7 @@
 """Fig. 1a: with batch normalization the network trains faster, and ends higher."""
 
+import math
+
 import numpy as np
 import xarray as xr
 
@@ -56,7 +58,7 @@ def gain(test: Array) -> dict[str, Array]:
 def effects(runs: xr.Dataset) -> dict[str, Array]:
     """Both criteria's effects, of runs with the axis norm."""
     slow, quick = (steps(runs).sel(norm=norm) for norm in NORMS)
-    return {"speed": times_fewer(slow, quick, runs.step[-1].item()), **gain(runs.test)}
+    return {"speed": times_fewer(slow, quick, runs.step[-1].item() + 1), **gain(runs.test)}
 
 
 def measure(evidence: Evidence) -> Finding:
@@ -71,10 +73,7 @@ def measure(evidence: Evidence) -> Finding:
         (_figure(evidence),),
         both_tuned(at_lr, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
         Check("One choice changed, after fewer steps than in Fig. 1.", varied),
-        {
-            "training": controls.trains(runs.test),
-            "target": controls.reached(steps(runs).sel(norm="none"), "the network without BN"),
-        },
+        {"training": runs.test, "target": steps(runs).sel(norm="none")},
         ARMS.over_images(evidence, gain),
     )
 
@@ -130,16 +129,22 @@ CLAIM = Claim(
             Margin(1.0, "doublings"),
             "A factor of 2. The paper's curves give 2.8 at .972, and its ImageNet table 2.3 for "
             "batch normalization alone (31.0 M ÷ 13.3 M steps, Fig. 3).",
+            paper=math.log2(41_600 / 15_000),
         ),
         "accuracy": Criterion(
             "test accuracy at the last step, with BN − without BN, of the same seed",
             Margin(0.0, "accuracy"),
-            "Higher at all; the paper's curves end at .982 and .972.",
+            "Higher at all; the paper's curves end at .9816 and .9723, .0093 apart.",
             indifference=TOLD_APART,
+            paper=0.0093,
         ),
     },
     scales=plans(_arms, SEEDS),
     measure=measure,
+    controls={
+        "training": controls.trains("each arm"),
+        "target": controls.reached("the network without BN"),
+    },
     group=Group.EXPERIMENT,
     expected=Expected("REPRODUCED", 1.5),
     later={

@@ -138,12 +138,7 @@ def measure(evidence: Evidence) -> Finding:
         unspecified=Check(
             "The number of layers; other nonlinearities, from weights made for them.", choices
         ),
-        controls={
-            "vanishing": controls.exists(
-                first.sel(depth=deepest, norm=NONE), 1.0,
-                "the span of the first layer's gradient without BN, in decades,",
-            ),
-        },
+        controls={"vanishing": first.sel(depth=deepest, norm=NONE)},
     )  # fmt: skip
 
 
@@ -184,6 +179,11 @@ CLAIM = Claim(
     },
     scales=plans(_arms, SEEDS),
     measure=measure,
+    controls={
+        "vanishing": controls.exists(
+            "the span of the first layer's gradient without BN, in decades,", 1.0
+        )
+    },
     group=Group.ARGUMENT,
     expected=Expected("REPRODUCED", known=True),
     why="From proper initial weights gradients of ReLUs or tanh hardly vanish without batch "

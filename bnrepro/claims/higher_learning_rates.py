@@ -4,7 +4,7 @@ import math
 
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import GRID, LRS, NONE, NORMS, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Control, Criterion, Finding, Group, Margin, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, decades, grid, table
 from bnrepro.evidence.runs import TOLD_APART, VALIDATION, Evidence
 from bnrepro.evidence.tuning import both_tuned, over_lrs
@@ -63,7 +63,6 @@ def measure(evidence: Evidence) -> Finding:
     }
     if evidence.scale == "paper":
         choices[f"initial deviation {SMALLER}"] = gain(largest(evidence, SMALL))
-    last = (rates == max(of.axes["lr"])).mean().item()
     return Finding(
         {**gain(rates), **worth(runs.test)},
         exhibits=(
@@ -76,12 +75,9 @@ def measure(evidence: Evidence) -> Finding:
         tuned=both_tuned(runs, lambda lr: {"accuracy": more(runs.test.sel(lr=lr))}),
         unspecified=Check("What counts as training, and the initial weights.", choices),
         controls={
-            "training": controls.trains(runs.test.sel(lr=runs.validation.idxmax("lr"))),
-            "best rates": controls.interior(runs.validation),
-            "last rate": Control(
-                f"at most {controls.FEW:.0%} of the networks train at the grid's last rate",
-                last <= controls.FEW, f"{last:.0%}",
-            ),
+            "training": runs.test.sel(lr=runs.validation.idxmax("lr")),
+            "best rates": runs.validation,
+            "last rate": (rates == max(of.axes["lr"])).mean(),
         },
         redrawn=of.over_images(evidence, worth),
     )  # fmt: skip
@@ -114,8 +110,15 @@ CLAIM = Claim(
     },
     scales=plans(_arms, SEEDS, GRID),
     measure=measure,
+    controls={
+        "training": controls.trains("each arm at its best learning rate"),
+        "best rates": controls.interior(),
+        "last rate": controls.at_most(
+            "the share of networks that train at the grid's last rate", controls.FEW
+        ),
+    },
     group=Group.ARGUMENT,
-    why="Three layers of sigmoids, which are bounded, train at rates of 3 to 10 without BN too.",
+    why="Sigmoids are bounded: three layers of them may train at high rates without BN too.",
     to_settle="Eight layers of rectified units, and a finer grid of rates.",
     later={
         "De and Smith 2020": "Larger learning rates pay only in large batches; in small ones the "

@@ -114,13 +114,10 @@ def measure(evidence: Evidence) -> Finding:
             choices,
         ),
         controls={
-            "training": controls.trains(frozen.sel(shift=NONE)),
-            "shift": controls.exists(
-                costs.sel(network=BN_BASELINE, shift=DIMMED), LOST,
-                "what dimming costs with frozen statistics",
-            ),
+            "training": frozen.sel(shift=NONE),
+            "shift": costs.sel(network=BN_BASELINE, shift=DIMMED),
         },
-    )  # fmt: skip
+    )
 
 
 CLAIM = Claim(
@@ -161,6 +158,10 @@ CLAIM = Claim(
     },
     scales=plans(lambda scale: networks(scale).arms(), CIFAR_SEEDS),
     measure=measure,
+    controls={
+        "training": controls.trains("each network on images as they are"),
+        "shift": controls.exists("what dimming costs BN-Baseline with frozen statistics", LOST),
+    },
     group=Group.ARGUMENT,
     expected=Expected("REPRODUCED", known=True),
     later={

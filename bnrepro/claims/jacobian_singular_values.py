@@ -5,18 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from bnrepro.evidence import controls
+from bnrepro.evidence import claim, controls
 from bnrepro.evidence.arms import BATCH, NONE, NORMS, SEEDS, SMOKE, per_scale
-from bnrepro.evidence.claim import (
-    Check,
-    Claim,
-    Criterion,
-    Finding,
-    Group,
-    Margin,
-    PaperNumber,
-    plans,
-)
+from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
 from bnrepro.evidence.exhibits import Figure
 from bnrepro.evidence.grid import Array, Grid, curves, grid
 from bnrepro.evidence.runs import Evidence
@@ -141,7 +132,7 @@ def measure(evidence: Evidence) -> Finding:
     runs, chosen, at_lr = (measured(evidence, of) for of in (WHOLE, CHOSEN, lrs))
     choices = {choice: effects(chosen.sel(choice=choice)) for choice in CHOICES}
     choices |= {f"learning rate {lr:g}": effects(at_lr.sel(lr=lr)) for lr in LRS[evidence.scale]}
-    compared = PaperNumber(
+    compared = claim.PaperNumber(
         "root mean square singular value, mean over layers, images and training, with BN",
         "", 1.0, runs.rms.sel(norm=BATCH).mean("step", skipna=False).to_numpy(),
     )  # fmt: skip
@@ -166,12 +157,8 @@ def measure(evidence: Evidence) -> Finding:
             choices,
         ),
         {
-            "training": controls.trains(WHOLE.final(evidence)),
-            "size": controls.exists(
-                runs.off.sel(norm=NONE).isel(step=slice(1, None)).mean("step"),
-                CLOSER,
-                "without BN, the distance of the root mean square from 1, in doublings,",
-            ),
+            "training": WHOLE.final(evidence),
+            "size": runs.off.sel(norm=NONE).isel(step=slice(1, None)).mean("step"),
         },
     )  # fmt: skip
 
@@ -231,6 +218,12 @@ CLAIM = Claim(
     },
     scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
+    controls={
+        "training": controls.trains("each arm"),
+        "size": controls.exists(
+            "without BN, the distance of the root mean square from 1, in doublings,", CLOSER
+        ),
+    },
     group=Group.ARGUMENT,
     why="Batch normalization sets the size of the Jacobians; their spread is that of the weights, "
     "and Gaussian ones have singular values from 0 to 2 at any scale.",

@@ -160,10 +160,7 @@ def measure(evidence: Evidence) -> Finding:
             "a ReLU puts out zeros for half, which is not.",
             {"ReLU": relu, **for_both},
         ),
-        controls={
-            "training": controls.trains(at_best.test),
-            "learning rates": controls.interior(sigmoid.validation),
-        },
+        controls={"training": at_best.test, "learning rates": sigmoid.validation},
         redrawn=tuned.at(network=SIGMOID).over_images(evidence, accuracy),
     )
 
@@ -234,6 +231,10 @@ CLAIM = Claim(
     },
     scales=plans(_arms, SEEDS, PROBED),
     measure=measure,
+    controls={
+        "training": controls.trains("each network with BN at each place"),
+        "learning rates": controls.interior("the sigmoid network with BN at each place"),
+    },
     group=Group.ARGUMENT,
     why="The median unit's skewness, of three percentiles, is a coarse mark of a shape.",
     to_settle="Standardized third and fourth moments of what is normalized; for the accuracy, "

@@ -121,7 +121,7 @@ def measure(evidence: Evidence) -> Finding:
             "the moving averages forget; over how many batches Algorithm 2 goes; the network.",
             choices,
         ),
-        controls={"training": controls.trains(judged.accuracy.sel(mode=EXACT).fillna(CHANCE))},
+        controls={"training": judged.accuracy.sel(mode=EXACT).fillna(CHANCE)},
     )  # fmt: skip
 
 
@@ -168,6 +168,7 @@ CLAIM = Claim(
     },
     scales=plans(_arms, SEEDS),
     measure=measure,
+    controls={"training": controls.trains("the network at each batch size that is judged")},
     group=Group.ARGUMENT,
     why="The accuracies are those of one moment, the last step, at which a few images decide.",
     to_settle="The mean distance over many checkpoints of a run, and more seeds.",

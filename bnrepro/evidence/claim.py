@@ -155,17 +155,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Control:
-    """Whether the runs could have shown the claim, either way.
+    """What has to be so for the runs to show the claim, either way.
 
     Args:
-        text: what has to be so.
-        holds: whether it is.
-        seen: what was seen, in a few words or a number.
+        text: what it is, in words.
+        check: of the array that a `Finding` has for it, whether it is so, and what was seen in a
+            few words or a number.
     """
 
     text: str
-    holds: bool
-    seen: str = ""
+    check: Callable[[xr.DataArray], tuple[bool, str]]
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class Finding:
         exhibits: tables and figures, in the order they are shown.
         tuned: both arms at their own best settings, chosen on validation images; one choice.
         unspecified: what the paper leaves open, gone over: how much the verdict depends on it.
-        controls: by name; where one does not hold, the runs cannot test the claim.
+        controls: what each control of the claim is about, by its name.
         redrawn: the effects (seed, draw) of draws of the test images, of criteria that compare
             accuracies on them.
     """
@@ -188,7 +187,7 @@ class Finding:
     exhibits: tuple[Exhibit, ...] = ()
     tuned: Check | None = None
     unspecified: Check | None = None
-    controls: Mapping[str, Control] = field(default_factory=dict)
+    controls: Mapping[str, xr.DataArray] = field(default_factory=dict)
     redrawn: Mapping[str, xr.DataArray] = field(default_factory=dict)
 
 
@@ -205,6 +204,7 @@ class Claim:
             of the secondary ones each has its own.
         scales: the runs at `smoke`, `short` and `paper`.
         measure: what the runs show. It reads runs and nothing else.
+        controls: by name; where one does not hold, the runs cannot test the claim.
         group: what kind of thing it is.
         expected: what was predicted before the runs.
         first_seed: another one where seeds from 10 on were looked at before the claim was written.
@@ -221,6 +221,7 @@ class Claim:
     criteria: Mapping[str, Criterion]
     scales: Mapping[str, Plan]
     measure: Callable[[Evidence], Finding]
+    controls: Mapping[str, Control] = field(default_factory=dict)
     group: Group = Group.LATER
     expected: Expected = Expected()
     first_seed: int = FIRST_SEED

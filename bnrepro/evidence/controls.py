@@ -1,6 +1,7 @@
-"""Controls: whether the runs of a claim could have shown it, either way.
+"""Controls: what has to be so for the runs of a claim to show it, either way.
 
-Where one does not hold the claim is NOT TESTABLE, whatever its effects are.
+A claim names them before its runs, each with its bound; `Claim.measure` gives the array that each
+is about. Where one does not hold the claim is NOT TESTABLE, whatever its effects are.
 """
 
 import numpy as np
@@ -20,28 +21,64 @@ ERRORS = 2.0
 """Standard errors by which a grid's edge has to be better to count as such."""
 
 
-def trains(accuracy: Array, least: float = ABOVE_CHANCE) -> Control:
-    """Every arm is above an accuracy in every seed, at the cell it is judged at."""
-    low = accuracy.min().item()
-    return Control(f"every arm ends above {least:g} in every seed", low > least, f"{low:.4f}")
+def trains(who: str, least: float = ABOVE_CHANCE) -> Control:
+    """Of test accuracies: what is predicted to train is above one in every seed."""
+
+    def check(accuracy: Array) -> tuple[bool, str]:
+        low = accuracy.min().item()
+        return low > least, f"{low:.4f}"
+
+    return Control(f"{who} ends above {least:g} in every seed", check)
 
 
-def reached(steps: Array, who: str) -> Control:
-    """Almost every seed reaches the target: (seed, …) steps, infinite where one does not."""
-    arrived = np.isfinite(steps.to_numpy())
-    seen = f"{arrived.sum()} of {arrived.size}"
-    text = f"{who} reaches the target in at least {1 - FEW:.0%} of the seeds"
-    return Control(text, bool(arrived.mean() >= 1 - FEW), seen)
+def reached(who: str) -> Control:
+    """Of steps, infinite where a seed does not arrive: almost every one reaches the target."""
+
+    def check(steps: Array) -> tuple[bool, str]:
+        arrived = np.isfinite(steps.to_numpy())
+        return bool(arrived.mean() >= 1 - FEW), f"{arrived.sum()} of {arrived.size}"
+
+    return Control(f"{who} reaches the target in at least {1 - FEW:.0%} of the seeds", check)
 
 
-def exists(effect: Array, least: float, what: str) -> Control:
-    """What the claim would take away is there: the median of (seed,) is at least so much."""
-    median = float(lower_median(np.asarray(effect)))
-    return Control(f"{what} is at least {least:g} in the median", median >= least, f"{median:.4g}")
+def exists(what: str, least: float) -> Control:
+    """Of an effect (seed,): what the claim would take away is there, in the median."""
+
+    def check(effect: Array) -> tuple[bool, str]:
+        median = float(lower_median(np.asarray(effect)))
+        return median >= least, f"{median:.4g}"
+
+    return Control(f"{what} is at least {least:g} in the median", check)
 
 
-def interior(validation: Array, axis: str = "lr", natural: tuple[float, ...] = ()) -> Control:
-    """No arm's best value lies at an edge of its grid.
+def at_most(what: str, most: float) -> Control:
+    """Of numbers: none is above a bound."""
+
+    def check(values: Array) -> tuple[bool, str]:
+        greatest = values.max().item()
+        return greatest <= most, f"{greatest:.4g}"
+
+    return Control(f"{what} is at most {most:g}", check)
+
+
+def interior(who: str = "each arm", axis: str = "lr", natural: tuple[float, ...] = ()) -> Control:
+    """Of validation accuracies: the best value of an axis is at no edge of its grid (`at_edges`).
+
+    Args:
+        who: whose.
+        axis: that of the grid.
+        natural: edges beyond which there is nothing, such as a dropout of 0.
+    """
+
+    def check(validation: Array) -> tuple[bool, str]:
+        found = at_edges(validation, axis, natural)
+        return not found, ", ".join(found)
+
+    return Control(f"the best {AXES.get(axis, axis)} of {who} lies inside its grid", check)
+
+
+def at_edges(validation: Array, axis: str = "lr", natural: tuple[float, ...] = ()) -> list[str]:
+    """The arms whose best value lies at an edge of their grid, and where.
 
     An edge counts where its validation accuracy, averaged over seeds, is better than the best
     interior one by more than two standard errors of that difference.
@@ -49,19 +86,16 @@ def interior(validation: Array, axis: str = "lr", natural: tuple[float, ...] = (
     Args:
         validation: accuracies (seed, axis, …), of every arm one for each of the other coordinates.
         axis: that of the grid.
-        natural: edges beyond which there is nothing, such as a dropout of 0.
+        natural: edges that do not count.
     """
     others = [str(dim) for dim in validation.dims if dim not in ("seed", axis)]
     arms = validation.stack(arm=others) if others else validation.expand_dims(arm=["it"])
-    at_edge = [
+    return [
         f"{_name(arm)} at {edge:g}" if others else f"{edge:g}"
         for arm in arms.arm.to_numpy().tolist()
         for edge in _edges(arms.sel(arm=arm), axis)
         if edge not in natural
     ]
-    what = AXES.get(axis, axis)
-    text = f"no arm's best {what} is at an edge of the grid"
-    return Control(text, not at_edge, ", ".join(at_edge))
 
 
 def _edges(values: Array, axis: str) -> list[float]:

@@ -207,15 +207,16 @@ def doublings(a: Array, b: Array) -> Array:
     return result
 
 
-def times_fewer(slow: Array, quick: Array, last: float) -> Array:
-    """`doublings` of slow ÷ quick steps; with an axis `bound`, for runs end before they arrive.
+def times_fewer(slow: Array, quick: Array, beyond: float) -> Array:
+    """`doublings` of slow ÷ quick; with an axis `bound`, for some are cut off.
 
-    Where `slow` is not there by the `last` step, the ratio is at least that of the last step;
-    where `quick` is not, at most. Where neither is, it may be any.
+    What is cut off is infinite, and `beyond` at the least: the step after the last one, of runs
+    that end before they arrive. So the ratio is at least that of `beyond` where `slow` is cut off,
+    and at most where `quick` is. Where both are, it may be any.
     """
     bounds = {
-        "least": doublings(slow.where(np.isfinite(slow), last), quick),
-        "greatest": doublings(slow, quick.where(np.isfinite(quick), last)),
+        "least": doublings(slow.where(np.isfinite(slow), beyond), quick),
+        "greatest": doublings(slow, quick.where(np.isfinite(quick), beyond)),
     }
     return stack(bounds, "bound")
 

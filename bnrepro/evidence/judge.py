@@ -53,6 +53,15 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Controlled:
+    """A control, whether it holds, and what was seen."""
+
+    text: str
+    holds: bool
+    seen: str
+
+
+@dataclass(frozen=True)
 class Judgement:
     """A claim judged at one scale.
 
@@ -65,6 +74,7 @@ class Judgement:
     asked: int
     finding: Finding | None = None
     criteria: Mapping[str, Judged] = field(default_factory=dict)
+    controls: Mapping[str, Controlled] = field(default_factory=dict)
     tuned: Mapping[str, Mapping[str, Judged]] = field(default_factory=dict)
     unspecified: Mapping[str, Mapping[str, Judged]] = field(default_factory=dict)
 
@@ -103,8 +113,13 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
 
     criteria = all_criteria(finding.effects, finding.redrawn)
     assert len(criteria) == len(claim.criteria) == len(finding.effects), "an effect a criterion"
+    assert claim.controls.keys() == finding.controls.keys(), "what every control is about"
+    controls = {
+        name: Controlled(control.text, *control.check(finding.controls[name]))
+        for name, control in claim.controls.items()
+    }
     verdict = criteria[claim.primary].verdict
-    if given is None and not all(control.holds for control in finding.controls.values()):
+    if given is None and not all(control.holds for control in controls.values()):
         verdict = Verdict.NOT_TESTABLE
     return Judgement(
         verdict,
@@ -112,6 +127,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
         asked,
         finding,
         criteria,
+        controls,
         checked(finding.tuned),
         checked(finding.unspecified),
     )

@@ -29,7 +29,7 @@ def both_tuned(
         f"{NAMES.get(arm, arm)} at {_range(lr.sel({by: arm}))}"
         for arm in lr[by].to_numpy().tolist()
     )
-    edges = controls.interior(runs.validation).seen
+    edges = ", ".join(controls.at_edges(runs.validation))
     beyond = f" At an edge of the grid, so that the best may lie beyond: {edges}." if edges else ""
     columns = {
         "learning rate (median)": lr.median("seed"),

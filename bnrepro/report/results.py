@@ -69,7 +69,7 @@ def _numbers(one: ReportedClaim) -> dict[str, Any]:
         return numbers
     checks = [check for check in (finding, finding.tuned, finding.unspecified) if check]
     return numbers | {
-        "controls": {name: dataclasses.asdict(of) for name, of in finding.controls.items()},
+        "controls": {name: dataclasses.asdict(of) for name, of in judgement.controls.items()},
         "paper": [
             {"what": c.what, "unit": c.unit, "paper": c.paper, "ours": c.ours, "distance": c.off}
             for c in finding.comparisons

@@ -87,8 +87,7 @@ class ReportedClaim:
         """Why it did not hold: the controls that failed, then the likeliest reason."""
         if not self.unmet:
             return ""
-        finding = self.judgement.finding
-        failed = [of for of in (finding.controls.values() if finding else ()) if not of.holds]
+        failed = [of for of in self.judgement.controls.values() if not of.holds]
         controls = "; ".join(f"{of.text} ({of.seen})" if of.seen else of.text for of in failed)
         said = f"It is not so that {controls}. " if controls else ""
         return f"{said}{self.claim.why}".strip()
