@@ -429,15 +429,19 @@ def list_claims(
     from bnrepro.report import claims as told
 
     names = claims.ids() if name is None else [name]
-    rows = [told.row(each) for each in names]
-    if as_json:
-        _say(json.dumps(rows, indent=2, ensure_ascii=False))
-    elif name is not None:
-        _say(told.whole(name))
-    else:
+    if name is None and not as_json:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        for line in told.lines(rows, width):
+        for line in told.lines(names, width):
             _say(line)
+        return
+    from bnrepro.sweeps import grid
+
+    steps = grid.steps(told.words(names))
+    if as_json:
+        rows = [told.row(each, steps) for each in names]
+        _say(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _say(told.whole(names[0], steps))
 
 
 @app.command(cls=Helped)

@@ -15,6 +15,7 @@ import forked
 import pytest
 from alike import assert_same_run
 from conftest import TINY, Command
+from rich.console import Console
 
 from bnrepro import claims, cli, data
 from bnrepro import reproduce as reproducing
@@ -22,7 +23,9 @@ from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
 from bnrepro.evidence.claim import Claim, Criterion, Finding, Margin, Plan
 from bnrepro.evidence.runs import FIRST_SEED, PILOT_SEED, Evidence
+from bnrepro.report import claims as told
 from bnrepro.store import StoredRun, reproduction
+from bnrepro.sweeps.grid import steps
 from bnrepro.training import environment
 
 
@@ -284,6 +287,28 @@ def test_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         assert min(numbers) >= FIRST_SEED
         assert PILOT_SEED not in numbers
         assert all(criterion["compared"] for criterion in row["criteria"])
+
+
+def test_a_claim_is_shown_whole_before_any_run(capsys: pytest.CaptureFixture[str]) -> None:
+    claim = claims.load("less-dropout")
+    assert main(["claims", "less-dropout"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert claim.controls
+    for name, control in claim.controls.items():
+        assert f"Control, {name}: {control.text}." in shown
+    assert "Expected: open." in shown
+    assert "seeds 10 to 14: 200 runs of 425,000 steps together" in shown
+    assert "The paper has +0.80 points." in shown
+
+
+def test_the_runs_and_steps_of_a_claim_are_those_that_are_made() -> None:
+    console = Console(quiet=True)
+    for name, scale in (("faster-training", "short"), ("jacobian-singular-values", "smoke")):
+        claim = claims.load(name)
+        _, members = reproducing._members({name: claim}, scale, None, {}, console)
+        found = told.row(name, steps(told.words([name])))["scales"][scale]
+        assert len(members) == found["runs"]
+        assert sum(member.config["train"]["steps"] for member in members) == found["steps"]
 
 
 # By the real command, killed

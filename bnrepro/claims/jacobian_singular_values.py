@@ -20,7 +20,8 @@ PROBED = {
     "paper": ("experiment=fig1", "train.steps=10000", "probe.every=500", "probe.jacobian=true"),
 }  # fmt: skip
 
-LRS = per_scale((0.07, 3.0), (0.07, 1.0, 3.0))
+FIG1_LR = 0.07
+LRS = per_scale((FIG1_LR, 3.0), (FIG1_LR, 1.0, 3.0))
 
 CHOICES = {"initial deviation 0.4": ("init.scale=0.4",), "ReLU": ("model.activation=relu",)}
 """What else the network could be."""
@@ -39,7 +40,7 @@ WIDEST = 6.0
 """In decades, the spread of singular values that reach from one of these ends to the other."""
 
 
-WHOLE, CHOSEN = grid(norm=NORMS), grid(norm=NORMS, choice=CHOICES)
+WHOLE, CHOSEN = grid(norm=NORMS, lr=(FIG1_LR,)), grid(norm=NORMS, choice=CHOICES)
 
 
 def over_lrs(scale: str) -> Grid:
@@ -48,7 +49,7 @@ def over_lrs(scale: str) -> Grid:
 
 
 def _arms(scale: str) -> dict[str, tuple[str, ...]]:
-    return WHOLE.arms() | over_lrs(scale).arms() | CHOSEN.arms()
+    return over_lrs(scale).arms() | CHOSEN.arms()
 
 
 def gaussian(share: np.ndarray) -> np.ndarray:
@@ -129,7 +130,8 @@ def effects(runs: xr.Dataset) -> dict[str, Array]:
 def measure(evidence: Evidence) -> Finding:
     """Both arms as in Fig. 1; at their own best learning rates; other networks."""
     lrs = over_lrs(evidence.scale)
-    runs, chosen, at_lr = (measured(evidence, of) for of in (WHOLE, CHOSEN, lrs))
+    chosen, at_lr = (measured(evidence, of) for of in (CHOSEN, lrs))
+    runs = at_lr.sel(lr=FIG1_LR)
     choices = {choice: effects(chosen.sel(choice=choice)) for choice in CHOICES}
     choices |= {f"learning rate {lr:g}": effects(at_lr.sel(lr=lr)) for lr in LRS[evidence.scale]}
     compared = claim.PaperNumber(
@@ -171,7 +173,7 @@ def _spectra(evidence: Evidence) -> Figure:
     def read(arm: str) -> np.ndarray:
         return np.asarray(np.median(found[arm][1], axis=(2, 3)))
 
-    ours = WHOLE.array(evidence, read, step=steps.tolist(), rank=rank.tolist())
+    ours = WHOLE.array(evidence, read, step=steps.tolist(), rank=rank.tolist()).isel(lr=0)
     law = xr.zeros_like(ours.isel(norm=[0])) + gaussian(1 - rank)
     every = xr.concat([ours, law.assign_coords(norm=["Gaussian, variance 1/n"])], "norm")
     panels = {f"step {steps[place]:,}": every.isel(step=place) for place in (0, 1, -1)}

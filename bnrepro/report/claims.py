@@ -2,17 +2,23 @@
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from bnrepro import claims
+from bnrepro.evidence.claim import Plan
 from bnrepro.evidence.runs import PILOT_SEED, seeds
 from bnrepro.report.format import bound, expected, numbered, plain
 
 WIDTH = 80
 
 
-def row(name: str) -> dict[str, Any]:
+Steps = Mapping[tuple[str, ...], int]
+"""The training steps of runs, by their overrides."""
+
+
+def row(name: str, steps: Steps) -> dict[str, Any]:
     """What a script may want of a claim."""
     claim = claims.load(name)
     return {
@@ -29,27 +35,46 @@ def row(name: str) -> dict[str, Any]:
                 "margin": of.margin.value,
                 "indifference": of.width,
                 "equivalence": of.equivalence,
+                "the_papers": of.paper,
                 "reason": of.reason,
             }
             for criterion_name, of in claim.criteria.items()
         ],
+        "expected": asdict(claim.expected),
+        "controls": {control: of.text for control, of in claim.controls.items()},
         "scales": {
-            scale: {"arms": len(plan.arms), "seeds": seeds(plan.seeds, claim.first_seed)}
+            scale: {
+                "arms": len(plan.arms),
+                "seeds": seeds(plan.seeds, claim.first_seed),
+                "runs": len(runs(plan)) * plan.seeds,
+                "steps": sum(steps[run] for run in runs(plan)) * plan.seeds,
+            }
             for scale, plan in claim.scales.items()
         },
     }
 
 
-def lines(rows: Sequence[dict[str, Any]], width: int | None) -> Iterator[str]:
+def runs(plan: Plan) -> list[tuple[str, ...]]:
+    """The overrides of every run of a seed: arms that have the same share one."""
+    return list(dict.fromkeys(map(plan.words, plan.arms)))
+
+
+def words(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The overrides of all runs of claims."""
+    plans = (plan for name in names for plan in claims.load(name).scales.values())
+    return [run for plan in plans for run in runs(plan)]
+
+
+def lines(names: Sequence[str], width: int | None) -> Iterator[str]:
     """A line for each claim, cut where a terminal ends; None: as long as it is."""
     named = re.compile("batch normalization|batch-normalized", re.IGNORECASE)
-    names = max((len(row["claim"]) for row in rows), default=0)
-    for row in rows:
-        line = f"{row['claim']:{names}}  {named.sub('BN', row['statement'])}"
+    longest = max(map(len, names), default=0)
+    for name in names:
+        line = f"{name:{longest}}  {named.sub('BN', claims.load(name).statement)}"
         yield line if width is None or len(line) <= width else f"{line[: width - 1]}…"
 
 
-def whole(name: str) -> str:
+def whole(name: str, steps: Steps) -> str:
     """All of a claim, in lines of at most `WIDTH` characters."""
     claim = claims.load(name)
     parts = [name, f"{claim.statement} ({claim.section}; {claim.group.value})"]
@@ -61,18 +86,22 @@ def whole(name: str) -> str:
             if of.equivalence
             else f"more than {plain(of.margin.value, unit)}"
         )
-        parts.append(f"{which}, {criterion_name}: {of.compared}; {margin}. {of.reason}")
+        paper = f" The paper has {plain(of.paper, unit)}." if of.paper is not None else ""
+        parts.append(f"{which}, {criterion_name}: {of.compared}; {margin}. {of.reason}{paper}")
+    parts += [f"Control, {control}: {of.text}." for control, of in claim.controls.items()]
     parts += [
         f"Expected: {expected(claim)}.",
         f"The paper states: {claim.paper_says}",
         f"It leaves open: {claim.unspecified}",
     ]
     for scale, plan in claim.scales.items():
-        runs = len({plan.words(arm) for arm in plan.arms}) * plan.seeds
         numbers = numbered(seeds(plan.seeds, claim.first_seed))
-        parts.append(f"Scale {scale}: {len(plan.arms)} arms, {numbers}, runs: {runs}.")
+        parts.append(
+            f"Scale {scale}: {len(plan.arms)} arms, {numbers}: {len(runs(plan)) * plan.seeds} runs "
+            f"of {sum(steps[run] for run in runs(plan)) * plan.seeds:,} steps together."
+        )
     parts.append(
-        f"Pilots have seed {PILOT_SEED}, and no claim is judged by them. Controls stand in the "
-        f"report. 'bnrepro reproduce {name} --scale paper --dry-run' tells how long it takes here."
+        f"Pilots have seed {PILOT_SEED}, and no claim is judged by them. 'bnrepro reproduce {name} "
+        "--scale paper --dry-run' tells how long the runs take here."
     )
-    return "\n\n".join(textwrap.fill(part, WIDTH) for part in parts)
+    return "\n\n".join(textwrap.fill(part, WIDTH, break_on_hyphens=False) for part in parts)
