@@ -147,6 +147,9 @@ CLAIM = Claim(
     },
     group=Group.EXPERIMENT,
     expected=Expected("REPRODUCED", 1.5),
+    why="The learning rate and the initial weights are those that fit the paper's curve without "
+    "batch normalization; with others the gain may be another.",
+    to_settle="The paper's learning rate and initial weights, which it does not name.",
     later={
         "Bjorck et al. 2018": "At equal, small learning rates batch normalization gains little; "
         "it allows larger ones, and those train faster and generalize better.",

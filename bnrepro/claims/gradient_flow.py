@@ -143,8 +143,8 @@ def measure(evidence: Evidence) -> Finding:
 
 
 CLAIM = Claim(
-    statement="Batch normalization makes gradients depend less on the scale of the initial "
-    "weights and on the depth of the network.",
+    statement="With batch normalization gradients depend less on the scale of the initial weights, "
+    "and less on the depth of the network.",
     section="§1, §3.3",
     paper_says="Batch normalization has a beneficial effect on the gradient flow through the "
     "network, by reducing the dependence of gradients on the scale of the parameters or of their "

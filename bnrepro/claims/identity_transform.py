@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bnrepro.evidence.arms import GRID, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Group, Margin, plans
 from bnrepro.evidence.exhibits import Figure, Table
 from bnrepro.evidence.grid import Array, bars, digits, grid, table
 from bnrepro.evidence.runs import Evidence
@@ -131,8 +131,8 @@ CLAIM = Claim(
     statement="Batch normalization can represent the identity: γ = √Var[x] and β = E[x] recover "
     "the original activations, so a network loses no capacity by it.",
     section="§3",
-    paper_says="'By setting γ = √Var[x] and β = E[x], we could recover the original activations, "
-    "if that were the optimal thing to do.' No experiment.",
+    paper_says="“By setting γ = √Var[x] and β = E[x], we could recover the original activations, "
+    "if that were the optimal thing to do.” No experiment.",
     unspecified="That γ has to be √(Var[x] + ε), with the ε of Algorithm 1, and which mean and "
     "variance are meant: with those of mini-batches, which the paper brings in later, the "
     "transform is no identity. Here a layer's input is normalized by the batch itself, and the "
@@ -143,7 +143,7 @@ CLAIM = Claim(
     criteria={
         "input": Criterion(
             "digits to which the input x of every nonlinearity, all test images as one batch, is "
-            "recovered with γ = √(Var + ε), β = E: -log₁₀ of the largest error of a value, in "
+            "recovered with γ = √(Var + ε), β = E: −log₁₀ of the largest error of a value, in "
             "deviations of its unit",
             Margin(DIGITS, "digits"),
             "Nine digits: float64 rounds at 10⁻¹⁶ of the value, and a saturated unit's mean may be "
@@ -152,7 +152,7 @@ CLAIM = Claim(
         ),
         "outputs": Criterion(
             "digits to which the outputs stay the same at inference, E and Var by Algorithm 2: "
-            "-log₁₀ of the largest change of a logit of all test images",
+            "−log₁₀ of the largest change of a logit of all test images",
             Margin(DIGITS, "digits"),
             "The same rounding, for logits of the order of 10, through three layers.",
         ),
@@ -160,6 +160,7 @@ CLAIM = Claim(
     scales=plans(lambda scale: ARMS.arms(), SEEDS, GRID),
     measure=measure,
     group=Group.IDENTITY,
+    expected=Expected("REPRODUCED", known=True),
     later={
         "Ioffe 2017": "In training the transform depends on the other images of the batch, which "
         "no γ and β undo; Batch Renormalization corrects each batch's mean and variance to moving "

@@ -166,6 +166,8 @@ CLAIM = Claim(
         "rates": controls.interior("the network without BN on each kind of inputs"),
     },
     group=Group.ARGUMENT,
+    why="2,500 steps at each kind's best learning rate tell how training begins, not how it ends.",
+    to_settle="Longer runs, and inputs that are whitened, as the paper has it.",
     later={
         "Huang et al. 2018": "Decorrelating the activations of every layer as well, the whole of "
         "what §2 asks for, trains faster than batch normalization.",

@@ -164,6 +164,8 @@ CLAIM = Claim(
     },
     group=Group.ARGUMENT,
     expected=Expected("REPRODUCED", known=True),
+    why="Zeros around the images, which are not dimmed with them, and varied light in training.",
+    to_settle="Other corruptions, each at several strengths.",
     later={
         "Li et al. 2016": "Statistics taken again from images of another domain, without labels "
         "or training, adapt a network to it (AdaBN): what a layer knows of the domain lies in "

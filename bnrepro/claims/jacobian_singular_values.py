@@ -190,11 +190,11 @@ CLAIM = Claim(
     statement="With batch normalization the layer Jacobians have singular values closer to 1 than "
     "without it: nearer in size, and less spread.",
     section="§3.3, a conjecture",
-    paper_says="'We further conjecture that Batch Normalization may lead the layer Jacobians to "
+    paper_says="“We further conjecture that Batch Normalization may lead the layer Jacobians to "
     "have singular values close to 1, which is known to be beneficial for training (Saxe et al., "
-    "2013).' If normalized inputs x̂ and ẑ of two consecutive layers were Gaussian and "
-    "uncorrelated, and ẑ = Jx̂ linear, then I = JJᵀ. 'The precise effect of Batch Normalization on "
-    "gradient propagation remains an area of further study.' No experiment.",
+    "2013).” If normalized inputs x̂ and ẑ of two consecutive layers were Gaussian and "
+    "uncorrelated, and ẑ = Jx̂ linear, then I = JJᵀ. “The precise effect of Batch Normalization on "
+    "gradient propagation remains an area of further study.” No experiment.",
     unspecified="What is close. A 100×100 matrix of independent Gaussian entries of variance 1/n, "
     "which weights of the right scale give without normalization, has a root mean square singular "
     "value of 1, and they spread over (0, 2); of an orthogonal matrix, which Saxe et al. hold to "
@@ -205,14 +205,14 @@ CLAIM = Claim(
     criteria={
         "size": Criterion(
             "|log₂| of the root mean square of a Jacobian's singular values, mean over layers, "
-            "images and all probes after the start, without BN - with BN",
+            "images and all probes after the start, without BN − with BN",
             Margin(CLOSER, "doublings"),
             "A factor of 2: twice what an initial deviation of 0.1 (Xavier's for these layers) "
             "makes instead of 0.07, which the paper leaves open.",
         ),
         "spread": Criterion(
             "decades from the tenth to the ninetieth percentile of a Jacobian's singular values, "
-            "mean over layers, images and all probes after the start, without BN - with BN",
+            "mean over layers, images and all probes after the start, without BN − with BN",
             Margin(NARROWER, "decades"),
             f"A fifth of the {spread(QUANTILES):.2f} decades of a Gaussian matrix (quarter-circle "
             "law), whatever its scale; an orthogonal one has none.",
@@ -239,7 +239,7 @@ CLAIM = Claim(
         "singular values near 1 at initialization; sigmoidal ones can with orthogonal weights, "
         "ReLU ones cannot.",
         "Yang et al. 2019": "Against the conjecture at initialization: gradients of deep networks "
-        "with batch normalization explode with depth, squared by π ÷ (π - 1) = 1.47 a layer with "
+        "with batch normalization explode with depth, squared by π ÷ (π − 1) = 1.47 a layer with "
         "ReLU, whatever the weights' scale.",
     },
 )

@@ -142,10 +142,10 @@ CLAIM = Claim(
     section="§2",
     paper_says="x̂ = x - E[x] with x = u + b: a step that takes E[x] to be fixed moves b by Δb ∝ "
     "-∂ℓ/∂x̂, and the output does not change, for u + (b + Δb) - E[u + (b + Δb)] = u + b - E[u + "
-    "b]. 'As the training continues, b will grow indefinitely while the loss remains fixed. This "
+    "b]. “As the training continues, b will grow indefinitely while the loss remains fixed. This "
     "problem can get worse if the normalization not only centers but also scales the activations. "
     "We have observed this empirically in initial experiments, where the model blows up when the "
-    "normalization parameters are computed outside the gradient descent step.'",
+    "normalization parameters are computed outside the gradient descent step.”",
     unspecified="The initial experiments: their networks, data and learning rates, and what it is "
     "to blow up. Here: the network of Fig. 1 with the mean, or mean and deviation, of each batch "
     "taken for constants by the gradient, no γ and β, and with batch normalization and the bias it "
@@ -156,7 +156,7 @@ CLAIM = Claim(
     criteria={
         "blows up": Criterion(
             "share of the three settings in which the network blows up, centring outside the "
-            "gradient step - batch normalization",
+            "gradient step − batch normalization",
             Margin(0.0, "share"),
             "The paper saw its model blow up and gives no number: in one setting at least.",
             indifference=0.1,

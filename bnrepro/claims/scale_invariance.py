@@ -4,7 +4,7 @@ import numpy as np
 
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import BATCH, GRID, NAMES, NONE, SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Group, Margin, plans
 from bnrepro.evidence.exhibits import Figure, Table
 from bnrepro.evidence.grid import Array, curves, digits, grid, stack, table
 from bnrepro.evidence.runs import Evidence
@@ -189,7 +189,7 @@ CLAIM = Claim(
     criteria={
         **{
             name.replace("_", " "): Criterion(
-                f"digits to which {identity} holds: -log₁₀ of the relative deviation, the largest "
+                f"digits to which {identity} holds: −log₁₀ of the relative deviation, the largest "
                 "of all hidden layers and all a > 0",
                 Margin(DIGITS, "digits"),
                 ROUNDING,
@@ -200,11 +200,11 @@ CLAIM = Claim(
             "digits to which all three hold for a = -1 and a = -2 with the sign of the right side "
             "turned",
             Margin(DIGITS, "digits"),
-            "The same rounding. The paper says 'for a scalar a'; the deviation and what is divided "
+            "The same rounding. The paper says “for a scalar a”; the deviation and what is divided "
             "by it keep no sign of a, so that x̂ turns with it.",
         ),
         "growth": Criterion(
-            "digits to which the growth of ‖W‖² is Σ lr²·‖∂L/∂W‖², with BN and ε next to 0: -log₁₀ "
+            "digits to which the growth of ‖W‖² is Σ lr²·‖∂L/∂W‖², with BN and ε next to 0: −log₁₀ "
             "of the deviation in units of that sum, the largest of all hidden layers",
             Margin(4.0, "digits"),
             "Four digits. The growth may be only 10⁻⁸ of ‖W‖²: of sixteen digits eight are left, "
@@ -222,6 +222,7 @@ CLAIM = Claim(
         )
     },
     group=Group.IDENTITY,
+    expected=Expected("REPRODUCED", known=True),
     later={
         "van Laarhoven 2017": "It follows that weight decay does not regularize a normalized "
         "layer: it only keeps ‖W‖ small, and with it the effective learning rate lr/‖W‖² high. "

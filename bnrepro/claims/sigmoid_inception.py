@@ -150,6 +150,8 @@ CLAIM = Claim(
     controls={"training": controls.trains("BN-x5 with ReLUs")},
     group=Group.EXPERIMENT,
     expected=Expected("REPRODUCED"),
+    why="In 4 epochs sigmoids learn little, with batch normalization or without.",
+    to_settle="More epochs, and initial weights made for deep networks of sigmoids.",
     later={
         "Xu et al. 2016": "That deep sigmoid networks do not train lies as much in the slope and "
         "the offset at the origin: rescaled to be like tanh there, the sigmoid trains about as "

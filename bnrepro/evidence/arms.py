@@ -23,11 +23,11 @@ def per_scale(smoke: T, short: T, paper: T | None = None) -> dict[str, T]:
     return {"smoke": smoke, "short": short, "paper": short if paper is None else paper}
 
 
-SEEDS = per_scale(1, 3, 5)
-"""How many seeds every arm of a claim has on MNIST."""
+SEEDS = per_scale(1, 3, 10)
+"""How many seeds every arm of a claim has on MNIST: the interval of ten covers 97.9 %."""
 
-CIFAR_SEEDS = per_scale(1, 3)
-"""The same on CIFAR-10, where a run takes a hundred times as long."""
+CIFAR_SEEDS = per_scale(1, 3, 5)
+"""The same on CIFAR-10, where a run takes a hundred times as long: 93.75 %."""
 
 SMOKE = (
     "dataset=digits", "train.steps=200", "train.eval_every=50", "probe.every=0", "probe.size=100",

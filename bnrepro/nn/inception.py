@@ -2,9 +2,9 @@
 
 Its ten modules, their branches and their channels are those of the paper's appendix (Fig. 5), every
 number of channels times `width`. Only the pool projections of 4c and 4d, printed as 128, are of 96
-channels: with these the outputs add up to the 576 that the paper prints. Also scaled down is the way from the image to the
-first module: the paper's 224×224 shrink eightfold, through a convolution, a pooling, a convolution
-and another pooling; here it is a convolution, a convolution and one pooling.
+channels: with these the outputs add up to the 576 that the paper prints. Also scaled down is the
+way from the image to the first module: the paper's 224×224 shrink eightfold, through a convolution,
+a pooling, a convolution and another pooling; here through two convolutions and one pooling.
 """
 
 from __future__ import annotations
