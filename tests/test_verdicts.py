@@ -19,9 +19,9 @@ from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, PaperNumber, Plan
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Line, Table
-from bnrepro.evidence.judge import Verdict
+from bnrepro.evidence.judge import Verdict, judged
 from bnrepro.evidence.runs import seeds
-from bnrepro.report import draw, verdicts
+from bnrepro.report import draw, marks, verdicts
 from bnrepro.report import format as words
 from bnrepro.reproduce import registrations
 from bnrepro.store import reproduction
@@ -269,6 +269,7 @@ def test_rows_have_as_many_cells_as_their_heads(shown: Path) -> None:
 def test_the_section_of_a_claim(shown: Path) -> None:
     markdown = (shown / "report.md").read_text()
     assert "| steps" in markdown
+    assert "|  | +3 doublings (×8) | +2 to +∞" in markdown  # the paper has no number
     assert "| 15,000 | 20,000 (10,000 to never) | +5,000 | steps |" in markdown
     assert "| curve |  |  | 0.0123 | accuracy |" in markdown
     assert "+3 doublings (×8) | +2 to +∞" in markdown
@@ -335,6 +336,28 @@ def test_an_arm_with_other_overrides_counts_as_missing(
 )  # fmt: skip
 def test_numbers_in_words(value: float | str | None, unit: str, text: str) -> None:
     assert words.said(value, unit) == text
+
+
+def test_the_papers_number_stands_in_the_table_and_in_the_row() -> None:
+    with_it = Criterion("a ÷ b", Margin(1.0, "doublings"), "why", paper=1.5)
+    without = replace(with_it, paper=None)
+    assert (words.papers(with_it), words.papers(without)) == ("+1.5 doublings (×2.83)", "")
+    marked, unmarked = (marks.row(judged(of, [1.5, 1.5, 1.5])) for of in (with_it, without))
+    assert marked is not None
+    assert marked.paper == marked.at != marked.margin
+    assert unmarked is not None
+    assert unmarked.paper is None
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (1.0, "doublings", "×2"), (-math.inf, "decades", "×0"), (-3.0, "digits", "−3 digits"),
+        (0.0093, "accuracy", "+0.93 points"), (0.086, "of the errors", "+8.6 % of the errors"),
+    ],
+)  # fmt: skip
+def test_an_effect_as_a_reader_thinks_of_it(value: float, unit: str, text: str) -> None:
+    assert words.plain(value, unit) == text
 
 
 def test_arms_look_the_same_everywhere_and_lines_differ_in_grey() -> None:

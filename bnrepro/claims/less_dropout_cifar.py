@@ -167,7 +167,7 @@ CLAIM = Claim(
     controls={
         "training": controls.trains("each of Inception and BN-Baseline at each dropout"),
         "dropout pays": controls.exists("what dropout adds without BN", PAYS),
-        "dropouts": controls.interior("each of them", "dropout", natural=(0.0,)),
+        "dropouts": controls.interior("each network", "dropout", natural=(0.0,)),
     },
     group=Group.EXPERIMENT,
     why="A network of 106,000 parameters that sees its images four times overfits little, so that "

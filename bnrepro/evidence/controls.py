@@ -48,7 +48,7 @@ def exists(what: str, least: float) -> Control:
         median = float(lower_median(np.asarray(effect)))
         return median >= least, f"{median:.4g}"
 
-    return Control(f"{what} is at least {least:g} in the median", check)
+    return Control(f"{what} is at least {least:.3g} in the median", check)
 
 
 def at_most(what: str, most: float) -> Control:
@@ -58,7 +58,7 @@ def at_most(what: str, most: float) -> Control:
         greatest = values.max().item()
         return greatest <= most, f"{greatest:.4g}"
 
-    return Control(f"{what} is at most {most:g}", check)
+    return Control(f"{what} is at most {most:.3g}", check)
 
 
 def interior(who: str = "each arm", axis: str = "lr", natural: tuple[float, ...] = ()) -> Control:

@@ -48,7 +48,10 @@ def signed(value: float, unit: str) -> str:
 
 
 def plain(value: float, unit: str) -> str:
-    """An effect as a reader thinks of it: a logarithm as its ratio, accuracy in points."""
+    """An effect as a reader thinks of it: a logarithm as its ratio, accuracy in points, or percent.
+
+    A unit that names a whole, such as `of the errors`, is a share of it.
+    """
     if unit in FACTORS and math.isinf(value):
         return "×∞" if value > 0 else "×0"
     if math.isinf(value):
@@ -57,6 +60,8 @@ def plain(value: float, unit: str) -> str:
         return f"×{FACTORS[unit] ** value:.3g}"
     if unit == "accuracy":
         return f"{100 * value:+.2f} points".replace("-", "−") if value else "0 points"
+    if unit.startswith("of the "):
+        return f"{signed(100 * value, unit)} % {unit}"
     return f"{signed(value, unit)} {unit}"
 
 
@@ -104,11 +109,21 @@ def effect(judged: Judged) -> str:
     if summary.cut_off == "at_most" and math.isinf(summary.shown):
         return "neither arrives"
     bound = {None: "", "at_least": "at least ", "at_most": "at most "}[summary.cut_off]
+    return f"{bound}{_in_unit(summary.shown, unit)}"
+
+
+def papers(criterion: Criterion) -> str:
+    """What the paper has, in the same form; empty where it has no number."""
+    paper = criterion.paper
+    return "" if paper is None else _in_unit(paper, criterion.margin.unit)
+
+
+def _in_unit(value: float, unit: str) -> str:
     ratio = ""
-    if unit in FACTORS and math.isfinite(summary.shown):
-        ratio = f" (×{FACTORS[unit] ** summary.shown:.3g})"
+    if unit in FACTORS and math.isfinite(value):
+        ratio = f" (×{FACTORS[unit] ** value:.3g})"
     named = f" {unit}" if unit != "accuracy" else ""
-    return f"{bound}{signed(summary.shown, unit)}{named}{ratio}"
+    return f"{signed(value, unit)}{named}{ratio}"
 
 
 def interval(judged: Judged) -> str:

@@ -22,6 +22,7 @@ class Row:
     at: float | None
     zero: float
     margin: float
+    paper: float | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,15 @@ def row(judged: Judged) -> Row | None:
     low, high = judged.summary.interval
     shown, cut_off = judged.summary.shown, judged.summary.cut_off
     at = None if cut_off and math.isinf(shown) else place(shown)
-    return Row(place(low), place(high), at, place(0.0), place(margin))
+    paper = judged.criterion.paper
+    return Row(
+        place(low),
+        place(high),
+        at,
+        place(0.0),
+        place(margin),
+        None if paper is None else place(paper),
+    )
 
 
 def strip(judged: Judged) -> Strip | None:

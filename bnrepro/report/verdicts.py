@@ -31,6 +31,7 @@ from bnrepro.report.format import (
     interval,
     markdown,
     numbered,
+    papers,
     plain,
     plain_effect,
     plain_interval,
@@ -386,7 +387,7 @@ def _templates(html: bool) -> Any:
         finalize=None if html else markdown,
     )
     functions = (
-        said, signed, bound, effect, interval, coverage, spread, plain, plain_effect,
+        said, signed, bound, effect, papers, interval, coverage, spread, plain, plain_effect,
         plain_interval, expected, table, arms, checks, slug, numbers, marks.strip,
     )  # fmt: skip
     environment.globals.update({function.__name__: function for function in functions})
