@@ -126,14 +126,14 @@ def test_a_run_that_resumes_keeps_what_it_lists(
         status = json.loads((run / "status.json").read_text())
         (run / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
     reproduce(out, "two", "--stack", stack, "--any-results")
-    for run in made(out):
-        assert len(manifest(out / "runs" / run)["resumes"]) == 1
-        assert manifest(out / "runs" / run)["registered"] == before
-        (out / "runs" / run / "summary.json").unlink()
+    for name in made(out):
+        assert len(manifest(out / "runs" / name)["resumes"]) == 1
+        assert manifest(out / "runs" / name)["registered"] == before
+        (out / "runs" / name / "summary.json").unlink()
     reproduce(out, "two", "--stack", stack)  # unfinished and of another claim: it restarts
-    for run in made(out):
-        assert "resumes" not in manifest(out / "runs" / run)
-        assert manifest(out / "runs" / run)["registered"] == registrations()
+    for name in made(out):
+        assert "resumes" not in manifest(out / "runs" / name)
+        assert manifest(out / "runs" / name)["registered"] == registrations()
 
 
 @pytest.mark.timeout(300)
@@ -341,12 +341,12 @@ def test_a_damaged_list_is_none(tmp_path: Path, files: dict[str, Path]) -> None:
 def test_another_first_seed_is_the_claims(
     tmp_path: Path, have: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    late = replace(TWO, first_seed=30, scales=TWO.scales | {"paper": Plan(10, {"a": ()})})
+    late = replace(TWO, first_seed=30, scales={**TWO.scales, "paper": Plan(10, {"a": ()})})
     have(two=late)
     assert main(["claims", "two"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "Scale smoke: 1 arms, seed 30, runs: 1." in told
-    assert "Scale paper: 1 arms, seeds 30 to 39, runs: 10." in told
+    assert "Scale smoke: 1 arms, seed 30: 1 runs of " in told
+    assert "Scale paper: 1 arms, seeds 30 to 39: 10 runs of " in told
     assert "Pilots have seed 100" in told
     runs = [StoredRun(tmp_path / "out" / "runs" / run) for run in reproduce(tmp_path / "out")]
     assert sorted(run.config()["seed"] for run in runs) == [30, 31]
