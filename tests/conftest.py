@@ -1,8 +1,11 @@
 """What the tests share: the real command line, small runs, and the real data where it is there."""
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +23,9 @@ from bnrepro.store import StoredRun
 
 # Before torch is loaded, here or in a process that a test starts: tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "BNREPRO_CACHE" not in os.environ:  # nothing is left in the user's; all workers share one
+    os.environ["BNREPRO_CACHE"] = tempfile.mkdtemp(prefix="bnrepro-programs-")
+    atexit.register(shutil.rmtree, os.environ["BNREPRO_CACHE"], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("BNREPRO_TEST_DATA") or ROOT.parent / "shared" / "data")

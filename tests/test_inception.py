@@ -22,7 +22,6 @@ from bnrepro.nn.blocks import LocalResponseNorm
 from bnrepro.nn.build import nonlinearities
 from bnrepro.nn.inception import MODULES, Convolution, Inception
 from bnrepro.store import StoredRun
-from bnrepro.training import environment
 from bnrepro.training.optim import schedule
 
 FAST = ("experiment=cifar10-inception", "dataset=digits", "dataset.limit=300", "train.steps=12",
@@ -239,25 +238,6 @@ def test_killed_in_mid_epoch_and_resumed_it_ends_the_same(tmp_path: Path) -> Non
     assert main(["train", *words, f"run.dir={folder}"]) == 0
     assert_same_run(StoredRun(folder), StoredRun(undisturbed))
     assert len(StoredRun(folder).manifest()["resumes"]) == 1
-
-
-def test_compiling_is_the_default_when_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = torch.device("cpu")
-
-    def compiled(*overrides: str) -> bool | None:
-        return environment.resolve_compile(configured(*overrides), device).train.compile
-
-    monkeypatch.setattr(environment, "can_compile", lambda device: True)
-    assert compiled("norm=batch") is True
-    assert compiled("norm=torch") is True
-    assert compiled("norm=none") is False
-    assert compiled("norm=batch", "train.compile=false") is False
-    mlp = compose(["train.compile=null"]).config
-    assert environment.resolve_compile(mlp, device).train.compile is False
-    monkeypatch.setattr(environment, "can_compile", lambda device: False)
-    assert compiled("norm=batch") is False
-    with pytest.raises(ConfigError, match="C\\+\\+ compiler"):
-        compiled("train.compile=true")
 
 
 def test_the_study_of_shifted_inputs(tmp_path: Path) -> None:

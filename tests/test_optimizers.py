@@ -1,10 +1,11 @@
-"""Our SGD against torch's, step by step."""
+"""Our optimizers against torch's, step by step."""
 
 import pytest
 import torch
+from torch import nn
 
 from bnrepro import config as c
-from bnrepro.training.optim import Sgd
+from bnrepro.training.optim import Adam, Sgd
 
 
 def sgd_of(parameters: list[torch.Tensor], momentum: float, weight_decay: float) -> Sgd:
@@ -30,15 +31,21 @@ def test_the_steps_are_torchs(momentum: float, weight_decay: float) -> None:
             torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
 
 
-def test_a_parameter_without_a_gradient_does_not_change() -> None:
-    parameters = [torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)]
-    sgd = sgd_of(parameters, 0.9, 0.1)
-    parameters[1].grad = torch.ones(2)
-    sgd.step(0.5)
-    assert torch.equal(parameters[0], torch.ones(2))
-    assert not torch.equal(parameters[1], torch.ones(2))
-    sgd.zero_grad()
-    assert parameters[1].grad is None
+def test_the_steps_of_adam_are_torchs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 4), (5,))]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    adam = Adam(c.Adam("adam", 1.0, 0.01), ours)
+    reference = torch.optim.Adam(theirs, weight_decay=0.01)
+    for step in range(50):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        reference.param_groups[0]["lr"] = 0.1 / (step + 1)
+        adam.step(0.1 / (step + 1))
+        reference.step()
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
 
 
 def test_a_restored_optimizer_takes_the_same_steps() -> None:

@@ -86,7 +86,7 @@ def test_a_stack_computes_what_each_network_would_alone(digits: Dataset, words: 
         for ours_, theirs_ in states:
             assert ours_.keys() == theirs_.keys()
             for name, value in ours_.items():
-                torch.testing.assert_close(value, theirs_[name], rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(value, theirs_[name], rtol=1e-3, atol=1e-4)
 
 
 def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, optim.Sgd, torch.Generator]:
@@ -100,7 +100,7 @@ def fresh(config: c.Config, digits: Dataset) -> tuple[torch.nn.Module, optim.Sgd
 
 
 def enumerated(optimizer: optim.Sgd) -> dict[int, torch.Tensor]:
-    return dict(enumerate(optimizer.velocities))
+    return dict(enumerate(optimizer.state))
 
 
 @pytest.mark.reliability

@@ -24,7 +24,7 @@ from bnrepro.nn import build
 from bnrepro.store import RunWriter
 from bnrepro.training import environment, optim
 from bnrepro.training.progress import RunProgress
-from bnrepro.training.run import Training, load
+from bnrepro.training.run import Training, load, network
 from bnrepro.training.signals import StopSignals
 
 RUN = "a run with everything on"
@@ -110,11 +110,11 @@ def run(config: c.Config, dataset: Dataset) -> None:
     with tempfile.TemporaryDirectory() as folder:
         writer = RunWriter.acquire(Path(folder) / "run", c.to_dict(config), [])
         assert writer is not None
-        model = build.build(config, dataset.image_shape, len(dataset.classes))
-        model.to(dataset.train.images.device)
         quiet = Console(quiet=True)
         with RunProgress("bench", config.train.steps, quiet) as display:
+            model = network(config, dataset)
             training = Training(config, writer, display, dataset, model, StopSignals())
+            training.compile()
             training.train()
             training.close()
 

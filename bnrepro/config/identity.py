@@ -11,7 +11,7 @@ from bnrepro.config.convert import flat, plain
 from bnrepro.config.options import options_of
 from bnrepro.config.schema import FINGERPRINT, MISSING, OPTIONS, Config
 
-RESULTS_NUMBER = 2
+RESULTS_NUMBER = 3
 """The results number: raised when a change is meant to change the numbers of runs.
 
 With its configuration and the data it read it says what a run is, wherever the code stands and

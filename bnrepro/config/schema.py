@@ -279,8 +279,9 @@ class Model(Option):
     stackable: ClassVar[bool] = False
     """Whether several can train together as one computation."""
 
-    worth_compiling: ClassVar[bool] = False
-    """Whether, with a norm, a run wins back what compiling its step takes."""
+    compiled_from: ClassVar[int] = 20_000
+    """Steps from which on a run is compiled unless it says otherwise. Alone it wins back what
+    compiling takes with two to three times as many, and most programs serve several runs."""
 
     probed: ClassVar[int | None] = None
     """Of how many nonlinearities the inputs are measured unless `probe.layers` says which; None: of
@@ -322,7 +323,7 @@ class Inception(Model):
     per_activation: bool = MISSING
 
     dimensions = (2,)
-    worth_compiling = True
+    compiled_from = 6_000
     probed = 3
 
 
@@ -384,9 +385,9 @@ class DecaySchedule(Schedule):
 class Train:
     """How long to train and how often to look; every interval is in steps.
 
-    `compile` turns a step's computing into machine code of its own (torch.compile), which takes
-    seconds or minutes at first and needs a C++ compiler on a CPU; the last bits differ from
-    uncompiled. None takes the faster choice that is available.
+    `compile` makes one program of a whole step, which takes a minute at first, is kept for other
+    runs, and needs a C++ compiler; the last bits differ from uncompiled. None does so for runs that
+    are long enough to win, where there is a compiler.
     """
 
     steps: Annotated[int, AT_LEAST_1] = MISSING
@@ -394,7 +395,7 @@ class Train:
     log_every: Annotated[int, AT_LEAST_1] = MISSING
     eval_every: Annotated[int, AT_LEAST_1] = MISSING
     checkpoint_every: Annotated[int, AT_LEAST_1] = MISSING
-    compile: bool | None = False
+    compile: bool | None = None
     shuffling: Shuffling = Shuffling.examples
 
 
@@ -469,6 +470,12 @@ class Config:
     predictions: bool = False
     studies: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether its training step is to be one program; a clock or a cache has no say in it."""
+        long = self.train.steps >= self.model.compiled_from
+        return long if self.train.compile is None else self.train.compile
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ How an image is varied is a function of (seed, epoch, the image's number) alone:
 it is in, nor a stop between, nor another number of images changes it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,16 +31,26 @@ class Augmentation:
     shifts: bool
     jitters: bool
 
-    def to(self, device: torch.device | str) -> "Augmentation":
-        """The same on another device."""
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that differs between epochs."""
+        return self.flipped, self.shifted, self.saturation, self.contrast, self.brightness
+
+    def of(self, tensors: Iterable[Tensor]) -> "Augmentation":
+        """The same with other tensors, in the order of `tensors`."""
+        flipped, shifted, saturation, contrast, brightness = tensors
         return replace(
             self,
-            flipped=self.flipped.to(device),
-            shifted=self.shifted.to(device),
-            saturation=self.saturation.to(device),
-            contrast=self.contrast.to(device),
-            brightness=self.brightness.to(device),
+            flipped=flipped,
+            shifted=shifted,
+            saturation=saturation,
+            contrast=contrast,
+            brightness=brightness,
         )
+
+    def to(self, device: torch.device | str) -> "Augmentation":
+        """The same on another device."""
+        return self.of(tensor.to(device) for tensor in self.tensors)
 
     def apply(self, images: Tensor, rows: Tensor) -> Tensor:
         """New images, float32 (B, C, H, W), from those that have the numbers `rows`, int64 (B,)."""

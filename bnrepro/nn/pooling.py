@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
 
 _kernel = torch.ops.aten.max_pool2d_with_indices
 _derivative = torch.ops.aten.max_pool2d_with_indices_backward
@@ -19,10 +18,8 @@ class MaxPool2d(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """The largest values of `input`."""
-        size, stride, padding = map(_one, (self.kernel_size, self.stride, self.padding))
-        if not torch.compiler.is_compiling():
-            return max_pool2d(input, size, stride, padding)
-        pooled: Tensor = _opaque(input, size, stride, padding)[0]
+        sides = map(_one, (self.kernel_size, self.stride, self.padding))
+        pooled: Tensor = _opaque(input, *sides)[0]
         return pooled
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bnrepro import config as c
 from bnrepro.store import StoredRun, sweep
 from bnrepro.store.sweep import Member
 from bnrepro.sweeps import launchers
@@ -45,7 +46,9 @@ class Cost:
 
 
 def measure(members: Sequence[Member], console: Console) -> dict[str, Cost]:
-    """The cost of each kind among members, from a short run of each, uncompiled.
+    """The cost of each kind among members, from a short run of each.
+
+    What will be compiled is compiled for it, once: the runs then find the program.
 
     Raises:
         Interrupted: a signal came.
@@ -64,9 +67,10 @@ def measure(members: Sequence[Member], console: Console) -> dict[str, Cost]:
 
 def _timed(member: Member, number: int) -> Member:
     config = member.config
+    compiled = c.from_dict(config).compiled
     train = {
         **config["train"], "steps": STEPS, "eval_every": EVALUATED, "log_every": 1,
-        "checkpoint_every": STEPS, "compile": False,
+        "checkpoint_every": STEPS, "compile": compiled,
     }  # fmt: skip
     probe = {**config["probe"], "every": STEPS if config["probe"].get("every") else 0}
     config = {**config, "train": train, "probe": probe, "tensorboard": False}

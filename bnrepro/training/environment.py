@@ -4,15 +4,12 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import bnrepro
 from bnrepro import config as c
@@ -67,27 +64,6 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.manual_seed(seed)  # only dropout draws from the global generator
 
 
-def resolve_compile(config: c.Config, device: torch.device) -> c.Config:
-    """The configuration with `train.compile` decided on.
-
-    Of convolutions with batch normalization between them a step takes about three quarters of the
-    time compiled, and without it no less; a step of an MLP is too short for a run to win back what
-    compiling takes.
-
-    Raises:
-        ConfigError: it is to be compiled, and there is no C++ compiler for the CPU's code.
-    """
-    wanted = config.train.compile
-    if wanted is None:
-        normalized = config.norm.placement is not None
-        wanted = config.model.worth_compiling and normalized and can_compile(device)
-    elif wanted and not can_compile(device):
-        raise ConfigError(
-            "no C++ compiler here (train.compile=true): install g++ or use train.compile=false"
-        )
-    return replace(config, train=replace(config.train, compile=wanted))
-
-
 def can_compile(device: torch.device) -> bool:
     """Whether torch can compile for a device: on the CPU that takes a C++ compiler."""
     if device.type != "cpu":
@@ -102,16 +78,16 @@ def can_compile(device: torch.device) -> bool:
     return True
 
 
-def compile_step(step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same function of a batch's images and labels, compiled at its first call."""
-    from torch._inductor import config as inductor
-
-    torch.compiler.reset()  # nothing of an earlier run in this process is of use
-    inductor.fallback_random = True  # dropout draws the numbers that it draws uncompiled
-    # A graph for each size of batch. Otherwise an epoch's smaller last batch compiles one for all
-    # sizes, which rounds differently and is used from then on: a resumed run would meet it later.
-    compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(step, dynamic=False)
-    return compiled
+def arithmetic(device: torch.device) -> dict[str, Any]:
+    """What the last bits of a computation depend on, besides the computation."""
+    return {
+        "torch": _version("torch"),
+        "torch_build": _torch_build(),
+        "cpu": _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def facts(device: torch.device) -> dict[str, Any]:

@@ -6,10 +6,9 @@ an uninterrupted one saw.
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from bnrepro import config as c
 from bnrepro.data import Augmentation, Dataset, Split, augmentation, batches
-from bnrepro.training import environment
-from bnrepro.training.optim import Optimizer
+from bnrepro.training.step import Step
 
 EVALUATION_BATCH = 1000  # images at once; small enough that activations stay in the cache
 
@@ -36,18 +34,6 @@ class LoopState:
         self.step += 1
 
 
-class Step(NamedTuple):
-    """One step: the images by number and how they are augmented, the learning rate.
-
-    `measured` says whether the network, gradients included, is probed after it.
-    """
-
-    batch: Tensor  # int64 (B,)
-    augmentation: Augmentation | None
-    lr: float
-    measured: bool
-
-
 class Callbacks(Protocol):
     """What the loop calls between steps. Nothing here may change the model."""
 
@@ -59,12 +45,6 @@ class Callbacks(Protocol):
 
     def checkpoint(self, state: LoopState) -> None:
         """The state is to be kept."""
-
-    def compiling(self) -> None:
-        """The first step begins, which compiles and takes far longer than the others."""
-
-    def compiled(self, seconds: float) -> None:
-        """The first step, with compiling what it computes, took so long."""
 
     def stopping(self) -> bool:
         """Whether the loop was asked to keep its state at the end of this step."""
@@ -79,8 +59,8 @@ class DivergedError(Exception):
 
 
 def train(
+    make_step: Callable[[Step], Tensor],
     model: nn.Module,
-    optimizer: Optimizer,
     schedule: Callable[[int], float],
     data: Dataset,
     config: c.Config,
@@ -89,27 +69,13 @@ def train(
 ) -> None:
     """Train from `state` to `config.train.steps`; `state` follows.
 
+    `make_step` changes the model as a step says and returns the loss.
+
     Raises:
         DivergedError: a loss is not finite. Nothing after that step was recorded, measured or kept.
     """
-    images, labels = data.train.images, data.train.labels
-    compute_loss, compiling = _loss(model, bool(config.train.compile)), config.train.compile
     for step in steps(model, schedule, data, config, callbacks, state):
-        began = time.perf_counter()
-        if compiling:
-            callbacks.compiling()
-        optimizer.zero_grad()
-        # Rows by number: `images[batch]` does the same in three times the time.
-        batch = images.index_select(0, step.batch)
-        if step.augmentation is not None:
-            batch = step.augmentation.apply(batch, step.batch)
-        loss = compute_loss(batch, labels.index_select(0, step.batch))
-        loss.backward()
-        optimizer.step(step.lr)
-        state.done(loss.detach())
-        if compiling:
-            callbacks.compiled(time.perf_counter() - began)
-            compiling = False
+        state.done(make_step(step))
 
 
 def steps(
@@ -139,7 +105,7 @@ def steps(
     while state.step < plan.steps:
         epoch, index = divmod(state.step, epoch_steps)
         if epoch != drawn:
-            (order, augmented), drawn = _epoch(config, epoch, labels), epoch
+            (order, augmented), drawn = epoch_of(config, epoch, labels), epoch
         step, last = state.step + 1, state.step + 1 == plan.steps
         measured = bool(every) and (last or step % every == 0)
         lr = schedule(state.step)
@@ -168,7 +134,7 @@ def steps(
             callbacks.checkpoint(state)
 
 
-def _epoch(
+def epoch_of(
     config: c.Config, epoch: int, labels: Tensor
 ) -> tuple[tuple[Tensor, ...], Augmentation | None]:
     """The batches of an epoch, and how each image is augmented in it."""
@@ -179,15 +145,6 @@ def _epoch(
         config.seed, epoch, count, flip=a.flip, shift=a.shift, distortion=a.distortion
     )
     return tuple(batch.to(device) for batch in rows), augmented.to(device) if augmented else None
-
-
-def _loss(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """The mean cross-entropy of a batch as a function of its images and labels."""
-
-    def loss(images: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(model(images), labels)
-
-    return environment.compile_step(loss) if compiled else loss
 
 
 def finite(state: LoopState) -> list[float]:

@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules by their names."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,20 +10,68 @@ from torch import Tensor, nn
 from bnrepro import config as c
 
 
-class Optimizer(Protocol):
-    """Turns gradients into steps; its state can be kept and taken up again."""
+class Optimizer(ABC):
+    """Turns gradients into steps; its state can be kept and taken up again.
 
+    What it computes, `update`, is a function of the tensors it is given, in place: it can be
+    compiled with the rest of a step, and its numbers change without compiling again.
+
+    Args:
+        parameters: each has a gradient at every step.
+        numbers: such as the momentum, in an order of its own.
+        moments: how many tensors of the state there are of each parameter.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], numbers: Sequence[float], moments: int
+    ) -> None:
+        self.parameters = list(parameters)
+        self.numbers = [self._number(value) for value in numbers]
+        self.state = [torch.zeros_like(p) for _ in range(moments) for p in self.parameters]
+
+    def _number(self, value: float) -> Tensor:
+        return torch.tensor(value, device=self.parameters[0].device)
+
+    @abstractmethod
+    def update(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        state: list[Tensor],
+        numbers: list[Tensor],
+        lr: Tensor,
+    ) -> None:
+        """Change parameters by their gradients, and the state, in place.
+
+        Args:
+            parameters: the optimizer's, or what stands for them.
+            gradients: one for each.
+            state: as `self.state`.
+            numbers: as `self.numbers`.
+            lr: the learning rate, ().
+        """
+
+    @torch.no_grad()
     def step(self, lr: float) -> None:
         """Change every parameter by its gradient, at this learning rate."""
+        parameters: list[Tensor] = [*self.parameters]
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        assert len(gradients) == len(parameters)
+        self.update(parameters, gradients, self.state, self.numbers, self._number(lr))
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, but for the parameters themselves."""
+        return {"state": self.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` returned."""
+        for own, kept in zip(self.state, state["state"], strict=True):
+            own.copy_(kept)
 
 
 def build(settings: c.Optimizer, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -31,71 +80,70 @@ def build(settings: c.Optimizer, parameters: Iterable[nn.Parameter]) -> Optimize
     return optimizer
 
 
-class Sgd:
-    """Stochastic gradient descent: v ← momentum·v + g + weight_decay·θ, then θ ← θ - lr·v.
-
-    The same as torch's, which spends more time on each step's options than on the step, and whose
-    import takes seconds.
-    """
+class Sgd(Optimizer):
+    """Stochastic gradient descent: v ← momentum·v + g + weight_decay·θ, then θ ← θ - lr·v."""
 
     def __init__(self, settings: c.Sgd, parameters: Iterable[nn.Parameter]) -> None:
-        self._parameters = list(parameters)
         self.momentum, self.weight_decay = settings.momentum, settings.weight_decay
-        self.velocities = [torch.zeros_like(p) for p in self._parameters] if self.momentum else []
+        super().__init__(parameters, [self.momentum, self.weight_decay], 1 if self.momentum else 0)
 
-    @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """Change every parameter that has a gradient."""
-        moving = [i for i, p in enumerate(self._parameters) if p.grad is not None]
-        parameters: list[Tensor] = [self._parameters[i] for i in moving]
-        gradients = [p.grad for p in parameters if p.grad is not None]
+    def update(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        state: list[Tensor],
+        numbers: list[Tensor],
+        lr: Tensor,
+    ) -> None:
+        """One step."""
+        momentum, weight_decay = numbers
         if self.weight_decay:
-            gradients = list(torch._foreach_add(gradients, parameters, alpha=self.weight_decay))
+            decays = torch._foreach_mul(parameters, weight_decay)
+            gradients = list(torch._foreach_add(gradients, decays))
         if self.momentum:
-            velocities = [self.velocities[i] for i in moving]
-            torch._foreach_mul_(velocities, self.momentum)
-            torch._foreach_add_(velocities, gradients)
-            gradients = velocities
-        torch._foreach_add_(parameters, gradients, alpha=-lr)
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """The velocities, where there is momentum."""
-        return {"velocities": self.velocities}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
-        for velocity, kept in zip(self.velocities, state["velocities"], strict=True):
-            velocity.copy_(kept)
+            torch._foreach_mul_(state, momentum)
+            torch._foreach_add_(state, gradients)
+            gradients = state
+        torch._foreach_sub_(parameters, torch._foreach_mul(gradients, lr))
 
 
-class Adam:
-    """torch's Adam, with its defaults for what is not named here."""
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, Algorithm 1): g and g² averaged, their bias towards 0 taken out.
+
+    With torch's defaults for what is not a setting.
+    """
+
+    BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
     def __init__(self, settings: c.Adam, parameters: Iterable[nn.Parameter]) -> None:
-        self._adam = torch.optim.Adam(parameters, weight_decay=settings.weight_decay, fused=True)
+        self.weight_decay = settings.weight_decay
+        super().__init__(parameters, [self.weight_decay], 2)
+        self.state.append(self._number(0.0))  # steps done
 
-    def step(self, lr: float) -> None:
-        """Change every parameter that has a gradient."""
-        for group in self._adam.param_groups:
-            group["lr"] = lr
-        self._adam.step()
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        self._adam.zero_grad()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Both moments and the steps done."""
-        return self._adam.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
-        self._adam.load_state_dict(state)
+    def update(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        state: list[Tensor],
+        numbers: list[Tensor],
+        lr: Tensor,
+    ) -> None:
+        """One step."""
+        count = len(parameters)
+        means, squares, steps = state[:count], state[count:-1], state[-1]
+        if self.weight_decay:
+            decays = torch._foreach_mul(parameters, numbers[0])
+            gradients = list(torch._foreach_add(gradients, decays))
+        steps.add_(1)
+        torch._foreach_lerp_(means, gradients, 1 - self.BETA1)
+        torch._foreach_mul_(squares, self.BETA2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - self.BETA2)
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_div_(roots, (1 - self.BETA2**steps).sqrt())
+        torch._foreach_add_(roots, self.EPS)
+        moves = torch._foreach_div(means, roots)
+        torch._foreach_mul_(moves, lr / (1 - self.BETA1**steps))
+        torch._foreach_sub_(parameters, moves)
 
 
 def schedule(config: c.Config) -> Callable[[int], float]:

@@ -20,10 +20,20 @@ from bnrepro.nn.inference import population_statistics
 from bnrepro.store import RunWriter, StoredRun
 from bnrepro.training import environment, optim
 from bnrepro.training.jacobian import singular_values
-from bnrepro.training.loop import DivergedError, LoopState, Step, probabilities, score, steps, train
+from bnrepro.training.loop import (
+    DivergedError,
+    LoopState,
+    epoch_of,
+    probabilities,
+    score,
+    steps,
+    train,
+)
 from bnrepro.training.probes import Probe
+from bnrepro.training.program import CompileError
 from bnrepro.training.progress import RunProgress
 from bnrepro.training.signals import StopSignals
+from bnrepro.training.step import CompiledStep, EagerStep, Step
 from bnrepro.training.studies import measure
 from bnrepro.training.tensorboard import TensorBoardLogger
 
@@ -60,16 +70,14 @@ def run(
     """
     device = environment.resolve_device(config.device)
     environment.make_deterministic(config.seed, config.threads)
-    asked, config = config.train.compile, environment.resolve_compile(config, device)
     with RunProgress(title(config), config.train.steps) as display:
-        if asked is None:
-            display.say(f"train.compile={str(config.train.compile).lower()}, the faster choice")
         dataset = load(config).to(device)
         for note in dataset.notes:
             display.say(f"{config.dataset.root}: {note}")
         fit(config, len(dataset.train.labels))
+        training = Training(config, writer, display, dataset, network(config, dataset), stop)
         facts = environment.facts(device)
-        if config.train.compile:
+        if training.compile():
             facts["compiled"] = True
         facts |= dataset.facts()
         if packages := c.brought_by(config):
@@ -79,8 +87,6 @@ def run(
         if writer.resuming:
             facts = history(facts, config, writer, display, restart=restart)
         writer.manifest(facts)
-        model = network(config, dataset)
-        training = Training(config, writer, display, dataset, model, stop)
         try:
             return training.train()
         finally:
@@ -256,7 +262,7 @@ class Training:
     """The callbacks of one run: they keep, show and measure what happens in the loop.
 
     Args:
-        config: of the run, with `train.compile` decided on.
+        config: of the run.
         writer: of the run's folder.
         display: what the person who waits sees.
         dataset: on the device of `model`.
@@ -282,6 +288,30 @@ class Training:
         self._probed = dataset.train.images[: config.probe.size]
         self._probe = Probe(model, self._probed, probed_layers(config, model))
         self._tensorboard: TensorBoardLogger | None = None
+        self._make_step: Callable[[Step], Tensor] = EagerStep(model, self.optimizer, dataset.train)
+
+    def compile(self) -> bool:
+        """Compile the training step, where that is asked for or worth it; whether it is.
+
+        Raises:
+            ConfigError: it is asked for, and cannot be done.
+        """
+        if not self._config.compiled:
+            return False
+        train = self._dataset.train
+        (first, *_), augmented = epoch_of(self._config, 0, train.labels)
+        example = Step(first, augmented, 0.0, measured=False)
+        self._model.train()
+        try:
+            self._make_step = CompiledStep(
+                self._model, self.optimizer, train, example, self._display.say
+            )
+        except CompileError as error:
+            if self._config.train.compile:
+                raise ConfigError(f"cannot compile (train.compile=true): {error}") from error
+            self._display.say(f"warning: training uncompiled, which is slower: {error}")
+            return False
+        return True
 
     def train(self) -> dict[str, Any]:
         """Train to the end, or until the loss is not finite; either is a result."""
@@ -291,7 +321,7 @@ class Training:
         try:
             with self._stop.deferred():
                 train(
-                    self._model, self.optimizer, schedule, self._dataset, self._config, self, state
+                    self._make_step, self._model, schedule, self._dataset, self._config, self, state
                 )
         except DivergedError as error:
             diverged = error.step
@@ -396,14 +426,6 @@ class Training:
                 f"not one of ours: {c.first_line(error)} ({self._writer.folder}): "
                 "run.overwrite=true restarts it"
             ) from error
-
-    def compiling(self) -> None:
-        """Say why nothing moves for a while."""
-        self._display.say("compiling: the first step can take a minute")
-
-    def compiled(self, seconds: float) -> None:
-        """Say how long compiling took; it is to be weighed against the steps to come."""
-        self._display.say(f"compiled in {seconds:.1f} s")
 
     def stopping(self) -> bool:
         """Whether a signal asked to stop."""

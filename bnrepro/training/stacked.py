@@ -16,11 +16,12 @@ from bnrepro.data import Dataset
 from bnrepro.errors import ConfigError, Interrupted
 from bnrepro.store import RunWriter, StoredRun
 from bnrepro.training import environment, optim
-from bnrepro.training.loop import DivergedError, LoopState, Step
+from bnrepro.training.loop import DivergedError, LoopState
 from bnrepro.training.progress import RunProgress
 from bnrepro.training.run import Training, fit, history, load, network, title
 from bnrepro.training.signals import StopSignals
 from bnrepro.training.stacked_step import Stack
+from bnrepro.training.step import Step
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class StackedSgd:
         if any(momenta):
             for index, parameter in enumerate(parameters):
                 own = [
-                    o.velocities[index] if o.momentum else torch.zeros_like(parameter[0])
+                    o.state[index] if o.momentum else torch.zeros_like(parameter[0])
                     for o in optimizers
                 ]
                 self._velocities.append(_stacked(own))
