@@ -15,7 +15,7 @@ from bnrepro.config.compose import compose
 from bnrepro.data import Dataset
 from bnrepro.errors import ConfigError
 from bnrepro.store import StoredRun
-from bnrepro.training import environment, program
+from bnrepro.training import program
 from bnrepro.training import run as experiment
 from bnrepro.training.progress import RunProgress
 from bnrepro.training.signals import StopSignals
@@ -26,7 +26,7 @@ WORDS = ("dataset=digits", "train.steps=3000", "train.eval_every=500", "train.lo
          "train.compile=true")  # fmt: skip
 
 compiling = pytest.mark.skipif(
-    not environment.can_compile(torch.device("cpu")), reason="needs a C++ compiler"
+    not program.can_compile(torch.device("cpu")), reason="needs a C++ compiler"
 )
 
 
@@ -74,7 +74,7 @@ def test_a_run_that_cannot_be_compiled_is_not_unless_it_has_to_be(
 def test_without_a_compiler_it_is_said_what_to_install(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(environment, "can_compile", lambda device: False)
+    monkeypatch.setattr(program, "can_compile", lambda device: False)
     monkeypatch.setenv(program.CACHE, str(tmp_path))
     lines: list[str] = []
     monkeypatch.setattr(RunProgress, "say", lambda self, line: lines.append(line))

@@ -230,7 +230,7 @@ def test_the_command_line_loads_little_but_typer() -> None:
 
 
 def test_what_is_internal_to_hydra_and_inductor_is_behind_one_door_each() -> None:
-    doors = {"hydra": "bnrepro.config.hydra", "torch._inductor": "bnrepro.training.environment"}
+    doors = {"hydra": "bnrepro.config.hydra", "torch._inductor": "bnrepro.training.program"}
     for of, door in doors.items():
         assert {i.by for i in IMPORTS if f"{i.of}.".startswith(f"{of}.")} == {door}
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnrepro.training import environment, program
+from bnrepro.training import program
 
 pytestmark = pytest.mark.skipif(
-    not environment.can_compile(torch.device("cpu")), reason="needs a C++ compiler"
+    not program.can_compile(torch.device("cpu")), reason="needs a C++ compiler"
 )
 
 
@@ -35,10 +35,17 @@ class Notes(list[str]):
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for programs with that of `function` in it."""
     folder = tmp_path_factory.mktemp("programs")
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(program.CACHE, str(folder))
         program.compiled(function, [torch.ones(3)], [torch.zeros(3)], Notes())
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def threads() -> None:
+    """As many as when the program was compiled: the name has them."""
+    torch.set_num_threads(1)
 
 
 def kept(cache: Path) -> Path:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bnrepro import config as c
 from bnrepro.bench.comparison import Comparison, Job, compare
 from bnrepro.nn import batchnorm
-from bnrepro.training import environment
+from bnrepro.training import environment, program
 
 ELEMENTS_A_ROUND = 2**25  # a round is long enough to be timed and short enough to take turns
 
@@ -54,7 +54,7 @@ def layer(config: c.Config, rounds: int) -> Iterator[Comparison]:
     environment.make_deterministic(config.seed, config.threads)
     for case in (SMALL, *LARGE):
         yield _compared(case, device, rounds, "eager")
-    if not environment.can_compile(device):
+    if not program.can_compile(device):
         return
     for case in LARGE:
         torch.compiler.reset()  # a function is compiled for a handful of shapes only

@@ -3,71 +3,100 @@
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from bnrepro import config as c
-from bnrepro.bench.comparison import Comparison, compare
-from bnrepro.data import Dataset, permutation
+from bnrepro.bench.comparison import Comparison, Job, compare
+from bnrepro.data import Dataset, Split
 from bnrepro.errors import ConfigError
 from bnrepro.nn import build
-from bnrepro.store import RunWriter
-from bnrepro.training import environment, optim
+from bnrepro.store import RunWriter, StoredRun
+from bnrepro.training import environment, optim, program
+from bnrepro.training.loop import epoch_of
 from bnrepro.training.progress import RunProgress
 from bnrepro.training.run import Training, load, network
 from bnrepro.training.signals import StopSignals
+from bnrepro.training.step import CompiledStep, EagerStep, Step
 
 RUN = "a run with everything on"
 MORE_CHECKPOINTS = 25
 
 
 def loop(config: c.Config, rounds: int) -> Iterator[Comparison]:
-    """A whole run against a bare loop, a DataLoader's loop and, where installed, Lightning's."""
-    others = {
-        "a bare loop over the same tensors": _bare,
-        "torch.nn.BatchNorm in a loop over a DataLoader, no logging": _usual,
+    """A step of a run with everything on against other ways to make one, and their least cost.
+
+    It is compiled, as a long run is, unless the configuration says otherwise. What a run does once,
+    at its beginning and its end, is left out.
+    """
+    config = _compiled(config)
+    others: dict[str, Callable[[c.Config, Dataset], Job]] = {
+        "a loop over a DataLoader, torch's layers": _tutorial,
+        "the leanest loop, torch's layers": partial(_lean, compiled=False),
     }
+    if program.can_compile(environment.resolve_device(config.device)):
+        others["the same, its network compiled"] = partial(_lean, compiled=True)
     if importlib.util.find_spec("lightning"):
-        others["Lightning's Trainer, its defaults"] = _lightning
+        others["Lightning's Trainer, its defaults"] = lambda *of: partial(_lightning, *of)
+    if isinstance(config.model, c.Mlp):
+        if importlib.util.find_spec("jax"):
+            others["JAX, its step jitted"] = _jax
+        others["the matrix products alone"] = _products
     with prepared(config) as dataset:
         for label, other in others.items():
             yield compare(
                 "loop",
-                (RUN, lambda: run(config, dataset)),
-                (label, partial(other, config, dataset)),
+                (f"a step of {RUN}", lambda: steady(config, dataset)),
+                (label, other(config, dataset)),
                 config.train.steps,
                 rounds,
             )
 
 
 def step(config: c.Config, rounds: int) -> Iterator[Comparison]:
-    """A bare loop with our layer against the same with torch's, eager and compiled."""
+    """A step with our layer against the same with torch's, uncompiled and compiled."""
     if not isinstance(config.norm, c.BatchNorm):
         raise ConfigError(f"bad value {config.norm.name} (norm): this benchmark needs norm=batch")
-    fields = {name: getattr(config.norm, name) for name in vars(config.norm) if name != "name"}
-    with_torch = replace(config, norm=c.TorchNorm(name="torch", **fields))
-    can_compile = environment.can_compile(environment.resolve_device(config.device))
+    can_compile = program.can_compile(environment.resolve_device(config.device))
     with prepared(config) as dataset:
         for compiled in (False, True) if can_compile else (False,):
             how = "compiled" if compiled else "eager"
-            loops = [Bare(each, dataset, compiled) for each in (config, with_torch)]
+            ours, theirs = (Bare(each, dataset, compiled) for each in (config, _with_torch(config)))
             yield compare(
                 f"step {how}",
-                ("a step with norm=batch", loops[0]),
-                ("a step with norm=torch", loops[1]),
+                ("a step with norm=batch", ours),
+                ("a step with norm=torch", theirs),
                 config.train.steps,
                 rounds,
             )
+            if compiled and isinstance(config.model, c.Mlp):
+                yield compare(
+                    f"step {how}",
+                    ("a step with norm=batch", ours),
+                    ("the matrix products alone", _products(config, dataset)),
+                    config.train.steps,
+                    rounds,
+                )
+
+
+def _compiled(config: c.Config) -> c.Config:
+    """As a long run would be: compiled where that is possible, unless it says otherwise."""
+    if config.train.compile is not None:
+        return config
+    can = program.can_compile(environment.resolve_device(config.device))
+    return replace(config, train=replace(config.train, compile=can))
 
 
 def probes(config: c.Config, rounds: int) -> Iterator[Comparison]:
@@ -107,6 +136,18 @@ def prepared(config: c.Config) -> Iterator[Dataset]:
 
 def run(config: c.Config, dataset: Dataset) -> None:
     """A run as `bnrepro train` makes it, but for reading the data and starting Python."""
+    _metrics(config, dataset)
+
+
+def steady(config: c.Config, dataset: Dataset) -> float:
+    """A run; the seconds it would have taken at the pace of its steps after the first fifth."""
+    rows = [row for row in _metrics(config, dataset) if "test_accuracy" in row]
+    began = next(row for row in rows if row["step"] >= config.train.steps / 5)
+    took, steps = (rows[-1][name] - began[name] for name in ("seconds", "step"))
+    return took / steps * config.train.steps
+
+
+def _metrics(config: c.Config, dataset: Dataset) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         writer = RunWriter.acquire(Path(folder) / "run", c.to_dict(config), [])
         assert writer is not None
@@ -117,37 +158,174 @@ def run(config: c.Config, dataset: Dataset) -> None:
             training.compile()
             training.train()
             training.close()
+        return StoredRun(writer.folder).metrics()
 
 
-def _usual_model(config: c.Config, dataset: Dataset) -> nn.Sequential:
+def _usual_model(config: c.Config, dataset: Dataset) -> nn.Module:
     """The network as one would write it with torch's own layers."""
-    if not isinstance(config.model, c.Mlp):
-        raise ConfigError(f"bad value {config.model.name} (model): this benchmark has mlp only")
-    kinds = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
-    layers: list[nn.Module] = [nn.Flatten()]
-    width = dataset.train.images[0].numel()
-    for hidden in config.model.hidden:
-        layers += [nn.Linear(width, hidden)]
-        layers += [nn.BatchNorm1d(hidden)] if isinstance(config.norm, c.BatchNorm) else []
-        layers += [kinds[config.model.activation.value]()]
-        width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, len(dataset.classes)))
+    config = _with_torch(config) if isinstance(config.norm, c.BatchNorm) else config
+    model = build.build(config, dataset.image_shape, len(dataset.classes))
+    return model.to(dataset.train.images.device)
 
 
-def _usual(config: c.Config, dataset: Dataset) -> None:
-    """What a user would write without us: torch's own layers, optimizer and DataLoader."""
-    images, labels = dataset.train.images, dataset.train.labels
-    model = _usual_model(config, dataset).to(images.device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.optimizer.lr)
-    loader = DataLoader(TensorDataset(images, labels), config.train.batch_size, shuffle=True)
-    done = 0
-    while done < config.train.steps:
-        for batch, targets in islice(loader, config.train.steps - done):
-            optimizer.zero_grad()
-            cross_entropy(model(batch), targets).backward()
-            optimizer.step()
-            done += 1
-    if images.is_cuda:
+def _with_torch(config: c.Config) -> c.Config:
+    """The same with torch's batch normalization in the place of ours."""
+    fields = {name: getattr(config.norm, name) for name in vars(config.norm) if name != "name"}
+    return replace(config, norm=c.TorchNorm(name="torch", **fields))
+
+
+class _Varied(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Images that torchvision's transforms vary one by one, as far as the configuration asks."""
+
+    def __init__(self, config: c.Config, split: Split) -> None:
+        from torchvision.transforms import v2
+
+        a, size = config.augment, tuple(split.images.shape[2:])
+        ways = [v2.RandomHorizontalFlip()] if a.flip else []
+        ways += [v2.RandomCrop(size, padding=a.shift)] if a.shift else []
+        ways += [v2.ColorJitter(*[a.distortion] * 3)] if a.distortion else []
+        self._split, self._vary = split, v2.Compose(ways) if ways else None
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = self._split.images[index], self._split.labels[index]
+        return image if self._vary is None else self._vary(image), label
+
+
+def _loader(config: c.Config, dataset: Dataset) -> DataLoader[tuple[Tensor, Tensor]]:
+    varied = _Varied(config, dataset.train)
+    return DataLoader(varied, config.train.batch_size, shuffle=True)
+
+
+def _torch_sgd(config: c.Config, model: nn.Module) -> torch.optim.Optimizer:
+    settings = config.optimizer
+    momentum = getattr(settings, "momentum", 0.0)
+    return torch.optim.SGD(
+        model.parameters(), settings.lr, momentum, weight_decay=settings.weight_decay
+    )
+
+
+def _tutorial(config: c.Config, dataset: Dataset) -> Job:
+    """The loop of the tutorials: torch's own layers, optimizer and DataLoader."""
+    model, loader = _usual_model(config, dataset), _loader(config, dataset)
+    optimizer = _torch_sgd(config, model)
+
+    def job() -> None:
+        done = 0
+        while done < config.train.steps:
+            for batch, targets in islice(loader, config.train.steps - done):
+                optimizer.zero_grad()
+                cross_entropy(model(batch), targets).backward()
+                optimizer.step()
+                done += 1
+        _wait(dataset)
+
+    return job
+
+
+def _lean(config: c.Config, dataset: Dataset, *, compiled: bool) -> Job:
+    """The least one can write with torch's layers and optimizer: nothing is kept or shown."""
+    model = _usual_model(config, dataset)
+    optimizer = _torch_sgd(config, model)
+    if compiled:
+        model.compile()
+    split, size = dataset.train, config.train.batch_size
+
+    def job() -> None:
+        done = 0
+        while done < config.train.steps:
+            order = torch.randperm(len(split)).to(split.labels.device)
+            for batch in order.split(size)[: config.train.steps - done]:
+                optimizer.zero_grad()
+                images, labels = split.images.index_select(0, batch), split.labels[batch]
+                cross_entropy(model(images), labels).backward()
+                optimizer.step()
+                done += 1
+        _wait(dataset)
+
+    return job
+
+
+def _products(config: c.Config, dataset: Dataset) -> Job:
+    """The matrix products of an MLP's step, forward and backward, on numbers that are there."""
+    assert isinstance(config.model, c.Mlp)
+    size, device = config.train.batch_size, dataset.train.labels.device
+    widths = [dataset.train.images[0].numel(), *config.model.hidden, len(dataset.classes)]
+    layers = [
+        tuple(torch.randn(shape, device=device) for shape in ((size, a), (b, a), (size, b)))
+        for a, b in pairwise(widths)
+    ]
+
+    def job() -> None:
+        for _ in range(config.train.steps):
+            for depth, (x, weight, gradient) in enumerate(layers):
+                torch.mm(x, weight.t())
+                torch.mm(gradient.t(), x)
+                if depth:  # nothing asks for the gradient of the images
+                    torch.mm(gradient, weight)
+        _wait(dataset)
+
+    return job
+
+
+def _jax(config: c.Config, dataset: Dataset) -> Job:
+    """The MLP with batch normalization written for JAX: a step jitted, called in a loop."""
+    import jax
+    from jax import numpy as jnp
+
+    assert isinstance(config.model, c.Mlp)
+    functions = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu, "tanh": jnp.tanh}
+    activate, normalized = functions[config.model.activation.value], config.norm.needs_batch
+    widths = [dataset.train.images[0].numel(), *config.model.hidden, len(dataset.classes)]
+    rng = np.random.default_rng(0)
+    weights = [jnp.asarray(rng.normal(0, 0.07, (b, a)), jnp.float32) for a, b in pairwise(widths)]
+    parameters = [(w, jnp.ones(len(w)), jnp.zeros(len(w))) for w in weights]
+    running = [(jnp.zeros(width), jnp.ones(width)) for width in config.model.hidden]
+    images = jnp.asarray(dataset.train.images.flatten(1).numpy())
+    labels = jnp.asarray(dataset.train.labels.numpy())
+
+    def loss(parameters: Any, running: Any, x: Any, y: Any) -> Any:
+        moved = []
+        *hidden, (last, _, shift) = parameters
+        for (weight, scale, offset), (mean, var) in zip(hidden, running, strict=True):
+            x = x @ weight.T
+            if normalized:
+                of_batch = x.mean(0), x.var(0)
+                moved.append((0.9 * mean + 0.1 * of_batch[0], 0.9 * var + 0.1 * of_batch[1]))
+                x = (x - of_batch[0]) * jax.lax.rsqrt(of_batch[1] + 1e-5) * scale
+            x = activate(x + offset)
+        logits = jax.nn.log_softmax(x @ last.T + shift)
+        return -jnp.take_along_axis(logits, y[:, None], 1).mean(), moved or running
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(parameters: Any, running: Any, batch: Any, lr: Any) -> Any:
+        x, y = images[batch], labels[batch]
+        derived = jax.value_and_grad(loss, has_aux=True)
+        (value, moved), gradients = derived(parameters, running, x, y)
+        changed = jax.tree.map(lambda p, g: p - lr * g, parameters, gradients)
+        return changed, moved, value
+
+    def job() -> None:
+        nonlocal parameters, running
+        done = 0
+        while done < config.train.steps:
+            order = np.asarray(rng.permutation(len(labels)))
+            whole = len(order) // config.train.batch_size
+            for batch in order[: whole * config.train.batch_size].reshape(whole, -1):
+                parameters, running, value = step(parameters, running, batch, config.optimizer.lr)
+                done += 1
+                if done == config.train.steps:
+                    break
+        value.block_until_ready()
+
+    return job
+
+
+def _wait(dataset: Dataset) -> None:
+    """For a GPU to come to the end of what it was given."""
+    if dataset.train.images.is_cuda:
         torch.cuda.synchronize()
 
 
@@ -155,8 +333,7 @@ def _lightning(config: c.Config, dataset: Dataset) -> None:
     """The same network in Lightning's Trainer with its defaults: a log, a bar, a checkpoint."""
     import lightning
 
-    images, labels = dataset.train.images, dataset.train.labels
-    network, lr = _usual_model(config, dataset), config.optimizer.lr
+    network = _usual_model(config, dataset)
 
     class Module(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -169,44 +346,37 @@ def _lightning(config: c.Config, dataset: Dataset) -> None:
             return loss
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=lr)
+            return _torch_sgd(config, self.network)
 
-    loader = DataLoader(TensorDataset(images, labels), config.train.batch_size, shuffle=True)
     # What it prints is not ours to print.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         trainer = lightning.Trainer(max_steps=config.train.steps, default_root_dir=folder)
-        trainer.fit(Module(), loader)
+        trainer.fit(Module(), _loader(config, dataset))
 
 
 class Bare:
-    """The same tensors and the same torch operations; nothing is read, kept or shown."""
+    """A step of ours in a loop that keeps and shows nothing."""
 
     def __init__(self, config: c.Config, dataset: Dataset, compiled: bool = False) -> None:
         self._config, self._dataset = config, dataset
-        self._model = build.build(config, dataset.image_shape, len(dataset.classes))
-        self._model.to(dataset.train.images.device)
-        if compiled:
-            self._model.compile()
+        model = network(config, dataset)
+        model.train()
+        optimizer = optim.build(config.optimizer, model.parameters())
+        (first, *_), augmented = epoch_of(config, 0, dataset.train.labels)
+        example = Step(first, augmented, 0.0, measured=False)
+        self._make_step = (
+            CompiledStep(model, optimizer, dataset.train, example, lambda line: None)
+            if compiled
+            else EagerStep(model, optimizer, dataset.train)
+        )
 
     def __call__(self) -> None:
         """Train for `train.steps` steps, from where the last call ended."""
-        config, model = self._config, self._model
-        images, labels = self._dataset.train.images, self._dataset.train.labels
-        optimizer = optim.build(config.optimizer, model.parameters())
-        done, epoch = 0, 0
-        model.train()
+        config, done, epoch = self._config, 0, 0
         while done < config.train.steps:
-            order = permutation(config.seed, epoch, len(labels)).to(labels.device)
-            for batch in order.split(config.train.batch_size)[: config.train.steps - done]:
-                optimizer.zero_grad()
-                inputs, targets = images.index_select(0, batch), labels.index_select(0, batch)
-                cross_entropy(model(inputs), targets).backward()
-                optimizer.step(config.optimizer.lr)
+            rows, augmented = epoch_of(config, epoch, self._dataset.train.labels)
+            for batch in rows[: config.train.steps - done]:
+                self._make_step(Step(batch, augmented, config.optimizer.lr, measured=False))
                 done += 1
             epoch += 1
-        if images.is_cuda:
-            torch.cuda.synchronize()
-
-
-def _bare(config: c.Config, dataset: Dataset) -> None:
-    Bare(config, dataset)()
+        _wait(self._dataset)

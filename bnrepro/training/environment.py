@@ -22,7 +22,7 @@ RUN_MAKING = (
     "data",
     "nn",
     *(f"training/{name}.py" for name in ("environment", "jacobian", "loop", "optim", "probes")),
-    *(f"training/{name}.py" for name in ("run", "stacked", "stacked_step")),
+    *(f"training/{name}.py" for name in ("program", "run", "stacked", "stacked_step", "step")),
     "training/studies",
 )
 """Files and folders whose code decides what numbers a run has."""
@@ -62,20 +62,6 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(seed)  # only dropout draws from the global generator
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether torch can compile for a device: on the CPU that takes a C++ compiler."""
-    if device.type != "cpu":
-        return True
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        return False
-    return True
 
 
 def arithmetic(device: torch.device) -> dict[str, Any]:

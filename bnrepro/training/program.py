@@ -38,6 +38,20 @@ class CompileError(Exception):
     """A function cannot be compiled here; the message says why, in a line."""
 
 
+def can_compile(device: torch.device) -> bool:
+    """Whether torch can compile for a device: on the CPU that takes a C++ compiler."""
+    if device.type != "cpu":
+        return True
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
 def compiled(
     function: Function, read: list[Tensor], written: list[Tensor], note: Callable[[str], None]
 ) -> Function:
@@ -48,7 +62,7 @@ def compiled(
             it uses are taken for constants.
         read: an example of the former.
         written: of the latter; they stay what they are here.
-        note: is told, in a line, when compiling begins, for it takes a minute.
+        note: called with a line when compiling begins, for it takes a minute.
 
     Raises:
         CompileError: it cannot be compiled.
@@ -138,7 +152,7 @@ def _compile(
     import torch._inductor
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    if not environment.can_compile(inputs[0].device):
+    if not can_compile(inputs[0].device):
         raise CompileError("no C++ compiler here: install g++")
     # It warns where torch could use a GPU and there is none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

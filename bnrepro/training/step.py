@@ -57,7 +57,7 @@ class CompiledStep:
         optimizer: over its parameters.
         split: the images that are trained on.
         example: a step of the size that the program is for.
-        note: is told what takes long, in a line.
+        note: called with a line on what takes long.
 
     Raises:
         CompileError: the step cannot be compiled here.
