@@ -163,7 +163,9 @@ def _compile(
         graph = make_fx(lambda *each: function(list(each)), tracing_mode="fake")(*inputs)
         exported = torch.export.export(graph, tuple(inputs), strict=False)
         torch._inductor.aoti_compile_and_package(
-            exported, package_path=str(part), inductor_configs=OPTIONS
+            exported,
+            package_path=str(part),
+            inductor_configs={**OPTIONS},  # it adds to them
         )
         os.replace(part, path)
     finally:
