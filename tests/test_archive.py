@@ -118,6 +118,17 @@ def test_only_what_was_read_is_in_it(alone: Path) -> None:
                 read(run)
 
 
+def test_it_tells_of_no_folder_no_host_and_no_command(alone: Path, whole: Path) -> None:
+    for run in archive.read(alone / "archive").runs.values():
+        texts = "".join(run.text(name) or "" for name in archive.TEXTS)
+        for of in (str(whole.parent), str(Path.home()), '"host"', '"argv"', '"pid"'):
+            assert of not in texts
+        assert run.config()["run"]["dir"] is None
+        manifest = Reproduced(whole).run(run.folder.name).manifest()
+        assert "argv" in manifest
+        assert run.manifest() == {name: of for name, of in manifest.items() if name != "argv"}
+
+
 def test_archived_runs_are_done(
     whole: Path, alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

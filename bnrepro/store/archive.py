@@ -47,6 +47,14 @@ if TYPE_CHECKING:
 FOLDER, FILE = "archive", "archive.json"
 FORMAT = 1
 TEXTS = (CONFIG, MANIFEST, SUMMARY, STATUS)
+OF_A_MACHINE = {
+    MANIFEST: ("argv",), STATUS: ("pid", "pid_start", "pid_namespace", "host", "boot_id")
+}  # fmt: skip
+"""What tells of a machine and its user, and nobody asks of a run that is archived."""
+
+PLACE = re.compile(r"^(  (?:root|dir): ).*/.*$", re.MULTILINE)
+"""A folder in a configuration."""
+
 PROBED, PREDICTION, DIFFERENCE = "probed", "prediction", "difference"
 """Kinds of arrays. A difference is predicted classes XOR labels: nearly all of it is 0."""
 
@@ -364,10 +372,23 @@ def _runs_table(runs: Sequence[StoredRun]) -> pa.Table:
 
 
 def _text(run: StoredRun, name: str) -> str | None:
+    """A file of a run, without the names of folders and of who made it where."""
     try:
-        return run.text(name)
-    except UnreadableError:
+        text = run.text(name)
+        if text is None:
+            return None
+        if name == CONFIG:
+            return PLACE.sub(r"\1null", text)
+        left_out = OF_A_MACHINE.get(name, ())
+        return json.dumps(_without(json.loads(text), left_out), indent=2) + "\n"
+    except (UnreadableError, ValueError):
         return None
+
+
+def _without(value: Any, names: Sequence[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(of, names) for name, of in value.items() if name not in names}
+    return [_without(of, names) for of in value] if isinstance(value, list) else value
 
 
 def _lacks(run: StoredRun) -> str | None:
