@@ -16,7 +16,7 @@ FIGURES = {
     "steps": "90 resumes, 0 ULP off",
     "damage": "100 truncations and 1000 single bits .* all detected, the one before used each time",
     "configs": r"100\d random configurations and overrides: 0 tracebacks",
-    "race": "1 winner, 63 exits 4",
+    "race": "1 winner, 23 exits 4",
     "sweep": "killed 3 times: every other member completed exactly once, the same rows",
     "commands": r"100 random command lines .* no traceback, no 70, no hang",
     "hostile": "20 folders that mean harm",

@@ -141,9 +141,9 @@ def run(config: c.Config, dataset: Dataset) -> None:
 
 def steady(config: c.Config, dataset: Dataset) -> float:
     """A run; the seconds it would have taken at the pace of its steps after the first fifth."""
-    rows = [row for row in _metrics(config, dataset) if "test_accuracy" in row]
-    began = next(row for row in rows if row["step"] >= config.train.steps / 5)
-    took, steps = (rows[-1][name] - began[name] for name in ("seconds", "step"))
+    *rows, last = _metrics(config, dataset)
+    began = next((row for row in rows if row["step"] >= config.train.steps / 5), rows[-1])
+    took, steps = (last[name] - began[name] for name in ("seconds", "step"))
     return took / steps * config.train.steps
 
 
