@@ -200,6 +200,29 @@ PANELS = (
 )  # fmt: skip
 
 
+def test_logarithmic_axes_have_their_numbers_as_text() -> None:
+    lines = [Line("a", list(range(1, 20)), np.geomspace(2e-7, 0.5, 19))]
+    figure = draw.draw(Curves("", "x", "y", lines, log_x=True, log_y=True))
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    labels = {
+        axis: [
+            label.get_text()
+            for minor in (False, True)
+            for label in axis.get_ticklabels(minor=minor)
+            if label.get_text()
+        ]
+        for axis in (axes.xaxis, axes.yaxis)
+    }
+    assert {"1", "10"} <= set(labels[axes.xaxis])
+    assert {"10⁻⁶", "0.01"} & set(labels[axes.yaxis])
+    assert not any("$" in text for texts in labels.values() for text in texts)
+    values = (2e-5, 1e-4, 0.002, 0.5, 20, 30_000, 1e5, 4e7)
+    assert [draw.log_label(value) for value in values] == [
+        "2×10⁻⁵", "10⁻⁴", "0.002", "0.5", "20", "30,000", "10⁵", "4×10⁷",
+    ]  # fmt: skip
+
+
 def odd(effect: float = 2.0) -> Claim:
     """A claim that shows one of everything, under a text that no page should take for its own."""
     check = Check(

@@ -16,12 +16,14 @@ from bnrepro.plots import BLUE, GREY, INK, ORANGE, PALETTE, STYLES, empty, heat_
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Drawing
 
 WIDTH, HEIGHT = 5.2, 3.6
 FEW = 12  # points that can be told apart
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 MARKS = ("o", "^", "s", "D", "v", "P")
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
 """Color and line of the two arms of most claims."""
@@ -117,17 +119,43 @@ def _curves(axes: Axes, panel: Curves) -> None:
         axes.axhline(level, color=GREY, linewidth=0.6, linestyle=":")
     if panel.log_x:
         axes.set_xscale("log")
+        _say_plainly(axes.xaxis)
         if few:  # the values themselves, and no powers of ten
             places = sorted({float(x) for line in panel.lines for x in line.x})
             axes.set_xticks(places, [f"{place:g}" for place in places])
             axes.set_xticks([], minor=True)
     if panel.log_y:
         axes.set_yscale("log")
+        _say_plainly(axes.yaxis)
     if panel.limits:
         axes.set_ylim(*panel.limits)
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if len(panel.lines) > 1:
         axes.legend(fontsize=8)
+
+
+def _say_plainly(axis: Axis) -> None:
+    """Label a logarithmic axis with text: formulas, as by default, take a third of all drawing.
+
+    Which ticks have labels is matplotlib's choice.
+    """
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return log_label(x) if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain())
+
+
+def log_label(value: float) -> str:
+    """A number on a logarithmic axis, such as `0.02`, `1,000` or `2×10⁻⁵`."""
+    if 1e-3 <= value < 1e5:
+        return f"{value:,.10g}"
+    digits, _, exponent = f"{value:.0e}".partition("e")
+    power = f"10{str(int(exponent)).translate(RAISED)}"
+    return power if digits == "1" else f"{digits}×{power}"
 
 
 def _heat_map(drawing: Drawing, axes: Axes, panel: HeatMap) -> None:
