@@ -26,6 +26,7 @@ from bnrepro.report import verdicts
 from bnrepro.store import archive, reproduction
 from bnrepro.store.archive import Reproduced
 from bnrepro.store.reproduction import AskedArm, Reproduction
+from bnrepro.store.run import PARTS
 
 WORDS = ("norm=batch", "probe.every=10", "predictions=true")
 
@@ -85,13 +86,17 @@ def test_the_report_is_the_same_to_the_byte(whole: Path, alone: Path, tmp_path: 
 
 
 def test_of_real_claims_too(tmp_path: Path) -> None:
-    names = ("ensemble", "stable-distributions")
+    names = ("ensemble", "jacobian-singular-values", "stable-distributions")
     reproduced(tmp_path / "a", "short", {name: claims.load(name) for name in names})
     runs = Reproduced(tmp_path / "a")
     verdicts.render(runs, tmp_path / "a")
     archive.write(tmp_path / "a", runs, {})
     assert main(["report", str(tmp_path / "a" / "archive"), "--out", str(tmp_path / "b")]) == 0
     assert report_of(tmp_path / "a") == report_of(tmp_path / "b")
+    probed = {name for run in archive.read(tmp_path / "a" / "archive").runs.values()
+              if run.kept for name in run.kept.probed}  # fmt: skip
+    assert {f"linear2/jacobian:{part}" for part in PARTS} <= probed  # and nowhere all of it
+    assert "linear2/jacobian" not in probed
 
 
 def test_only_what_was_read_is_in_it(alone: Path) -> None:

@@ -532,6 +532,18 @@ def test_probes_come_back_bit_for_bit(run: RunWriter) -> None:
     assert values.shape == (1, 40)
 
 
+def test_parts_of_probes(run: RunWriter) -> None:
+    values = np.sort(np.random.default_rng(0).normal(size=(16, 100)).astype(np.float32))[:, ::-1]
+    run.probe(20, {"linear2/jacobian": values})
+    stored = StoredRun(run.folder)
+    names = [f"linear2/jacobian:{part}" for part in ("rms", "deciles", "median")]
+    rms, deciles, median = (values for _, (values,) in stored.probed_each(names))
+    np.testing.assert_allclose(rms, np.linalg.norm(values.astype(np.float64), axis=1) / 10)
+    assert (deciles == values[:, [10, 89]]).all()
+    assert (median == np.quantile(values, 0.5, axis=0)).all()
+    assert stored.probed("linear2/bias_norm:rms")[0].tolist() == []
+
+
 def test_the_last_two_checkpoints_are_kept_each_with_its_sha256(run: RunWriter) -> None:
     stored = StoredRun(run.folder)
     for step in (5, 100, 99_999, 1_000_000_000):

@@ -1,7 +1,5 @@
 """§3.3, a conjecture: batch normalization keeps the layers' Jacobians near orthogonal."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import xarray as xr
 
@@ -62,7 +60,8 @@ def gaussian(share: np.ndarray) -> np.ndarray:
     return np.asarray(np.interp(share, below, s))
 
 
-QUANTILES = gaussian((np.arange(10_000, 0, -1) - 0.5) / 10_000)
+DECILES = gaussian(np.array((0.9, 0.1)))
+"""A tenth and nine tenths from the largest of its singular values."""
 
 
 def distance(values: np.ndarray) -> np.ndarray:
@@ -72,52 +71,43 @@ def distance(values: np.ndarray) -> np.ndarray:
     return np.where(found < FARTHEST, found, FARTHEST)
 
 
-def root_mean_square(values: np.ndarray) -> np.ndarray:
-    """Of the last axis: the factor by which the Jacobian scales a random vector."""
-    return np.asarray(np.sqrt(np.square(values, dtype=np.float64).mean(-1)))
-
-
-def spread(values: np.ndarray) -> np.ndarray:
-    """Decades from the tenth of singular values to the ninetieth: they descend on the last axis."""
-    tenth = values.shape[-1] // 10
+def spread(deciles: np.ndarray) -> np.ndarray:
+    """Decades from the tenth of singular values, first on the last axis, to the ninetieth."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.log10(values[..., tenth].astype(np.float64) / values[..., -1 - tenth])
+        found = np.log10(deciles[..., 0].astype(np.float64) / deciles[..., 1])
     return np.where(found < WIDEST, found, WIDEST)
 
 
-STATISTICS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "rms": root_mean_square,
-    "off": lambda values: distance(root_mean_square(values)),
-    "spread": spread,
-}
-
-
-def spectra(evidence: Evidence, arm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (P,) and singular values (S, P, L, n, k): layers, images, in descending order.
+def probed(evidence: Evidence, arm: str, *parts: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Steps (P,) and parts of the singular values, each (S, P, L, …) of L layers.
 
     Where a diverged run has no more probes they are not a number.
     """
     config = evidence.runs[arm][0].config()
     every = config["probe"]["every"]
     steps = np.arange(0, config["train"]["steps"] + 1, every)
-    of_layers = evidence.probed_each(arm, [f"{layer}/jacobian" for layer in LAYERS])
-    shape = of_layers[0][0][1].shape[1:]
-    found = np.full((len(evidence.seeds), len(steps), len(LAYERS), *shape), np.nan)
-    for number, of_seeds in enumerate(of_layers):
-        for row, (at, values) in zip(found[:, :, number], of_seeds, strict=True):
-            row[at // every] = values
-    return steps, found
+    names = [f"{layer}/jacobian:{part}" for part in parts for layer in LAYERS]
+    found = []
+    for of_seeds in evidence.probed_each(arm, names):
+        values = np.full((len(evidence.seeds), len(steps), *of_seeds[0][1].shape[1:]), np.nan)
+        for row, (at, values_at) in zip(values, of_seeds, strict=True):
+            row[at // every] = values_at
+        found.append(values)
+    layers = len(LAYERS)
+    return steps, [np.stack(found[at : at + layers], 2) for at in range(0, len(found), layers)]
 
 
 def measured(evidence: Evidence, of: Grid) -> xr.Dataset:
     """All statistics of spectra, the means over images and layers, with axis `step`."""
-    found = {arm: spectra(evidence, arm) for arm in of.arms()}
+    found = {arm: probed(evidence, arm, "rms", "deciles") for arm in of.arms()}
     steps = next(iter(found.values()))[0].tolist()
 
     def read(arm: str) -> np.ndarray:
-        return np.stack([each(found[arm][1]).mean((2, 3)) for each in STATISTICS.values()], -1)
+        rms, deciles = found[arm][1]
+        return np.stack([each.mean((2, 3)) for each in (rms, distance(rms), spread(deciles))], -1)
 
-    return of.array(evidence, read, step=steps, statistic=STATISTICS).to_dataset("statistic")
+    names = ("rms", "off", "spread")
+    return of.array(evidence, read, step=steps, statistic=names).to_dataset("statistic")
 
 
 def effects(runs: xr.Dataset) -> dict[str, Array]:
@@ -146,7 +136,7 @@ def measure(evidence: Evidence) -> Finding:
             curves(
                 "training",
                 "Singular values over training, means over images and layers (a Gaussian matrix: "
-                f"0 and {spread(QUANTILES):.2f})",
+                f"0 and {spread(DECILES):.2f})",
                 {"size": runs.off, "spread": runs.spread},
                 "step", ("|log₂| of the root mean square", "decades"),
             ),
@@ -166,12 +156,12 @@ def measure(evidence: Evidence) -> Finding:
 
 
 def _spectra(evidence: Evidence) -> Figure:
-    found = {arm: spectra(evidence, arm) for arm in WHOLE.arms()}
-    steps, values = next(iter(found.values()))
+    found = {arm: probed(evidence, arm, "median") for arm in WHOLE.arms()}
+    steps, (values,) = next(iter(found.values()))
     rank = (np.arange(values.shape[-1]) + 0.5) / values.shape[-1]
 
     def read(arm: str) -> np.ndarray:
-        return np.asarray(np.median(found[arm][1], axis=(2, 3)))
+        return np.asarray(found[arm][1][0].mean(2))
 
     ours = WHOLE.array(evidence, read, step=steps.tolist(), rank=rank.tolist()).isel(lr=0)
     law = xr.zeros_like(ours.isel(norm=[0])) + gaussian(1 - rank)
@@ -179,7 +169,7 @@ def _spectra(evidence: Evidence) -> Figure:
     panels = {f"step {steps[place]:,}": every.isel(step=place) for place in (0, 1, -1)}
     return curves(
         "spectra", "Singular values of the layer Jacobians by rank ÷ their number, medians over "
-        "images and layers", panels, "rank", "singular value",
+        "images and means over layers", panels, "rank", "singular value",
         more=" Dotted: 1, and a factor of 2 either way. An orthogonal matrix has all of them on "
         "the middle line; a Gaussian one of variance 1/n is what weights scaled well give without "
         "any normalization.", log_y=True, levels=(0.5, 1.0, 2.0),
@@ -214,7 +204,7 @@ CLAIM = Claim(
             "decades from the tenth to the ninetieth percentile of a Jacobian's singular values, "
             "mean over layers, images and all probes after the start, without BN − with BN",
             Margin(NARROWER, "decades"),
-            f"A fifth of the {spread(QUANTILES):.2f} decades of a Gaussian matrix (quarter-circle "
+            f"A fifth of the {spread(DECILES):.2f} decades of a Gaussian matrix (quarter-circle "
             "law), whatever its scale; an orthogonal one has none.",
         ),
     },

@@ -96,6 +96,15 @@ ARRAYS_BYTES = 2**30
 CHANCE = 0.1
 """The accuracy of guessing: MNIST, CIFAR-10 and the digits have ten classes."""
 
+PARTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "rms": lambda values: np.sqrt(np.square(values, dtype=np.float64).mean(-1)),
+    "deciles": lambda values: values[..., [values.shape[-1] // 10, -1 - values.shape[-1] // 10]],
+    "median": lambda values: np.median(values, axis=0),
+}
+"""What can be read of a probe's array in its place, as `NAME:PART`, where an archive would be large
+with all of it: the root mean square of the last axis; the two of it, in order, that are a tenth of
+its length from its ends; the median of the first axis."""
+
 LINE_BYTES = 2**20
 """The longest line of metrics that is read, in bytes: a hundred times more than ever written."""
 
@@ -358,7 +367,7 @@ class StoredRun:
             return dict(arrays)
 
     def probed(self, name: str) -> Curve:
-        """Steps (P,) and one measurement over all probes, (P, …)."""
+        """Steps (P,) and one measurement over all probes, (P, …), or one of its `PARTS`."""
         return self.probed_each([name])[0]
 
     def probed_each(self, names: Sequence[str]) -> list[Curve]:
@@ -375,8 +384,9 @@ class StoredRun:
         for step, path in sorted(reading.numbered(self.folder / PROBES, "npz").items()):
             with _arrays(path) as arrays:
                 for name, of_name in zip(names, values, strict=True):
-                    if name in arrays:
-                        of_name[step] = arrays[name]
+                    whole, _, part = name.partition(":")
+                    if whole in arrays:
+                        of_name[step] = PARTS[part](arrays[whole]) if part else arrays[whole]
         return [
             (np.array([*of_name], dtype=np.int64), np.array([*of_name.values()]))
             for of_name in values
