@@ -10,8 +10,8 @@ import every_verdict
 import pytest
 from browsing import MARKS
 from browsing import browser as browser
+from conftest import set_claims
 
-from bnrepro import claims
 from bnrepro.evidence.judge import Verdict
 from bnrepro.report import verdicts
 
@@ -39,9 +39,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verdicts")
     every_verdict.plant(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(claims, "load", every_verdict.CLAIMS.__getitem__)
-        source = claims.Source("planted", None, lambda: None)
-        patch.setattr(claims, "source", lambda _: source)
+        set_claims(patch, **every_verdict.CLAIMS)
         judgements = verdicts.render(folder, folder)
     for name, judgement in judgements.items():  # each verdict that a report of this scale can have
         assert judgement.verdict.lower() in every_verdict.CLAIMS[name].statement, name

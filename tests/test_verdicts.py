@@ -301,6 +301,14 @@ def test_the_section_of_a_claim(shown: Path) -> None:
     assert "The first began 2026-01-10. torch: 9. Processor: one. Commit: ffffffffffff." in markdown
     assert "1.235" in markdown
     results = json.loads((shown / "results.json").read_text())
+    assert results["facts"] == {
+        "runs": "3", "made": "2026-01-10 to 2026-01-12", "machine": "one", "versions": "torch 9",
+        "commits": "ffffffffffff",
+    }  # fmt: skip
+    page = re.sub(r"<.*?>", " ", (shown / "report.html").read_text())
+    for name, fact in results["facts"].items():
+        assert f"\n- {name}: {fact}\n" in markdown
+        assert f" {name}  {fact} " in page
     found = results["claims"]["faster-training"]
     primary = found["primary"]
     assert (primary["interval"], primary["coverage"]) == ([2.0, "inf"], 0.75)

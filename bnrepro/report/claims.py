@@ -10,6 +10,7 @@ from bnrepro import claims
 from bnrepro.evidence.claim import Plan
 from bnrepro.evidence.runs import PILOT_SEED, seeds
 from bnrepro.report.format import bound, expected, numbered, plain
+from bnrepro.report.results import criterion_facts
 
 WIDTH = 80
 
@@ -30,12 +31,7 @@ def row(name: str, steps: Steps) -> dict[str, Any]:
             {
                 "name": criterion_name,
                 "primary": criterion_name == claim.primary,
-                "compared": of.compared,
-                "unit": of.margin.unit,
-                "margin": of.margin.value,
-                "indifference": of.width,
-                "equivalence": of.equivalence,
-                "the_papers": of.paper,
+                **criterion_facts(of),
                 "reason": of.reason,
             }
             for criterion_name, of in claim.criteria.items()

@@ -24,9 +24,16 @@ if TYPE_CHECKING:
     from bnrepro.report.verdicts import ReportedClaim
 
 
-def as_json(scale: str, shown: Sequence[ReportedClaim]) -> str:
-    """What `results.json` holds; docs/claims.md has its form."""
-    results = {"scale": scale, "claims": {one.id: _numbers(one) for one in shown}}
+def as_json(scale: str, facts: Mapping[str, str], shown: Sequence[ReportedClaim]) -> str:
+    """What `results.json` holds; docs/claims.md has its form.
+
+    Args:
+        scale: of the runs.
+        facts: what they were made on and with.
+        shown: the claims.
+    """
+    claims = {one.id: _numbers(one) for one in shown}
+    results = {"scale": scale, "facts": facts, "claims": claims}
     return json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -85,15 +92,22 @@ def _numbers(one: ReportedClaim) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judged(claim: Claim, criterion: Criterion, judged: Judged | None) -> dict[str, Any]:
-    numbers: dict[str, Any] = {
-        "verdict": judged and judged.verdict.value,
+def criterion_facts(criterion: Criterion) -> dict[str, Any]:
+    """What stands in a criterion before it is judged, but for its reason."""
+    return {
         "compared": criterion.compared,
         "unit": criterion.margin.unit,
         "margin": criterion.margin.value,
         "indifference": criterion.width,
         "equivalence": criterion.equivalence,
         "the_papers": criterion.paper,
+    }
+
+
+def _judged(claim: Claim, criterion: Criterion, judged: Judged | None) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        "verdict": judged and judged.verdict.value,
+        **criterion_facts(criterion),
         "identity": claim.group is Group.IDENTITY,
     }
     if judged is None:

@@ -137,6 +137,7 @@ def render(folder: Path | Reproduced, out: Path) -> dict[str, Judgement]:
     for path, data in images.items():
         _write(out / path, data.replace(b"<defs>", STANDALONE, 1))
     tally = Counter(judgement.verdict for judgement in judgements.values())
+    facts = _facts(shown)
     view = {
         "scale": asked.scale,
         "claims": shown,
@@ -147,10 +148,10 @@ def render(folder: Path | Reproduced, out: Path) -> dict[str, Judgement]:
         ],
         "verdicts": list(Verdict),
         "tally": {verdict: tally[verdict] for verdict in Verdict if tally[verdict]},
-        "facts": _facts(shown),
+        "facts": facts,
         "smoke": Verdict.NOT_JUDGED in tally,
     }
-    _write(out / results.FILE, results.as_json(asked.scale, shown).encode())
+    _write(out / results.FILE, results.as_json(asked.scale, facts, shown).encode())
     _write(out / MARKDOWN, _templates(False).get_template(f"{MARKDOWN}.j2").render(view).encode())
     _write(out / HTML, _templates(True).get_template(f"{HTML}.j2").render(view).encode())
     return judgements
