@@ -103,14 +103,12 @@ def run(
     out = out.absolute()
     before = _before(out, scale)
     with sweep.written(out, "--out"):
-        registered = registrations()
-        arms, members = _members(asked, scale, count, registered, console)
+        arms, members, taken = _request(asked, scale, count, any_results, console)
         kept = [name for name in before.claims if name not in arms and name in claims.ids()]
         everything = {name: before.claims[name] for name in kept} | arms
         results = {name: before.results[name] for name in kept}
         results |= dict.fromkeys(arms, c.RESULTS_NUMBER)
         known = {name: known.fingerprint for name, known in _known().items()}
-        taken = _taken(arms, registered, any_results)
         wanted = Reproduction(scale, results, dict(sorted(everything.items())), known)
         reproduction.write(out, wanted)
         archived = _archived(out, members, taken)
@@ -175,9 +173,7 @@ def estimate(
     out = out.absolute()
     _before(out, scale)
     asked = {name: claims.load(name) for name in ids or claims.ids()}
-    registered = registrations()
-    arms, members = _members(asked, scale, count, registered, console)
-    taken = _taken(arms, registered, any_results)
+    _, members, taken = _request(asked, scale, count, any_results, console)
     archived = _archived(out, members, taken)
     missing = [member for member in members if member.name not in archived]
     planned, pending = _planned(out / RUNS, missing, taken)
@@ -200,6 +196,15 @@ def _before(out: Path, scale: str) -> Reproduction:
             f"reproduced at scale '{earlier.scale}' ({out}): choose another --out for '{scale}'"
         )
     return earlier
+
+
+def _request(
+    asked: Mapping[str, Claim], scale: str, count: int | None, any_results: bool, console: Console
+) -> tuple[dict[str, dict[str, AskedArm]], list[Member], Callable[[StoredRun], bool]]:
+    """The arms and the runs of `_members`, and which of those that are there the claims take."""
+    registered = registrations()
+    arms, members = _members(asked, scale, count, registered, console)
+    return arms, members, _taken(arms, registered, any_results)
 
 
 def _members(

@@ -1,51 +1,59 @@
 """Our optimizers against torch's, step by step."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from bnrepro import config as c
-from bnrepro.training.optim import Adam, Sgd
+from bnrepro.training.optim import Adam, Optimizer, Sgd
 
 
-def sgd_of(parameters: list[torch.Tensor], momentum: float, weight_decay: float) -> Sgd:
+def sgd_of(parameters: list[nn.Parameter], momentum: float, weight_decay: float) -> Sgd:
     return Sgd(c.Sgd("sgd", 1.0, weight_decay, momentum), parameters)
+
+
+def assert_same_steps(
+    of_ours: Callable[[list[nn.Parameter]], Optimizer],
+    of_torchs: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+    steps: int,
+    rtol: float,
+    atol: float,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 4), (5,))]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    optimizer, reference = of_ours(ours), of_torchs(theirs)
+    for step in range(steps):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        reference.param_groups[0]["lr"] = 0.1 / (step + 1)
+        optimizer.step(0.1 / (step + 1))
+        reference.step()
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_the_steps_are_torchs(momentum: float, weight_decay: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    ours = [torch.randn(shape, generator=generator, requires_grad=True) for shape in ((3, 4), (5,))]
-    theirs = [p.detach().clone().requires_grad_() for p in ours]
-    sgd = sgd_of(ours, momentum, weight_decay)
-    reference = torch.optim.SGD(theirs, lr=1.0, momentum=momentum, weight_decay=weight_decay)
-    for step in range(20):
-        for p, q in zip(ours, theirs, strict=True):
-            p.grad = torch.randn(p.shape, generator=generator)
-            q.grad = p.grad.clone()
-        reference.param_groups[0]["lr"] = 0.1 / (step + 1)
-        sgd.step(0.1 / (step + 1))
-        reference.step()
-        for p, q in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+    assert_same_steps(
+        lambda parameters: sgd_of(parameters, momentum, weight_decay),
+        lambda parameters: torch.optim.SGD(
+            parameters, lr=1.0, momentum=momentum, weight_decay=weight_decay
+        ),
+        steps=20, rtol=1e-6, atol=1e-7,
+    )  # fmt: skip
 
 
 def test_the_steps_of_adam_are_torchs() -> None:
-    generator = torch.Generator().manual_seed(0)
-    ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 4), (5,))]
-    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
-    adam = Adam(c.Adam("adam", 1.0, 0.01), ours)
-    reference = torch.optim.Adam(theirs, weight_decay=0.01)
-    for step in range(50):
-        for p, q in zip(ours, theirs, strict=True):
-            p.grad = torch.randn(p.shape, generator=generator)
-            q.grad = p.grad.clone()
-        reference.param_groups[0]["lr"] = 0.1 / (step + 1)
-        adam.step(0.1 / (step + 1))
-        reference.step()
-        for p, q in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+    assert_same_steps(
+        lambda parameters: Adam(c.Adam("adam", 1.0, 0.01), parameters),
+        lambda parameters: torch.optim.Adam(parameters, weight_decay=0.01),
+        steps=50, rtol=1e-5, atol=1e-6,
+    )  # fmt: skip
 
 
 def test_a_restored_optimizer_takes_the_same_steps() -> None:

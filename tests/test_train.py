@@ -13,8 +13,8 @@ from bnrepro.config.compose import compose
 from bnrepro.data import Dataset, permutation
 from bnrepro.nn import build
 from bnrepro.training import optim
-from bnrepro.training.loop import DivergedError, LoopState, epoch_of, evaluate, train
-from bnrepro.training.step import CompiledStep, EagerStep, Step
+from bnrepro.training.loop import DivergedError, LoopState, evaluate, first_step, train
+from bnrepro.training.step import CompiledStep, EagerStep
 
 SHORT = ["dataset=digits", "train.steps=50", "train.log_every=1", "train.eval_every=25",
          "train.checkpoint_every=20", "probe.every=10", "model.hidden=[20,20]"]  # fmt: skip
@@ -62,12 +62,23 @@ def run(
     notes = Notes()
     step: EagerStep | CompiledStep = EagerStep(model, optimizer, digits.train)
     if compiled:
-        (first, *_), augmented = epoch_of(config, 0, digits.train.labels)
-        example = Step(first, augmented, 0.0, measured=False)
+        example = first_step(config, digits.train.labels)
         model.train()
         step = CompiledStep(model, optimizer, digits.train, example, lambda line: None)
     train(step, model, optim.schedule(config), digits, config, notes, LoopState())
     return model, notes
+
+
+def train_eagerly(
+    model: torch.nn.Module,
+    optimizer: optim.Optimizer,
+    digits: Dataset,
+    config: c.Config,
+    notes: Notes,
+    state: LoopState | None = None,
+) -> None:
+    step, schedule = EagerStep(model, optimizer, digits.train), optim.schedule(config)
+    train(step, model, schedule, digits, config, notes, state or LoopState())
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "torch"])
@@ -134,10 +145,7 @@ def test_every_image_is_seen_once_an_epoch(digits: Dataset) -> None:
     config = configured("train.steps=44", "probe.every=0", "train.eval_every=1000")
     model, optimizer = fresh(config, digits)
     model.register_forward_pre_hook(lambda m, x: seen.append(x[0]) if m.training else None)
-    rate = optim.schedule(config)
-    train(
-        EagerStep(model, optimizer, digits.train), model, rate, digits, config, Notes(), LoopState()
-    )
+    train_eagerly(model, optimizer, digits, config, Notes())
     assert [len(batch) for batch in seen] == [*[60] * 21, 37] * 2
 
     def images(batches: list[torch.Tensor]) -> Counter[bytes]:
@@ -165,11 +173,8 @@ def test_training_from_the_middle_is_the_same(digits: Dataset, norm: str) -> Non
             if step == 30:
                 raise StopError
 
-    rate = optim.schedule(config)
     with pytest.raises(StopError):
-        train(
-            EagerStep(model, optimizer, digits.train), model, rate, digits, half, Stopping(), state
-        )
+        train_eagerly(model, optimizer, digits, half, Stopping(), state)
     assert state.step == 30
     assert len(state.losses) == 2  # since the line at 28
     states = copy.deepcopy((model.state_dict(), optimizer.state_dict(), torch.get_rng_state()))
@@ -178,7 +183,7 @@ def test_training_from_the_middle_is_the_same(digits: Dataset, norm: str) -> Non
     fresh_optimizer.load_state_dict(states[1])
     torch.set_rng_state(states[2])
     rest = Notes()
-    train(EagerStep(again, fresh_optimizer, digits.train), again, rate, digits, config, rest, state)
+    train_eagerly(again, fresh_optimizer, digits, config, rest, state)
     assert rest.lines == [line for line in notes.lines if line[0] > 30]
     for ours, theirs in zip(again.state_dict().values(), whole.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
@@ -198,15 +203,7 @@ def test_the_first_non_finite_loss_ends_training(digits: Dataset, bad: int) -> N
     model.register_forward_hook(poison)
     notes = Notes()
     with pytest.raises(DivergedError) as error:
-        train(
-            EagerStep(model, optimizer, digits.train),
-            model,
-            optim.schedule(config),
-            digits,
-            config,
-            notes,
-            LoopState(),
-        )
+        train_eagerly(model, optimizer, digits, config, notes)
     assert error.value.step == bad
     assert all(step < bad for step, _ in notes.lines)
     assert all(step < bad for step in [*notes.probed, *notes.kept])
@@ -222,15 +219,7 @@ def test_weights_ruined_by_the_last_update_are_found(digits: Dataset) -> None:
 
     optimizer = Ruining(config.optimizer, model.parameters())
     with pytest.raises(DivergedError) as error:
-        train(
-            EagerStep(model, optimizer, digits.train),
-            model,
-            optim.schedule(config),
-            digits,
-            config,
-            Notes(),
-            LoopState(),
-        )
+        train_eagerly(model, optimizer, digits, config, Notes())
     assert error.value.step == 1
 
 
@@ -291,15 +280,7 @@ def test_divergence_has_the_same_step_whatever_the_logging(
     model, optimizer = fresh(config, digits)
     notes = Notes()
     with pytest.raises(DivergedError, match=f"at step {expected}$") as error:
-        train(
-            EagerStep(model, optimizer, digits.train),
-            model,
-            optim.schedule(config),
-            digits,
-            config,
-            notes,
-            LoopState(),
-        )
+        train_eagerly(model, optimizer, digits, config, notes)
     assert error.value.step == expected
     lines = {0, *range(logged, expected, logged), *range(evaluated, expected, evaluated)}
     assert [step for step, _ in notes.lines] == sorted(lines)

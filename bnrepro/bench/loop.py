@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from bnrepro.errors import ConfigError
 from bnrepro.nn import build
 from bnrepro.store import RunWriter, StoredRun
 from bnrepro.training import environment, optim, program
-from bnrepro.training.loop import epoch_of
+from bnrepro.training.loop import epoch_of, first_step
 from bnrepro.training.progress import RunProgress
 from bnrepro.training.run import Training, load, network
 from bnrepro.training.signals import StopSignals
@@ -209,37 +209,38 @@ def _torch_sgd(config: c.Config, model: nn.Module) -> torch.optim.Optimizer:
 
 def _tutorial(config: c.Config, dataset: Dataset) -> Job:
     """The loop of the tutorials: torch's own layers, optimizer and DataLoader."""
-    model, loader = _usual_model(config, dataset), _loader(config, dataset)
-    optimizer = _torch_sgd(config, model)
-
-    def job() -> None:
-        done = 0
-        while done < config.train.steps:
-            for batch, targets in islice(loader, config.train.steps - done):
-                optimizer.zero_grad()
-                cross_entropy(model(batch), targets).backward()
-                optimizer.step()
-                done += 1
-        _wait(dataset)
-
-    return job
+    loader = _loader(config, dataset)
+    return _torch_loop(config, dataset, _usual_model(config, dataset), lambda: loader)
 
 
 def _lean(config: c.Config, dataset: Dataset, *, compiled: bool) -> Job:
     """The least one can write with torch's layers and optimizer: nothing is kept or shown."""
-    model = _usual_model(config, dataset)
-    optimizer = _torch_sgd(config, model)
+    model, split = _usual_model(config, dataset), dataset.train
     if compiled:
         model.compile()
-    split, size = dataset.train, config.train.batch_size
+
+    def epoch() -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(split)).to(split.labels.device)
+        for batch in order.split(config.train.batch_size):
+            yield split.images.index_select(0, batch), split.labels[batch]
+
+    return _torch_loop(config, dataset, model, epoch)
+
+
+def _torch_loop(
+    config: c.Config,
+    dataset: Dataset,
+    model: nn.Module,
+    epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+) -> Job:
+    """`train.steps` steps with torch's own optimizer, over one epoch's batches after another's."""
+    optimizer = _torch_sgd(config, model)
 
     def job() -> None:
         done = 0
         while done < config.train.steps:
-            order = torch.randperm(len(split)).to(split.labels.device)
-            for batch in order.split(size)[: config.train.steps - done]:
+            for images, labels in islice(epoch(), config.train.steps - done):
                 optimizer.zero_grad()
-                images, labels = split.images.index_select(0, batch), split.labels[batch]
                 cross_entropy(model(images), labels).backward()
                 optimizer.step()
                 done += 1
@@ -362,8 +363,7 @@ class Bare:
         model = network(config, dataset)
         model.train()
         optimizer = optim.build(config.optimizer, model.parameters())
-        (first, *_), augmented = epoch_of(config, 0, dataset.train.labels)
-        example = Step(first, augmented, 0.0, measured=False)
+        example = first_step(config, dataset.train.labels)
         self._make_step = (
             CompiledStep(model, optimizer, dataset.train, example, lambda line: None)
             if compiled

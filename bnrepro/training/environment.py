@@ -67,7 +67,6 @@ def make_deterministic(seed: int, threads: int) -> None:
 def arithmetic(device: torch.device) -> dict[str, Any]:
     """What the last bits of a computation depend on, besides the computation."""
     return {
-        "torch": _version("torch"),
         "torch_build": _torch_build(),
         "cpu": _cpu(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -87,14 +86,10 @@ def facts(device: torch.device) -> dict[str, Any]:
         "code": code_digest(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "torch_build": _torch_build(),
         "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        **arithmetic(device),
         "cores": os.cpu_count(),
         "device": str(device),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "threads": torch.get_num_threads(),
         "environment": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,

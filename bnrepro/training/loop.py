@@ -134,6 +134,12 @@ def steps(
             callbacks.checkpoint(state)
 
 
+def first_step(config: c.Config, labels: Tensor) -> Step:
+    """The first step of a run, at no learning rate: what all of whole batches look like."""
+    (first, *_), augmented = epoch_of(config, 0, labels)
+    return Step(first, augmented, 0.0, measured=False)
+
+
 def epoch_of(
     config: c.Config, epoch: int, labels: Tensor
 ) -> tuple[tuple[Tensor, ...], Augmentation | None]:

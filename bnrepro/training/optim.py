@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from bnrepro import config as c
 
+Tensors = list[Tensor]
+
 
 class Optimizer(ABC):
     """Turns gradients into steps; its state can be kept and taken up again.
@@ -18,28 +20,28 @@ class Optimizer(ABC):
 
     Args:
         parameters: each has a gradient at every step.
-        numbers: such as the momentum, in an order of its own.
+        weight_decay: that many times a parameter is added to its gradient.
+        numbers: others, such as the momentum, in an order of its own.
         moments: how many tensors of the state there are of each parameter.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], numbers: Sequence[float], moments: int
+        self,
+        parameters: Iterable[nn.Parameter],
+        weight_decay: float,
+        numbers: Sequence[float],
+        moments: int,
     ) -> None:
         self.parameters = list(parameters)
-        self.numbers = [self._number(value) for value in numbers]
+        self.weight_decay = weight_decay
+        self.numbers = [self._number(value) for value in (weight_decay, *numbers)]
         self.state = [torch.zeros_like(p) for _ in range(moments) for p in self.parameters]
 
     def _number(self, value: float) -> Tensor:
         return torch.tensor(value, device=self.parameters[0].device)
 
-    @abstractmethod
     def update(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        state: list[Tensor],
-        numbers: list[Tensor],
-        lr: Tensor,
+        self, parameters: Tensors, gradients: Tensors, state: Tensors, numbers: Tensors, lr: Tensor
     ) -> None:
         """Change parameters by their gradients, and the state, in place.
 
@@ -50,11 +52,22 @@ class Optimizer(ABC):
             numbers: as `self.numbers`.
             lr: the learning rate, ().
         """
+        weight_decay, *others = numbers
+        if self.weight_decay:
+            decays = torch._foreach_mul(parameters, weight_decay)
+            gradients = list(torch._foreach_add(gradients, decays))
+        self._move(parameters, gradients, state, others, lr)
+
+    @abstractmethod
+    def _move(
+        self, parameters: Tensors, gradients: Tensors, state: Tensors, numbers: Tensors, lr: Tensor
+    ) -> None:
+        """`update`, of gradients with the weight decay in them and of the other numbers."""
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """Change every parameter by its gradient, at this learning rate."""
-        parameters: list[Tensor] = [*self.parameters]
+        parameters: Tensors = [*self.parameters]
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         assert len(gradients) == len(parameters)
         self.update(parameters, gradients, self.state, self.numbers, self._number(lr))
@@ -84,24 +97,15 @@ class Sgd(Optimizer):
     """Stochastic gradient descent: v ← momentum·v + g + weight_decay·θ, then θ ← θ - lr·v."""
 
     def __init__(self, settings: c.Sgd, parameters: Iterable[nn.Parameter]) -> None:
-        self.momentum, self.weight_decay = settings.momentum, settings.weight_decay
-        super().__init__(parameters, [self.momentum, self.weight_decay], 1 if self.momentum else 0)
+        self.momentum = settings.momentum
+        moments = 1 if self.momentum else 0
+        super().__init__(parameters, settings.weight_decay, [self.momentum], moments)
 
-    def update(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        state: list[Tensor],
-        numbers: list[Tensor],
-        lr: Tensor,
+    def _move(
+        self, parameters: Tensors, gradients: Tensors, state: Tensors, numbers: Tensors, lr: Tensor
     ) -> None:
-        """One step."""
-        momentum, weight_decay = numbers
-        if self.weight_decay:
-            decays = torch._foreach_mul(parameters, weight_decay)
-            gradients = list(torch._foreach_add(gradients, decays))
         if self.momentum:
-            torch._foreach_mul_(state, momentum)
+            torch._foreach_mul_(state, *numbers)
             torch._foreach_add_(state, gradients)
             gradients = state
         torch._foreach_sub_(parameters, torch._foreach_mul(gradients, lr))
@@ -116,24 +120,14 @@ class Adam(Optimizer):
     BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
     def __init__(self, settings: c.Adam, parameters: Iterable[nn.Parameter]) -> None:
-        self.weight_decay = settings.weight_decay
-        super().__init__(parameters, [self.weight_decay], 2)
+        super().__init__(parameters, settings.weight_decay, [], 2)
         self.state.append(self._number(0.0))  # steps done
 
-    def update(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        state: list[Tensor],
-        numbers: list[Tensor],
-        lr: Tensor,
+    def _move(
+        self, parameters: Tensors, gradients: Tensors, state: Tensors, numbers: Tensors, lr: Tensor
     ) -> None:
-        """One step."""
         count = len(parameters)
         means, squares, steps = state[:count], state[count:-1], state[-1]
-        if self.weight_decay:
-            decays = torch._foreach_mul(parameters, numbers[0])
-            gradients = list(torch._foreach_add(gradients, decays))
         steps.add_(1)
         torch._foreach_lerp_(means, gradients, 1 - self.BETA1)
         torch._foreach_mul_(squares, self.BETA2)

@@ -92,7 +92,8 @@ def _name(function: Function, inputs: list[Tensor]) -> str:
     with torch.random.fork_rng(devices=[]), operations:
         outputs = function(inputs)
     operations.add("outputs", outputs)
-    operations.add("options", OPTIONS, environment.arithmetic(inputs[0].device))
+    machine = environment.arithmetic(inputs[0].device)
+    operations.add("options", OPTIONS, torch.__version__, machine)
     return f"{operations.digest.hexdigest()[:32]}.pt2"
 
 

@@ -23,7 +23,7 @@ from bnrepro.training.jacobian import singular_values
 from bnrepro.training.loop import (
     DivergedError,
     LoopState,
-    epoch_of,
+    first_step,
     probabilities,
     score,
     steps,
@@ -299,8 +299,7 @@ class Training:
         if not self._config.compiled:
             return False
         train = self._dataset.train
-        (first, *_), augmented = epoch_of(self._config, 0, train.labels)
-        example = Step(first, augmented, 0.0, measured=False)
+        example = first_step(self._config, train.labels)
         self._model.train()
         try:
             self._make_step = CompiledStep(

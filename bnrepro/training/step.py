@@ -74,11 +74,7 @@ class CompiledStep:
         self._eager = EagerStep(model, optimizer, split)
         self._optimizer, self._size = optimizer, len(example.batch)
         self._lr = torch.zeros((), device=split.labels.device)
-        every = {name: p.detach() for name, p in model.named_parameters()}
-        parameters = {
-            name: p for name, p in every.items() if model.get_parameter(name).requires_grad
-        }
-        frozen = {name: p for name, p in every.items() if name not in parameters}
+        parameters = {name: p.detach() for name, p in model.named_parameters()}
         buffers = dict(model.named_buffers())
         self._read = [split.images, split.labels, *optimizer.numbers]
         self._written = [*parameters.values(), *buffers.values(), *optimizer.state]
@@ -93,7 +89,7 @@ class CompiledStep:
             before = {name: next(tensors) for name in buffers}
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in own.items()}
             after = {name: buffer.clone() for name, buffer in before.items()}
-            logits = functional_call(model, {**frozen, **leaves, **after}, (images,))
+            logits = functional_call(model, {**leaves, **after}, (images,))
             loss = cross_entropy(logits, labels)
             gradients = list(torch.autograd.grad(loss, list(leaves.values())))
             with torch.no_grad():
