@@ -35,17 +35,21 @@ SMOKE = (
 )  # fmt: skip
 """A run of a second on scikit-learn's digits; after the experiment, before what an arm sets."""
 
+COMPILED = ("train.compile=true", "train.eval_every=1000", "tensorboard=false")
+"""A long run of a small network: an evaluation takes as long as 100 compiled steps, so that they
+take a tenth of it."""
+
 FIG1: Mapping[str, tuple[str, ...]] = {
     "smoke": ("experiment=fig1", *SMOKE, "probe.every=50"),
     "short": ("experiment=fig1", "train.steps=10000"),
-    "paper": ("experiment=fig1",),
+    "paper": ("experiment=fig1", *COMPILED),
 }
 """The network of Fig. 1, probed, for the paper's 50,000 steps at `paper`: add `norm=…` only."""
 
 GRID: Mapping[str, tuple[str, ...]] = {
     "smoke": ("experiment=fig1", *SMOKE),
     "short": ("experiment=fig1", "train.steps=2000", "train.eval_every=200", "probe.every=0"),
-    "paper": ("experiment=fig1", "train.steps=10000", "probe.every=0"),
+    "paper": ("experiment=fig1", *COMPILED, "train.steps=10000", "probe.every=0"),
 }
 """The same network for fewer steps and without probes, for everything that is gone over: the paper
 gives no number of steps for any of it."""
