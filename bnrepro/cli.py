@@ -248,8 +248,8 @@ StackSize = Annotated[
     typer.Option(
         "--stack",
         min=1,
-        help="Train up to N networks that differ only in numbers (seed, learning rate, …) as one "
-        "computation, the rest one by one.",
+        help="Train up to N networks that differ only in numbers (learning rates, initial scales, "
+        "…) as one computation, the rest one by one.",
         metavar="N",
     ),
 ]

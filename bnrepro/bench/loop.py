@@ -41,7 +41,7 @@ def loop(config: c.Config, rounds: int) -> Iterator[Comparison]:
     It is compiled, as a long run is, unless the configuration says otherwise. What a run does once,
     at its beginning and its end, is left out.
     """
-    config = _compiled(config)
+    config = as_compiled(config)
     others: dict[str, Callable[[c.Config, Dataset], Job]] = {
         "a loop over a DataLoader, torch's layers": _tutorial,
         "the leanest loop, torch's layers": partial(_lean, compiled=False),
@@ -91,8 +91,8 @@ def step(config: c.Config, rounds: int) -> Iterator[Comparison]:
                 )
 
 
-def _compiled(config: c.Config) -> c.Config:
-    """As a long run would be: compiled where that is possible, unless it says otherwise."""
+def as_compiled(config: c.Config) -> c.Config:
+    """As a long run is: compiled where that is possible, unless it says otherwise."""
     if config.train.compile is not None:
         return config
     can = program.can_compile(environment.resolve_device(config.device))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bnrepro import config as c
 from bnrepro.bench.comparison import Comparison, compare
-from bnrepro.bench.loop import prepared, run
+from bnrepro.bench.loop import as_compiled, prepared, run
 from bnrepro.data import Dataset
 from bnrepro.store import RunWriter
 from bnrepro.training import stacked
@@ -25,7 +25,8 @@ STEPS = 2000
 def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
     """`MEMBERS` whole runs of a seed each: together on every core against one after another.
 
-    The latter have as many threads each as the configuration says.
+    Those together are not compiled; the latter are, as long runs are, and have as many threads each
+    as the configuration says.
     """
     steps = min(STEPS, config.train.steps)
     config = replace(config, train=replace(config.train, steps=steps))
@@ -40,7 +41,7 @@ def stack(config: c.Config, rounds: int) -> Iterator[Comparison]:
         def one_by_one() -> None:
             torch.set_num_threads(config.threads)
             for each in configs:
-                run(each, dataset)
+                run(as_compiled(each), dataset)
 
         yield compare(
             "stack",
