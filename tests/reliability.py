@@ -54,7 +54,7 @@ def kills(quick: bool, folder: Path) -> str:
     """Training killed with SIGKILL at random moments until it is done, against one left alone."""
     if quick:  # forked from a process that has torch loaded, so that a kill does not cost an import
         preload("torch._dynamo")
-        return _kills(20, DIGITS, _forked, folder)
+        return _kills(10, DIGITS, _forked, folder)
     return _kills(200, MNIST, _started, folder)
 
 
@@ -385,7 +385,7 @@ OPTIMIZERS = {
 def steps(quick: bool, folder: Path) -> str:
     """A run stopped and gone on with at every single step, against one that was left alone."""
     preload("torch._dynamo")
-    count = 30 if quick else 200
+    count = 15 if quick else 200
     names = [(norm, optimizer) for norm in NORMS for optimizer in OPTIMIZERS]
     if quick:
         names = names[::4]
@@ -485,7 +485,7 @@ def damage(quick: bool, folder: Path) -> str:
 def configs(quick: bool, folder: Path) -> str:
     """Random overrides: composed and checked; and those in range, trained for three steps."""
     preload("torch._dynamo")
-    odd, trained = (1000, 60) if quick else (3000, 600)
+    odd, trained = (300, 30) if quick else (3000, 600)
     counts = folder / "counts"
     counts.mkdir()
     jobs = [
@@ -593,7 +593,7 @@ WAYS = ("raise", "exit", "exit at once", "kill", "memory")
 
 def sweep(quick: bool, folder: Path) -> str:
     """A sweep in which members fail, killed again and again, against one that was left alone."""
-    count, kills = (24, 3) if quick else (1000, 20)
+    count, kills = (24, 2) if quick else (1000, 20)
     ways = dict(zip(range(3, count, 20), itertools.cycle(WAYS)))  # 5 % of the members
     alone, disturbed = folder / "alone", folder / "disturbed"
     began = time.monotonic()
