@@ -266,16 +266,17 @@ def _taken(
     It is made as it would be now, and lists its claims as they are registered; or it has yet to
     begin.
     """
-    digests_of: dict[str, dict[str, str]] = {}
+    digests_of: dict[str, set[str]] = {}
     for claim in arms.keys() & registered.keys():
         for run in {run for arm in arms[claim].values() for run in arm.runs}:
-            digests_of.setdefault(run, {})[claim] = registered[claim]
+            digests_of.setdefault(run, set()).add(registered[claim])
 
     def taken(run: StoredRun) -> bool:
         if any_results:
             return True
-        manifest, digests = run.manifest(), digests_of.get(run.folder.name, {})
-        lists = not manifest or digests.items() <= manifest.get("registered", {}).items()
+        manifest = run.manifest()
+        listed = manifest.get("registered", {}).values()
+        lists = not manifest or all(of in listed for of in digests_of.get(run.folder.name, ()))
         return lists and made_alike(run)
 
     return taken

@@ -61,15 +61,11 @@ class Registered:
 
 
 def registered(
-    claim: str,
-    registration: Registration,
-    runs: Sequence[StoredRun],
-    ancestors: Mapping[str, Set[str]],
+    registration: Registration, runs: Sequence[StoredRun], ancestors: Mapping[str, Set[str]]
 ) -> Registered:
     """How a claim's runs follow from its registration.
 
     Args:
-        claim: its id.
         registration: of the claim.
         runs: of the claim; those that are missing are left out.
         ancestors: of each commit that the history of the claim's file has.
@@ -79,7 +75,7 @@ def registered(
     for name, manifest in manifests.items():
         commits = made_at(manifest)
         before = [ancestors.get(str(commit.get("sha"))) for commit in commits]
-        if registration.digest != (manifest.get("registered") or {}).get(claim, ""):
+        if registration.digest not in (manifest.get("registered") or {}).values():
             names["unlisted"].append(name)
         if registration.sha is not None:
             if any(known is not None and registration.sha not in known for known in before):

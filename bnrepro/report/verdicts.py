@@ -189,7 +189,7 @@ def _show(
         judgement,
         evidence,
         _place(source),
-        registered(name, since, runs, before),
+        registered(since, runs, before),
         f"bnrepro reproduce {name} --scale {asked.scale}{count}",
         began,
         [

@@ -33,34 +33,63 @@ def top(folder: Path) -> Path | None:
 
 
 def first_commit(
-    root: Path, files: Sequence[Path], still: Callable[[Sequence[str]], bool]
+    root: Path, files: Sequence[Path], meaning: Callable[[str], str]
 ) -> tuple[str, str] | None:
-    """SHA and date (ISO) of the first commit since which files have said the same.
+    """SHA and date (ISO) of the first commit since which files have meant the same.
+
+    A file that was moved or renamed as it was is followed.
 
     Args:
-        root: the top of a checkout; files outside of it count as they are.
-        files: the first one is in it.
-        still: whether their texts, in this order, say the same.
+        root: the top of a checkout; files outside of it are left out.
+        files: one of them is in it.
+        meaning: of a file's text.
 
     Returns:
-        None if they say it in no commit yet.
+        None if they do so in no commit yet.
     """
+    first = None
     try:
-        within = [file.resolve() for file in files if file.resolve().is_relative_to(root)]
+        within = [at for file in files if (at := file.resolve()).is_relative_to(root)]
         names = [file.relative_to(root).as_posix() for file in within]
-        others = [file.read_text("utf-8") for file in files if file.resolve() not in within]
-        first = None
-        for line in _git(root, "log", "--format=%H %cs", "--", *names).splitlines():
-            sha, _, date = line.partition(" ")
-            blobs = _blobs(root, sha)
-            if not all(name in blobs for name in names):
-                break
-            if not still([*(_blob(root, blobs[name]) for name in names), *others]):
-                break
-            first = sha, date
-    except (OSError, UnicodeDecodeError, subprocess.CalledProcessError):
-        return None
+        wanted = [meaning(file.read_text("utf-8")) for file in within]
+        tip = "HEAD"
+        while since := _since(root, tip, names, wanted, meaning):
+            first, tip = since, f"{since[0]}^"
+            names = _names_before(root, since[0], names, wanted, meaning)
+    except (OSError, UnicodeDecodeError, SyntaxError, subprocess.CalledProcessError):
+        pass  # there is nothing before the first of all commits
     return first
+
+
+def _since(
+    root: Path, tip: str, names: Sequence[str], wanted: Sequence[str], meaning: Callable[[str], str]
+) -> tuple[str, str] | None:
+    """The first commit before `tip` since which files of these names have meant what is wanted."""
+    first = None
+    for line in _git(root, "log", "--format=%H %cs", tip, "--", *names).splitlines():
+        sha, _, date = line.partition(" ")
+        blobs = _blobs(root, sha)
+        if not all(name in blobs for name in names):
+            break
+        if [meaning(_blob(root, blobs[name])) for name in names] != wanted:
+            break
+        first = sha, date
+    return first
+
+
+def _names_before(
+    root: Path, sha: str, names: Sequence[str], wanted: Sequence[str], meaning: Callable[[str], str]
+) -> list[str]:
+    """What files were called before a commit, which may have moved them."""
+    after, before = _blobs(root, sha), _blobs(root, f"{sha}^")
+    endings = {Path(name).suffix for name in names}
+    gone = {
+        meaning(_blob(root, blob)): name
+        for name, blob in before.items()
+        if name not in after and Path(name).suffix in endings
+    }
+    found = zip(names, wanted, strict=True)
+    return [name if name in before else gone.get(of, name) for name, of in found]
 
 
 def ancestors(root: Path, shas: Iterable[str]) -> dict[str, set[str]]:
