@@ -299,6 +299,9 @@ def test_a_claim_is_shown_whole_before_any_run(capsys: pytest.CaptureFixture[str
     assert "Expected: open." in shown
     assert "seeds 10 to 19: 400 runs of 850,000 steps together" in shown
     assert "The paper has +0.80 points." in shown
+    assert (
+        "Power: 10 seeds: a true median at the margin comes out as REPRODUCED in at most" in shown
+    )
 
 
 def test_the_runs_and_steps_of_a_claim_are_those_that_are_made() -> None:

@@ -243,7 +243,7 @@ def odd(effect: float = 2.0) -> Claim:
     )
     return Claim(
         statement=f"It holds. {HOSTILE}", section=HOSTILE, paper_says=HOSTILE, unspecified=HOSTILE,
-        criteria={"a": Criterion(HOSTILE, Margin(1.0, "doublings"), HOSTILE)},
+        criteria={"a": Criterion(HOSTILE, Margin(1.0, "doublings"), HOSTILE, paper=2.5)},
         scales={"short": Plan(3, {HOSTILE: ("dataset=digits",)})},
         measure=lambda evidence: finding,
         later={HOSTILE: HOSTILE},
@@ -342,6 +342,8 @@ def test_a_removed_run_makes_the_claim_incomplete_and_removes_its_figures(shown:
     assert judgements["faster-training"].verdict == Verdict.INCOMPLETE
     for name in ("report.md", "report.html"):
         assert "2 of 3 runs" in (shown / name).read_text()
+        overview = re.split("## faster-training\n|<section ", (shown / name).read_text())[0]
+        assert "×5.66" in overview  # the paper's number needs no runs
     assert not list((shown / "figures").iterdir())
     results = json.loads((shown / "results.json").read_text())["claims"]["faster-training"]
     assert (results["verdict"], results["runs"]) == ("INCOMPLETE", 2)

@@ -77,6 +77,7 @@ class Criterion:
             it has to be where the margin is 0.
         paper: what the paper has, in the same unit, where it has a number.
         equivalence: the claim is that there is no effect: it holds within the margin to both sides.
+        spread: the standard deviation of the effect over seeds that was expected, where one was.
     """
 
     compared: str
@@ -85,6 +86,7 @@ class Criterion:
     indifference: float | None = None
     paper: float | None = None
     equivalence: bool = False
+    spread: float | None = None
 
     @property
     def width(self) -> float:

@@ -20,8 +20,8 @@ JUDGE = PACKAGE / "evidence" / "judge.py"
 ROOMS = ("bnrepro.claims.", "bnrepro.evidence.")
 """Where a claim's effects and their verdict are computed."""
 
-SHOWN = ("exhibits.py", "literature.py", "paper/__init__.py")
-"""Of `bnrepro.evidence`, what is shown beside them only."""
+SHOWN = ("exhibits.py", "literature.py", "paper/__init__.py", "power.py")
+"""Of `bnrepro.evidence`, what computes no effect and no verdict."""
 
 
 @dataclass(frozen=True)

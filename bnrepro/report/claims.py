@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from bnrepro import claims
-from bnrepro.evidence.claim import Plan
+from bnrepro.evidence.claim import PAPER, Plan
 from bnrepro.evidence.runs import PILOT_SEED, seeds
-from bnrepro.report.format import bound, expected, numbered, plain
+from bnrepro.report.format import bound, expected, numbered, plain, power
 from bnrepro.report.results import criterion_facts
 
 WIDTH = 80
@@ -87,6 +87,7 @@ def whole(name: str, steps: Steps) -> str:
     parts += [f"Control, {control}: {of.text}." for control, of in claim.controls.items()]
     parts += [
         f"Expected: {expected(claim)}.",
+        *([f"Power: {told}"] if (told := power(claim, claim.scales[PAPER].seeds)) else []),
         f"The paper states: {claim.paper_says}",
         f"It leaves open: {claim.unspecified}",
     ]

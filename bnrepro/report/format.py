@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bnrepro.evidence.claim import Claim, Criterion
-from bnrepro.evidence.judge import Judged
+from bnrepro.evidence.claim import Claim, Criterion, Group
+from bnrepro.evidence.judge import Judged, Verdict
+from bnrepro.evidence.power import SEEN, probability, widest, wrong
 from bnrepro.evidence.runs import median_range
 
 FACTORS = {"doublings": 2.0, "decades": 10.0}
@@ -101,6 +102,55 @@ def expected(claim: Claim) -> str:
     ]
     known = " (known beforehand: it proves little)" if prediction.known else ""
     return f"{', '.join(filter(None, parts))}{known}"
+
+
+def power(claim: Claim, seeds: int) -> str:
+    """What a number of seeds can show of the primary criterion; empty for an identity, or one seed.
+
+    Where the claim registers no spread over seeds, it is the largest at which a verdict comes.
+    """
+    if seeds < 2 or claim.group is Group.IDENTITY:
+        return ""
+    criterion = claim.criteria[claim.primary]
+    unit, spread = criterion.margin.unit, criterion.spread
+    null = criterion.margin.value < 0 or criterion.equivalence  # no effect is what is claimed
+    cases = [(Verdict.REPRODUCED if null else Verdict.NO_EFFECT, 0.0, "there is no effect")]
+    if criterion.paper is not None:
+        named = f"the true effect is the paper’s ({plain(criterion.paper, unit)})"
+        cases.insert(0, (Verdict.REPRODUCED, criterion.paper, named))
+    elif claim.expected.effect is not None:
+        named = f"the true effect is the one expected ({plain(claim.expected.effect, unit)})"
+        cases.insert(0, (Verdict.REPRODUCED, claim.expected.effect, named))
+    sentences = [
+        f"{seeds} seeds: a true median at the margin comes out as REPRODUCED in at most "
+        f"{_percent(wrong(seeds))} of cases."
+    ]
+    over = "" if spread is None else f" with a standard deviation of {_size(spread, unit)}"
+    for verdict, at, named in cases:
+        if spread is not None:
+            often = f"in {_percent(probability(verdict, criterion, seeds, at, spread))} of cases"
+        elif most := widest(verdict, criterion, seeds, at):
+            often = (
+                f"in {100 * SEEN:.0f} % of cases or more while the standard deviation over seeds "
+                f"is at most {_size(most, unit)}"
+            )
+        else:
+            often = f"in less than {100 * SEEN:.0f} % of cases"
+        sentences.append(f"If {named}, the verdict is {verdict} {often}.")
+    return f"{' '.join(sentences)} (Effects that are normal over seeds{over}.)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if share < 0.9995 else "over 99.9 %"
+
+
+def _size(spread: float, unit: str) -> str:
+    """A standard deviation in the unit of an effect."""
+    if unit == "accuracy":
+        return f"{100 * spread:.2g} points"
+    if unit.startswith("of the "):
+        return f"{100 * spread:.2g} % {unit}"
+    return f"{spread:.2g} {unit}"
 
 
 def effect(judged: Judged) -> str:

@@ -101,6 +101,7 @@ def criterion_facts(criterion: Criterion) -> dict[str, Any]:
         "indifference": criterion.width,
         "equivalence": criterion.equivalence,
         "the_papers": criterion.paper,
+        "spread": criterion.spread,
     }
 
 

@@ -35,6 +35,7 @@ from bnrepro.report.format import (
     plain,
     plain_effect,
     plain_interval,
+    power,
     said,
     signed,
     spread,
@@ -75,6 +76,11 @@ class ReportedClaim:
     def tuned(self) -> Judged | None:
         """The same with both arms at their own best settings."""
         return next(iter(self.judgement.tuned.values()), {}).get(self.claim.primary)
+
+    @property
+    def power(self) -> str:
+        """What the seeds can show of the primary criterion."""
+        return power(self.claim, self.claim.scales[self.evidence.scale].seeds)
 
     @property
     def unmet(self) -> bool:
