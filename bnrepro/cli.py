@@ -497,16 +497,17 @@ def reproduce(
 
     ids = [word for word in names or [] if "=" not in word]
     launcher = [word for word in names or [] if "=" in word]
-    asked = (ids, scale.value, out or OUTPUTS / f"reproduce-{scale.value}", Console())
+    folder, console = out or OUTPUTS / f"reproduce-{scale.value}", Console()
+    request = reproducing.request(
+        ids, scale.value, folder, console, count=seeds, any_results=any_results
+    )
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if dry_run or (terminal and not yes and not launcher and scale is not ScaleName.smoke):
-        estimate = reproducing.estimate(*asked, count=seeds, jobs=jobs, any_results=any_results)
+        estimate = reproducing.estimate(request, console, jobs)
         _say(str(estimate))
         if dry_run or (estimate.seconds > HOUR and not typer.confirm("Begin?")):
             return
-    outcome = reproducing.run(
-        *asked, count=seeds, jobs=jobs, launcher=launcher, stack=stack, any_results=any_results
-    )
+    outcome = reproducing.run(request, console, jobs=jobs, launcher=launcher, stack=stack)
     _verdicts(outcome.judgements)
     _say(f"report: {outcome.folder / 'report.html'}")
     _fail(outcome.failures, outcome.runs, "runs", outcome.folder, "runs/.sweep/output")

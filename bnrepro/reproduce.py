@@ -19,7 +19,7 @@ from bnrepro import claims, data
 from bnrepro import config as c
 from bnrepro.config import hydra
 from bnrepro.errors import ConfigError, NotArchivedError
-from bnrepro.evidence.claim import Claim
+from bnrepro.evidence.claim import PAPER, Claim
 from bnrepro.evidence.judge import Judgement
 from bnrepro.evidence.registration import digest_of
 from bnrepro.evidence.runs import is_result, seeds
@@ -44,6 +44,11 @@ NOT_SAID = (
 )  # fmt: skip
 """Settings that a run's folder is not named by, though they make it another run."""
 
+UNCOMMITTED = (
+    "warning: changes are not committed: nothing will show which code made these runs, and the "
+    "report will name them"
+)
+
 
 @cache
 def _known() -> dict[str, data.Known]:
@@ -62,61 +67,100 @@ class Outcome:
     failures: dict[str, str]
 
 
-def run(
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Args:
+        scale: one of `claim.SCALES`.
+        out: the folder, which keeps what was reproduced there before at the same scale.
+        before: what that was.
+        arms: of every claim, with the names of their runs.
+        members: all those runs, each once.
+        taken: whether the claims take what a run's folder holds.
+    """
+
+    scale: str
+    out: Path
+    before: Reproduction
+    arms: Mapping[str, Mapping[str, AskedArm]]
+    members: Sequence[Member]
+    taken: Callable[[StoredRun], bool]
+
+
+def request(
     ids: Sequence[str],
     scale: str,
     out: Path,
     console: Console,
     *,
     count: int | None = None,
-    jobs: int | None = None,
-    launcher: Sequence[str] = (),
-    stack: int = 1,
     any_results: bool = False,
-) -> Outcome:
-    """Run what the claims lack, judge them, and write the report.
+) -> Request:
+    """What claims ask for. Nothing is written.
 
     Args:
         ids: of the claims; none means every one.
         scale: one of `claim.SCALES`.
-        out: the folder, which keeps what was reproduced there before at the same scale.
+        out: the folder.
         console: to tell how far it is.
         count: how many seeds, where not as many as each claim says.
-        jobs: how many runs at once; as many as there are cores where Hydra's joblib launcher is
-            installed.
-        launcher: overrides that choose one of Hydra's launchers instead, and set it.
-        stack: how many runs that differ in numbers only train together as one computation.
         any_results: take runs of another results number or registration, or on other data, for what
             they are.
 
     Raises:
-        ConfigError: a claim is unknown, or the folder holds something else; nothing has run.
+        ConfigError: a claim is unknown, or the folder holds something else.
+    """
+    asked = {name: claims.load(name) for name in ids or claims.ids()}
+    out, registered = out.absolute(), registrations()
+    before = _before(out, scale)
+    arms, members = _members(asked, scale, count, registered, console)
+    return Request(scale, out, before, arms, members, _taken(arms, registered, any_results))
+
+
+def run(
+    request: Request,
+    console: Console,
+    *,
+    jobs: int | None = None,
+    launcher: Sequence[str] = (),
+    stack: int = 1,
+) -> Outcome:
+    """Run what the claims lack, judge them, and write the report.
+
+    Args:
+        request: what is asked for.
+        console: to tell how far it is.
+        jobs: how many runs at once; as many as there are cores where Hydra's joblib launcher is
+            installed.
+        launcher: overrides that choose one of Hydra's launchers instead, and set it.
+        stack: how many runs that differ in numbers only train together as one computation.
+
+    Raises:
+        ConfigError: there is no such way to run them; nothing has run.
         StorageError: the folder cannot be written.
         Interrupted: a signal asked to stop; every run's state is kept.
     """
     if jobs is not None and launcher:
         raise ConfigError(f"two ways to run (--jobs {jobs}, {launcher[0]}): give one of them")
-    asked = {name: claims.load(name) for name in ids or claims.ids()}
     choice = launchers.choose(launcher) if launcher else None
     if jobs is not None and jobs > 1:
         launchers.choose(["hydra/launcher=joblib"])  # refused now where it is not installed
-    out = out.absolute()
-    before = _before(out, scale)
+    out, before, arms, members = request.out, request.before, request.arms, request.members
     with sweep.written(out, "--out"):
-        arms, members, taken = _request(asked, scale, count, any_results, console)
         kept = [name for name in before.claims if name not in arms and name in claims.ids()]
-        everything = {name: before.claims[name] for name in kept} | arms
+        everything = {name: before.claims[name] for name in kept} | {**arms}
         results = {name: before.results[name] for name in kept}
         results |= dict.fromkeys(arms, c.RESULTS_NUMBER)
         known = {name: known.fingerprint for name, known in _known().items()}
-        wanted = Reproduction(scale, results, dict(sorted(everything.items())), known)
+        wanted = Reproduction(request.scale, results, dict(sorted(everything.items())), known)
         reproduction.write(out, wanted)
-        archived = _archived(out, members, taken)
+        archived = _archived(request)
         while True:
             if archived:
                 console.print(f"{len(archived)} runs are in the archive", highlight=False)
             if missing := [member for member in members if member.name not in archived]:
-                _run(out / RUNS, missing, choice, jobs, stack, taken, console)
+                _run(request, missing, choice, jobs, stack, console)
             reproduced = Reproduced(out, {m.name: m.name in archived for m in members})
             try:
                 judgements = verdicts.render(reproduced, out)
@@ -156,27 +200,14 @@ class Estimate:
         )
 
 
-def estimate(
-    ids: Sequence[str],
-    scale: str,
-    out: Path,
-    console: Console,
-    *,
-    count: int | None = None,
-    jobs: int | None = None,
-    any_results: bool = False,
-) -> Estimate:
+def estimate(request: Request, console: Console, jobs: int | None = None) -> Estimate:
     """What `run` would make, and what that takes here: a few steps of each kind are timed.
 
-    Nothing is written. Arguments and errors are those of `run`.
+    Nothing is written.
     """
-    out = out.absolute()
-    _before(out, scale)
-    asked = {name: claims.load(name) for name in ids or claims.ids()}
-    _, members, taken = _request(asked, scale, count, any_results, console)
-    archived = _archived(out, members, taken)
+    members, archived = request.members, _archived(request)
     missing = [member for member in members if member.name not in archived]
-    planned, pending = _planned(out / RUNS, missing, taken)
+    planned, pending = _planned(request, missing)
     left = [planned[index] for index in pending]
     _, parallel, at_once = _choose(jobs, len(left))
     seconds, size = cost.total(left, cost.measure(left, console) if left else {})
@@ -196,15 +227,6 @@ def _before(out: Path, scale: str) -> Reproduction:
             f"reproduced at scale '{earlier.scale}' ({out}): choose another --out for '{scale}'"
         )
     return earlier
-
-
-def _request(
-    asked: Mapping[str, Claim], scale: str, count: int | None, any_results: bool, console: Console
-) -> tuple[dict[str, dict[str, AskedArm]], list[Member], Callable[[StoredRun], bool]]:
-    """The arms and the runs of `_members`, and which of those that are there the claims take."""
-    registered = registrations()
-    arms, members = _members(asked, scale, count, registered, console)
-    return arms, members, _taken(arms, registered, any_results)
 
 
 def _members(
@@ -282,16 +304,17 @@ def _taken(
     return taken
 
 
-def _archived(out: Path, members: Sequence[Member], taken: Callable[[StoredRun], bool]) -> set[str]:
+def _archived(request: Request) -> set[str]:
     """Which runs are in the archive alone, and would be made no otherwise now."""
-    reproduced = Reproduced(out, dict.fromkeys([member.name for member in members], True))
+    names = [member.name for member in request.members]
+    reproduced = Reproduced(request.out, dict.fromkeys(names, True))
     return {
         member.name
-        for member in members
+        for member in request.members
         if isinstance(run := reproduced.run(member.name), ArchivedRun)
         and is_result(run)
         and not sweep.another(run, member)
-        and taken(run)
+        and request.taken(run)
     }
 
 
@@ -311,16 +334,17 @@ def _made() -> dict[str, Any]:
 
 
 def _run(
-    folder: Path,
+    request: Request,
     members: Sequence[Member],
     choice: LauncherChoice | None,
     jobs: int | None,
     stack: int,
-    taken: Callable[[StoredRun], bool],
     console: Console,
 ) -> None:
     """Run those that are missing, and those that are not what would be made now."""
-    planned, pending = _planned(folder, members, taken)
+    folder, (planned, pending) = request.out / RUNS, _planned(request, members)
+    if pending and request.scale == PAPER and (environment.revision() or {}).get("dirty"):
+        console.print(UNCOMMITTED, highlight=False, soft_wrap=True)
     digest = sweep.write_members(folder, planned)
     groups = stacks.group(planned, pending, stack)
     if stack > 1:
@@ -333,10 +357,9 @@ def _run(
         launchers.run(choice, folder, digest, groups, stop)
 
 
-def _planned(
-    folder: Path, members: Sequence[Member], taken: Callable[[StoredRun], bool]
-) -> tuple[list[Member], list[int]]:
+def _planned(request: Request, members: Sequence[Member]) -> tuple[list[Member], list[int]]:
     """The members as they are to be run, and the numbers of those that are, the longest first."""
+    folder, taken = request.out / RUNS, request.taken
     planned = [
         _overwriting(member) if _to_be_made(StoredRun(folder / member.name), taken) else member
         for member in members

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +26,8 @@ from bnrepro.evidence.claim import Claim, Criterion, Finding, Margin, Plan
 from bnrepro.evidence.runs import FIRST_SEED, PILOT_SEED, Evidence
 from bnrepro.report import claims as told
 from bnrepro.store import StoredRun, reproduction
-from bnrepro.sweeps.grid import steps
+from bnrepro.store.sweep import Member
+from bnrepro.sweeps.grid import configurations, steps
 from bnrepro.training import environment
 
 
@@ -108,6 +110,59 @@ def test_a_dry_run_tells_what_is_left_and_writes_nothing(
     capsys.readouterr()
     assert main([*line, "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "4 runs, all of them done"
+
+
+def test_arms_are_composed_once_whether_it_asks_or_not(
+    tmp_path: Path, have: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have(one=ONE)
+    composed: list[object] = []
+    monkeypatch.setattr(reproducing, "cost", Measured)
+
+    def compose(*of: Any) -> Any:
+        composed.append(of)
+        return configurations(*of)
+
+    monkeypatch.setattr(reproducing, "configurations", compose)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    line = ["reproduce", "--scale", "short", "--out", str(tmp_path / "out"), "--jobs", "1"]
+    assert main(line) == 0
+    assert len(composed) == 1
+    assert len(made(tmp_path / "out")) == 4
+
+
+class Measured:
+    """Every run takes a second."""
+
+    @staticmethod
+    def measure(members: list[Member], console: Console) -> dict[str, Any]:
+        return {}
+
+    @staticmethod
+    def total(members: list[Member], costs: dict[str, Any]) -> tuple[float, int]:
+        return float(len(members)), 0
+
+
+def test_uncommitted_changes_are_warned_of_before_the_papers_runs(
+    tmp_path: Path,
+    have: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    have(one=replace(ONE, scales=dict.fromkeys(("short", "paper"), ONE.scales["short"])))
+
+    def told(scale: str, *, dirty: bool, out: str) -> int:
+        revision = {"sha": "a" * 40, "dirty": dirty}
+        monkeypatch.setattr(environment, "revision", lambda: revision)
+        line = ["reproduce", "--scale", scale, "--out", str(tmp_path / out), "--jobs", "1"]
+        assert main(line) == 0
+        return capsys.readouterr().out.count("warning: changes are not committed: nothing will")
+
+    assert told("paper", dirty=True, out="a") == 1
+    assert told("paper", dirty=True, out="a") == 0  # all of its runs are there
+    assert told("paper", dirty=False, out="b") == 0
+    assert told("short", dirty=True, out="c") == 0
 
 
 def test_a_run_is_what_train_makes(tmp_path: Path, have: Callable[..., None]) -> None:

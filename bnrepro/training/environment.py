@@ -81,7 +81,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "argv": sys.argv,
         "bnrepro": bnrepro.__version__,
-        "git": git.revision(Path(bnrepro.__file__).resolve().parents[1]),
+        "git": revision(),
         "results": c.RESULTS_NUMBER,
         "code": code_digest(),
         "python": platform.python_version(),
@@ -94,6 +94,11 @@ def facts(device: torch.device) -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
     }
+
+
+def revision() -> dict[str, Any] | None:
+    """The commit of bnrepro's checkout, and whether it is `dirty`; None if it is installed."""
+    return git.revision(Path(bnrepro.__file__).resolve().parents[1])
 
 
 def code_digest() -> str:
