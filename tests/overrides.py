@@ -41,7 +41,7 @@ COUNTS = ("0", "1", "2", "3", "7", "60", "1000", "1292", "5000")
 def plausible(chance: random.Random) -> list[str]:
     """Some settings of one run on digits, each of the right type and many at their limits."""
     norm = chance.choice(["batch", "none", "torch", "detached"])
-    optimizer = chance.choice(["sgd", "adam"])
+    optimizer = chance.choice(["sgd", "adam", "adagrad"])
     choices = {
         "model.hidden": ("[1]", "[3]", "[30,20]", "[5,1,5]", "[]", "[0]"),
         "model.activation": ("sigmoid", "relu", "tanh"),
@@ -75,6 +75,8 @@ def plausible(chance: random.Random) -> list[str]:
             "norm.placement": ("pre", "post"),
             "norm.population_batches": COUNTS,
             "norm.keep_bias": ("true", "false"),
+            "norm.affine": ("true", "false"),
+            "norm.ghost_size": ("null", *COUNTS),
         }
     if optimizer == "sgd":
         choices["optimizer.momentum"] = ("0", "0.9", "0.999999", "1")

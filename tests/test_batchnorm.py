@@ -722,6 +722,73 @@ def test_statistics_stay_out_of_the_graph() -> None:
     assert mean.data_ptr() == address
 
 
+# --- in groups --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize(("shape", "size"), [((12, 5), 4), ((12, 5), 12), ((6, 3, 4, 2), 2)])
+def test_groups_are_normalized_as_by_a_layer_of_torchs_each(
+    shape: tuple[int, ...], size: int, affine: bool, momentum: float | None
+) -> None:
+    groups = shape[0] // size
+    mine, torchs = pair(shape, dtype=torch.float64, momentum=momentum, affine=affine)
+    mine.ghost_size, each = size, [copy.deepcopy(torchs) for _ in range(groups)]
+    for seed in range(2):  # the second finds the averages moved
+        x, dy = sample(shape, seed=seed).requires_grad_(), sample(shape, seed=9 + seed)
+        leaf, expected = x.detach().clone().requires_grad_(), torch.empty_like(x)
+        mine.zero_grad()
+        y = mine(x)
+        y.backward(dy)
+        for group, layer in enumerate(each):
+            layer.zero_grad()
+            part = layer(leaf[group::groups])
+            part.backward(dy[group::groups])
+            expected[group::groups] = part.detach()
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(x.grad, leaf.grad)
+        for name, parameter in mine.named_parameters():
+            total = sum(layer.get_parameter(name).grad for layer in each)
+            torch.testing.assert_close(parameter.grad, total)
+        for name in ("running_mean", "running_var"):
+            mean = torch.stack([layer.get_buffer(name) for layer in each]).mean(0)
+            torch.testing.assert_close(mine.get_buffer(name), mean)
+        assert mine.num_batches_tracked == seed + 1
+
+
+def test_groups_have_second_derivatives() -> None:
+    def function(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return ours.ghost_batch_norm(x, None, None, weight, bias, 0.1, 1e-5, 3)
+
+    inputs = [t.requires_grad_() for t in (sample((6, 2)), sample((1, 2))[0], sample((2, 2))[1])]
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
+def test_groups_are_formed_while_training_only() -> None:
+    plain, _ = pair((8, 3))
+    grouped, x = copy.deepcopy(plain), sample((8, 3), torch.float32)
+    grouped.ghost_size = 4
+    assert not torch.allclose(grouped(x), plain(x), atol=1e-2)
+    grouped.load_state_dict(plain.state_dict())
+    with batch_statistics(plain), batch_statistics(grouped):
+        assert torch.equal(grouped(x), plain(x))
+    assert torch.equal(grouped.eval()(x), plain.eval()(x))
+    linear = nn.Linear(2, 3)
+    assert torch.equal(fold(linear, grouped).weight, fold(linear, plain).weight)
+    with pytest.raises(ValueError, match="groups of 4 examples"):
+        grouped.train()(x[:6])
+
+
+def test_population_statistics_are_those_of_groups() -> None:
+    grouped, whole = pair((8, 3), dtype=torch.float64)
+    grouped.ghost_size = 2
+    batches = [sample((8, 3), seed=seed) for seed in range(3)]
+    population_statistics(grouped, batches)
+    population_statistics(whole, [batch[group::4] for batch in batches for group in range(4)])
+    assert_same_state(grouped, whole)
+
+
 # --- how it computes --------------------------------------------------------------------------
 
 

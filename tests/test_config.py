@@ -28,7 +28,8 @@ DEFAULT = compose([]).config
         ("norm.eps=0", "norm.eps"), ("norm.momentum=1.5", "norm.momentum"),
         ("norm.placement=mid", "pre, post"), ("norm.population_batches=0", "between 1"),
         ("norm.population_batches=1000000000000", "between 1 and 100,000"),
-        ("norm.keep_bias=maybe", "norm.keep_bias"),
+        ("norm.keep_bias=maybe", "norm.keep_bias"), ("norm.affine=maybe", "norm.affine"),
+        ("norm.ghost_size=1", "2 or more, or null"), ("norm.ghost_size=7", "a divisor of the"),
         ("train.steps=0", "1 or more"), ("train.steps=1e3", "Integer"),
         ("train.batch_size=1", "2 or more"), ("train.eval_every=0", "1 or more"),
         ("probe.every=-1", "0 (never)"), ("probe.size=1", "2 or more"),
@@ -54,7 +55,7 @@ DEFAULT = compose([]).config
         ("optimizer.learning_rate=1", "'optimizer.lr'"), ("epochs=3", "'train.steps'"),
         ("optimizer.betas=[1]", "optimizer has lr, momentum, weight_decay"),
         ("schedule.speed=6", "choose schedule=linear or schedule=exponential"),
-        ("norm=null", "write norm=none"), ("optimizer=null", "choose one of sgd, adam"),
+        ("norm=null", "write norm=none"), ("optimizer=null", "choose one of sgd, adam, adagrad"),
         ("experiment=null", "leave it out"), ("+experiment=fig1", "write experiment=fig1"),
         ("~optimizer.momentum", "give one (optimizer.momentum=…)"), ("seed", "seed=1"),
         ("device=cuda:1", "CUDA_VISIBLE_DEVICES"), ("optimizer.name=adam", "write optimizer=adam"),
@@ -230,7 +231,8 @@ def test_differences_list_only_settings_that_make_another_run() -> None:
 def test_a_setting_added_later_leaves_older_runs_the_same() -> None:
     options = ["schedule=exponential", "dataset=folder"]  # which have a speed, a fingerprint
     now = c.to_dict(compose(options).config)
-    added = ["augment.shift", "dataset.limit", c.FINGERPRINT, "norm.keep_bias", "predictions",
+    added = ["augment.shift", "dataset.limit", c.FINGERPRINT, "norm.affine",
+             "norm.ghost_size", "norm.keep_bias", "predictions",
              "schedule.speed", "studies", "train.compile", "train.shuffling"]  # fmt: skip
     before = {group: dict(v) if isinstance(v, dict) else v for group, v in now.items()}
     for name in added:

@@ -110,6 +110,18 @@ def test_the_norm_is_ours_or_torchs_with_the_configured_numbers(kind: type[c.Bat
         assert (layer.num_features, layer.eps, layer.momentum) == (width, 1e-3, 0.25)
 
 
+@pytest.mark.parametrize("kind", [c.BatchNorm, c.TorchNorm])
+def test_without_affine_a_norm_has_nothing_to_learn(kind: type[c.BatchNorm]) -> None:
+    model = network(dataclasses.replace(batch(kind=kind), affine=False))
+    names = {name for name, _ in model.named_parameters()}
+    assert names == {"linear1.weight", "linear2.weight", "output.weight", "output.bias"}
+
+
+def test_a_norm_of_groups_has_their_size() -> None:
+    model = network(dataclasses.replace(batch(), ghost_size=4))
+    assert (model.norm1.ghost_size, model.norm2.ghost_size) == (4, 4)
+
+
 @pytest.mark.parametrize("scaling", [False, True])
 def test_the_norm_outside_the_gradient_has_the_configured_numbers(scaling: bool) -> None:
     model = network(detached(scaling))

@@ -147,6 +147,15 @@ def test_a_last_batch_of_one_image_is_refused_where_it_is_to_be_normalized(
     assert "a single image" in capsys.readouterr().err
 
 
+def test_groups_that_do_not_divide_the_last_batch_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", *SHORT, "probe.every=0", "norm.ghost_size=20", f"run.dir={tmp_path / 'run'}",
+            "dataset.limit=150"]  # fmt: skip
+    assert main(line) == 2
+    assert "does not divide the 30 images of an epoch's last batch" in capsys.readouterr().err
+
+
 def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ("norm=none", "model.activation=relu", "init=he", "optimizer.lr=1e12")
     run = train(tmp_path / "run", *overrides, "train.checkpoint_every=1")

@@ -44,6 +44,7 @@ def losses(run: StoredRun) -> np.ndarray:
     [
         ["norm=none"],
         ["norm=batch"],
+        ["norm.affine=false"],
         ["norm.placement=post", "model.activation=relu", "init=he", "init.scale=1"],
         ["norm.momentum=null", "norm.keep_bias=true", "model.dropout=0.2"],
     ],

@@ -106,11 +106,12 @@ def test_training_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) 
 @pytest.mark.reliability
 @pytest.mark.parametrize(
     ("norm", "optimizer"),
-    [("batch", "sgd"), ("torch", "adam"), ("none", "adam"), ("detached", "sgd")],
-)
+    [("batch", "sgd"), ("torch", "adam"), ("none", "adam"), ("detached", "sgd"),
+     ("batch norm.ghost_size=4 norm.affine=false", "adagrad")],
+)  # fmt: skip
 def test_the_compiled_loop_computes_the_same(digits: Dataset, norm: str, optimizer: str) -> None:
     config = configured(
-        f"norm={norm}", f"optimizer={optimizer}", "optimizer.lr=0.01", "model.dropout=0.1",
+        *f"norm={norm}".split(), f"optimizer={optimizer}", "optimizer.lr=0.01", "model.dropout=0.1",
         "optimizer.weight_decay=0.001", "schedule=linear", "augment.shift=1",
     )  # fmt: skip
     plain, notes = run(config, digits)

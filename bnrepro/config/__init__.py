@@ -19,6 +19,7 @@ from bnrepro.config.schema import (
     OPTIONS,
     STUDIES,
     Activation,
+    Adagrad,
     Adam,
     BatchNorm,
     Cifar10,
@@ -47,8 +48,8 @@ from bnrepro.config.schema import (
 )
 
 __all__ = [
-    "FINGERPRINT", "MISSING", "OPTIONS", "RESULTS_NUMBER", "STUDIES", "Activation", "Adam",
-    "BatchNorm", "Cifar10", "Config", "ConstantSchedule", "Dataset", "DecaySchedule",
+    "FINGERPRINT", "MISSING", "OPTIONS", "RESULTS_NUMBER", "STUDIES", "Activation", "Adagrad",
+    "Adam", "BatchNorm", "Cifar10", "Config", "ConstantSchedule", "Dataset", "DecaySchedule",
     "DetachedNorm", "Device", "Entry", "Folder", "Inception", "Init", "Inputs", "Mlp", "Mnist",
     "Model", "NoNorm", "Norm", "Optimizer", "OwnImages", "Placement", "Sgd", "Shuffling",
     "TorchNorm", "brought_by", "choices", "conf_dir", "differences", "first_line", "flat",

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from bnrepro.config.convert import flat, to_dict
 from bnrepro.config.options import options_of, unknown
-from bnrepro.config.schema import OPTIONS, STUDIES, Config, Inception, Placement
+from bnrepro.config.schema import OPTIONS, STUDIES, Config, Inception, Placement, TorchNorm
 from bnrepro.errors import ConfigError
 
 
@@ -49,6 +49,11 @@ def _combinations(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     after = norm.placement is Placement.post
     if norm.needs_batch:
         yield "train.batch_size", size, size >= 2, "2 or more with batch normalization"
+    ghost = norm.ghost_size
+    grouped = ghost is None or not isinstance(norm, TorchNorm)
+    yield "norm.ghost_size", ghost, grouped, f"null with norm={norm.name}"
+    divides = ghost is None or size % ghost == 0
+    yield "norm.ghost_size", ghost, divides, f"a divisor of the batch size {size}"
     fits = norm.placement is None or {*model.dimensions} <= {*norm.dimensions}
     norms: dict[str, Any] = {name: entry.settings for name, entry in options_of("norm").items()}
     suited = [name for name, of in norms.items() if {*model.dimensions} <= {*of.dimensions}]

@@ -57,6 +57,7 @@ WIDTHS = Limit(
     lambda widths: bool(widths) and all(1 <= width <= 2**20 for width in widths),
 )
 MOMENTUM = Limit("in [0, 1], or null for a cumulative average", lambda value: 0 <= value <= 1)
+GROUP = Limit("2 or more, or null for the whole batch", lambda images: images >= 2)
 MIRROR = Limit(
     f"as {mirrors.FORM}, without name or password",
     lambda address: mirrors.objection(address) is None,
@@ -184,9 +185,6 @@ class Norm(Option):
     dimensions: ClassVar[tuple[int, ...]]
     """Dimensions of the maps it can normalize: 0 of features (N, C), 2 of maps (N, C, H, W)."""
 
-    stackable: ClassVar[bool] = False
-    """Whether networks with it can train together as one computation."""
-
     has_jacobian: ClassVar[bool] = False
     """Whether it is x̂ = (x - μ)/σ of each feature, as §3.3's Jacobians assume."""
 
@@ -200,6 +198,16 @@ class Norm(Option):
     def keep_bias(self) -> bool:
         """Whether the layer before keeps its bias although the norm follows it directly."""
         return False
+
+    @property
+    def stackable(self) -> bool:
+        """Whether networks with it can train together as one computation."""
+        return False
+
+    @property
+    def ghost_size(self) -> int | None:
+        """How many images of a batch are normalized by themselves; None: the whole batch."""
+        return None
 
     @property
     def population_batches(self) -> int:
@@ -224,7 +232,8 @@ class BatchNorm(Norm):
 
     `population_batches` is the number of training batches whose statistics are averaged at the
     end of the run for inference as Algorithm 2 has it. `keep_bias` leaves the layer before its
-    bias, which β makes useless.
+    bias, which β makes useless. Without `affine` γ is 1 and β 0. In training every `ghost_size`
+    images of a batch are normalized by themselves (Hoffer et al. 2017); None: the whole batch.
     """
 
     eps: Annotated[float, POSITIVE] = MISSING
@@ -233,11 +242,17 @@ class BatchNorm(Norm):
     # They are counted out before the first is seen.
     population_batches: Annotated[int, between(1, 100_000)] = MISSING
     keep_bias: bool = False
+    affine: bool = True
+    ghost_size: Annotated[int | None, GROUP] = None
 
     needs_batch = True
     dimensions = (0, 2)
-    stackable = True
     has_jacobian = True
+
+    @property
+    def stackable(self) -> bool:
+        """A stack normalizes whole batches only."""
+        return self.ghost_size is None
 
 
 @dataclass
@@ -357,6 +372,11 @@ class Sgd(Optimizer):
 @dataclass
 class Adam(Optimizer):
     """Adam, with torch's defaults for what is not named here."""
+
+
+@dataclass
+class Adagrad(Optimizer):
+    """Adagrad, which §3.1 names, with torch's defaults for what is not named here."""
 
 
 @dataclass
@@ -520,6 +540,7 @@ OPTIONS: Mapping[str, Mapping[str, Entry]] = {
     "optimizer": {
         "sgd": Entry(Sgd, "bnrepro.training.optim:Sgd"),
         "adam": Entry(Adam, "bnrepro.training.optim:Adam"),
+        "adagrad": Entry(Adagrad, "bnrepro.training.optim:Adagrad"),
     },
     "schedule": {
         "constant": Entry(ConstantSchedule, "bnrepro.training.optim:constant"),

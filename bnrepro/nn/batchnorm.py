@@ -5,7 +5,8 @@
 derive: same arguments, checks, buffers and state dict. Nothing here calls torch's own batch-norm
 kernels.
 
-`stacked_batch_norm` normalizes in several networks at once, each by itself.
+`stacked_batch_norm` normalizes in several networks at once, each by itself; `ghost_batch_norm`
+in several parts of a batch.
 
 In shape comments M is networks, N examples, C features or feature maps, ... nothing, a length L,
 or H, W, or D, H, W.
@@ -30,6 +31,7 @@ __all__ = [
     "LazyBatchNorm2d",
     "LazyBatchNorm3d",
     "batch_norm",
+    "ghost_batch_norm",
     "stacked_batch_norm",
 ]
 
@@ -367,8 +369,8 @@ def stacked_batch_norm(
     x: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     momentum: float | Tensor,
     eps: float,
 ) -> Tensor:
@@ -381,6 +383,40 @@ def stacked_batch_norm(
     y: Tensor
     y, _, _ = _Normalize.apply(x, weight, bias, *statistics, eps, True)
     return y
+
+
+def ghost_batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float | Tensor,
+    eps: float,
+    size: int,
+) -> Tensor:
+    """`batch_norm` in training of x (N, C, ...), every `size` examples by themselves.
+
+    These are the ghost batches of Hoffer et al. 2017 (arXiv 1705.08741). Of G = N/size, examples
+    j, G + j, 2·G + j, … make the j-th: so x is, as it lies in memory, a batch of `size` examples
+    with G·C features. The running statistics move once a batch, towards the mean of the groups'
+    own, as Algorithm 2 averages over batches; Hoffer et al. move them once a group. y is
+    contiguous.
+    """
+    groups, rest = divmod(x.size(0), size)
+    if rest or not groups:
+        raise ValueError(f"Expected groups of {size} examples, got input size {x.shape}")
+
+    def of_groups(v: Tensor | None) -> Tensor | None:
+        return None if v is None else v.repeat(groups)
+
+    rows = x.reshape(size, groups * x.size(1), *x.shape[2:])
+    mean, var = of_groups(running_mean), of_groups(running_var)
+    y = batch_norm(rows, mean, var, of_groups(weight), of_groups(bias), True, momentum, eps)
+    for running, moved in ((running_mean, mean), (running_var, var)):
+        if running is not None and moved is not None:
+            running.copy_(moved.view(groups, -1).mean(0))
+    return y.reshape(x.shape)
 
 
 def _newest_weight(
@@ -404,6 +440,9 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     makes it torch's own layer.
     """
 
+    ghost_size: int | None = None
+    """While it trains with running statistics, normalize every so many examples by themselves."""
+
     def forward(self, input: Tensor) -> Tensor:
         """Normalized `input`, in its shape, dtype and memory format."""
         if not is_scripting():  # noqa: SIM102, TorchScript reads on after an `and`
@@ -420,6 +459,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.training and self.track_running_stats and count is not None:
             count.add_(1)
         momentum = _newest_weight(self.momentum, count if self.training else None, mean)
+        if not is_scripting():  # noqa: SIM102
+            if self.training and self.track_running_stats and self.ghost_size is not None:
+                statistics = mean, var, self.weight, self.bias, momentum
+                return ghost_batch_norm(input, *statistics, self.eps, self.ghost_size)
         training = self.training or (mean is None and var is None)
         return batch_norm(input, mean, var, self.weight, self.bias, training, momentum, self.eps)
 

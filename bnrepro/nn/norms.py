@@ -23,14 +23,16 @@ def normalization(norm: c.Norm, channels: int, dimensions: int = 0) -> nn.Module
 
 def batch(norm: c.BatchNorm, channels: int, dimensions: int) -> nn.Module:
     """Our batch normalization."""
-    layer = BatchNorm2d if dimensions else BatchNorm1d
-    return layer(channels, eps=norm.eps, momentum=norm.momentum)
+    kind = BatchNorm2d if dimensions else BatchNorm1d
+    layer = kind(channels, eps=norm.eps, momentum=norm.momentum, affine=norm.affine)
+    layer.ghost_size = norm.ghost_size
+    return layer
 
 
 def torch(norm: c.TorchNorm, channels: int, dimensions: int) -> nn.Module:
     """Torch's batch normalization."""
     layer = nn.BatchNorm2d if dimensions else nn.BatchNorm1d
-    return layer(channels, eps=norm.eps, momentum=norm.momentum)
+    return layer(channels, eps=norm.eps, momentum=norm.momentum, affine=norm.affine)
 
 
 def detached(norm: c.DetachedNorm, channels: int, dimensions: int) -> nn.Module:

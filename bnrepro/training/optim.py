@@ -38,7 +38,7 @@ class Optimizer(ABC):
         self.state = [torch.zeros_like(p) for _ in range(moments) for p in self.parameters]
 
     def _number(self, value: float) -> Tensor:
-        return torch.tensor(value, device=self.parameters[0].device)
+        return torch.tensor(value, device=self.parameters[0].device, dtype=self.parameters[0].dtype)
 
     def update(
         self, parameters: Tensors, gradients: Tensors, state: Tensors, numbers: Tensors, lr: Tensor
@@ -138,6 +138,27 @@ class Adam(Optimizer):
         moves = torch._foreach_div(means, roots)
         torch._foreach_mul_(moves, lr / (1 - self.BETA1**steps))
         torch._foreach_sub_(parameters, moves)
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): s ← s + g², then θ ← θ - lr·g/(√s + ε), of each number.
+
+    With torch's defaults for what is not a setting.
+    """
+
+    EPS = 1e-10
+
+    def __init__(self, settings: c.Adagrad, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, settings.weight_decay, [], 1)
+
+    def _move(
+        self, parameters: Tensors, gradients: Tensors, state: Tensors, numbers: Tensors, lr: Tensor
+    ) -> None:
+        torch._foreach_addcmul_(state, gradients, gradients)
+        roots = torch._foreach_sqrt(state)
+        torch._foreach_add_(roots, self.EPS)
+        moves = torch._foreach_div(gradients, roots)
+        torch._foreach_sub_(parameters, torch._foreach_mul(moves, lr))
 
 
 def schedule(config: c.Config) -> Callable[[int], float]:

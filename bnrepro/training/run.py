@@ -198,6 +198,12 @@ def fit(config: c.Config, images: int) -> None:
             f"bad value {size} (train.batch_size): it leaves an epoch's last batch a single image, "
             "which batch normalization cannot train on: choose another"
         )
+    ghost = config.norm.ghost_size
+    if ghost is not None and images % size % ghost:
+        raise ConfigError(
+            f"bad value {ghost} (norm.ghost_size): it does not divide the {images % size} images "
+            "of an epoch's last batch: choose another, or another dataset.limit"
+        )
 
 
 def _finite(state: Any) -> bool:

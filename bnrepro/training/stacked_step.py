@@ -89,11 +89,12 @@ class Stack:
         momentum: float | Tensor | None = layer.momentum
         if momentum is None:
             momentum = count.to(x.dtype).reciprocal()[:, None, None]
-        mean, var, weight, bias = (
-            tensors[f"{name}.{what}"].unsqueeze(1)
-            for what in ("running_mean", "running_var", "weight", "bias")
+        mean, var = (tensors[f"{name}.running_{what}"].unsqueeze(1) for what in ("mean", "var"))
+        gamma, beta = (
+            tensors[f"{name}.{what}"].unsqueeze(1) if layer.affine else None
+            for what in ("weight", "bias")
         )
-        return stacked_batch_norm(x, mean, var, weight, bias, momentum, layer.eps)
+        return stacked_batch_norm(x, mean, var, gamma, beta, momentum, layer.eps)
 
     def _mask(self, name: str, x: Tensor) -> Tensor:
         """What dropout multiplies by, (M, B, C), drawn for each network as alone."""

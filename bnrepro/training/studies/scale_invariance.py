@@ -120,7 +120,8 @@ def _scaled(layer: Layer, a: float) -> tuple[Tensor, Tensor, Tensor]:
     weight = (a * layer.linear.weight).detach().requires_grad_()
     y = layer.norm(linear(u, weight, layer.linear.bias))
     to_u, to_weight = torch.autograd.grad(y, (u, weight), layer.upstream)
-    return (y - layer.norm.bias).detach(), to_u, a * to_weight
+    beta = 0.0 if layer.norm.bias is None else layer.norm.bias
+    return (y - beta).detach(), to_u, a * to_weight
 
 
 def _distance(value: Tensor, reference: Tensor) -> float:
