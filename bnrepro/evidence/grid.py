@@ -46,10 +46,11 @@ SETTINGS = {
 AXES = {
     "norm": "arm", "lr": "learning rate", "size": "batch size", "depth": "hidden layers",
     "std": "initial standard deviation", "init": "initial weights", "layer": "hidden layer",
+    "ghost": "images normalized together",
 }  # fmt: skip
 """What axes are called in figures and tables, where it is not their name."""
 
-LOGARITHMIC = ("lr", "std", "size")
+LOGARITHMIC = ("lr", "std", "size", "ghost")
 
 
 @dataclass(frozen=True)
