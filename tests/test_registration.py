@@ -22,7 +22,7 @@ def digest(old: str, new: str) -> str:
     ("old", "new"),
     [
         ('"""§', '"""The paper, §'),
-        ("STEPS = ", "# a comment\nSTEPS = "),
+        ("DROPOUTS = ", "# a comment\nDROPOUTS = "),
         ("statement=", "statement=  "),
         ("images of MNIST", "pictures of MNIST"),
         ("evidence: Evidence", "evidence: 'Evidence'"),
@@ -36,8 +36,8 @@ def test_other_words_are_the_same_criterion(old: str, new: str) -> None:
     ("old", "new"),
     [
         ("Margin(0.0,", "Margin(0.1,"),
-        ('"paper": 2500', '"paper": 5000'),
-        ("dataset.limit=512", "dataset.limit=256"),
+        ("train.steps=2000", "train.steps=4000"),
+        ("dataset.limit=5120", "dataset.limit=2560"),
         ("gain.sel(norm=", "-gain.sel(norm="),
     ],
 )

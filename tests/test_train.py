@@ -107,7 +107,7 @@ def test_training_is_the_plain_loop(digits: Dataset, norm: str, optimizer: str) 
 @pytest.mark.parametrize(
     ("norm", "optimizer"),
     [("batch", "sgd"), ("torch", "adam"), ("none", "adam"), ("detached", "sgd"),
-     ("batch norm.ghost_size=4 norm.affine=false", "adagrad")],
+     ("batch norm.ghost_size=4 norm.affine=false train.steps=20", "adagrad")],
 )  # fmt: skip
 def test_the_compiled_loop_computes_the_same(digits: Dataset, norm: str, optimizer: str) -> None:
     config = configured(

@@ -41,7 +41,7 @@ WORDS = {
     "paper": ("experiment=fig1", "train.steps=5000", "train.eval_every=200", "probe.every=0",
               "train.compile=true"),
 }  # fmt: skip
-"""The network of Fig. 1 for so many steps that its best arms come to their end."""
+"""The network of Fig. 1, in a tenth of its steps."""
 
 QUARTER = math.log2(1.25)
 """A quarter more steps, in doublings."""
@@ -77,7 +77,9 @@ def measure(evidence: Evidence) -> Finding:
     lrs = {name: best(of.validation) for name, of in runs.items()}
     tuned = {name: of.sel(lr=lrs[name]) for name, of in runs.items()}
     own = {name: speed(of.sel(lr=of.validation.idxmax("lr"))) for name, of in runs.items()}
-    same = {name: speed(of.sel(lr=lrs[name].sel(norm="none", drop=True))) for name, of in runs.items()}
+    same = {
+        name: speed(of.sel(lr=lrs[name].sel(norm="none", drop=True))) for name, of in runs.items()
+    }
     test = stack({name: of.test for name, of in tuned.items()}, "optimizer")
     return Finding(
         {name: speed(of) for name, of in tuned.items()},

@@ -441,7 +441,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     """
 
     ghost_size: int | None = None
-    """While it trains with running statistics, normalize every so many examples by themselves."""
+    """While it trains with running statistics, the number of examples that are normalized
+    by themselves; None: all of a batch."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalized `input`, in its shape, dtype and memory format."""
