@@ -102,7 +102,8 @@ CLAIM = Claim(
     "and noisier gradients and more steps as well; here the steps are the same, on 256 images, "
     "and only what is normalized together is a part of them (Hoffer et al. 2017). 2,048 images of "
     "MNIST, learned by heart; three hidden layers of 100 rectified units; plain SGD for 1,000 "
-    "steps; the learning rate is chosen for each number of images. PILOT",
+    "steps; the learning rate is chosen for each number of images. A pilot with seed 100 "
+    "set the size of the groups and the range of the rates.",
     criteria={
         "accuracy": Criterion(
             f"test accuracy normalized in groups of {GHOST} − in the whole batch of {WHOLE}, of "
@@ -127,7 +128,7 @@ CLAIM = Claim(
         "rates": controls.interior("each number of images"),
     },
     group=Group.ARGUMENT,
-    expected=Expected("REPRODUCED", 0.004),
+    expected=Expected(effect=0.003),
     why="High learning rates regularize as well, and the whole batch allows higher ones.",
     to_settle="Images of more kinds than MNIST's, on which more noise may be of use.",
     later={

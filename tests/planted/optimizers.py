@@ -1,6 +1,6 @@
 from planting import Config, Planted, learning
 
-BEST = {"adagrad": 0.03, "sgd": 1.0, "momentum": 0.1, "adam": 0.003}
+BEST = {"adagrad": 0.1, "sgd": 1.0, "momentum": 0.1, "adam": 0.003}
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
