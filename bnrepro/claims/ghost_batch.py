@@ -28,7 +28,9 @@ def cells(scale: str) -> Grid:
 
 def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     step = (f"train.batch_size={WHOLE}", f"train.steps={STEPS[scale]}")
-    return cells(scale).arms(*SMALL[scale], *step)
+    # Of each program there are sixty runs.
+    compiled = ("train.compile=true",) if scale == "paper" else ()
+    return cells(scale).arms(*SMALL[scale], *step, *compiled)
 
 
 def gain(test: Array, ghost: int = GHOST) -> Array:

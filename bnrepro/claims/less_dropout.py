@@ -9,7 +9,7 @@ from bnrepro.evidence.grid import Array, Grid, best, curves, grid, needed, table
 from bnrepro.evidence.runs import TOLD_APART, Evidence
 from bnrepro.evidence.tuning import both_tuned
 
-DROPOUTS = per_scale((0.0, 0.5), (0.0, 0.2, 0.5, 0.7))
+DROPOUTS = per_scale((0.0, 0.5), (0.0, 0.1, 0.2, 0.4))
 LRS = per_scale((0.05, 0.2), (0.05, 0.1, 0.2), (0.0125, 0.025, 0.05, 0.1))
 
 PAYS, STANDARD_ERROR = 0.005, 0.003
@@ -114,7 +114,8 @@ CLAIM = Claim(
     "changes. Here 5,120 images of MNIST, which every network without dropout learns by heart; "
     "three hidden layers of 256 rectified units with He's initial weights, dropout behind each; 50 "
     "epochs in batches of 128 with momentum .9, the learning rate decaying to a fiftieth; every "
-    "cell at its best learning rate by validation. PILOT",
+    "cell at its best learning rate by validation. In a pilot (seed 100, rate 0.05, without batch "
+    "normalization) no dropout came to .938, dropout of .2 to .944 and of .5 to .934.",
     criteria={
         "gain": Criterion(
             "what the best dropout by validation adds to test accuracy, without BN − with BN",
