@@ -12,6 +12,7 @@ from torch import nn
 
 from bnrepro import config as c
 from bnrepro.data import Dataset
+from bnrepro.training.studies.amplification import amplification
 from bnrepro.training.studies.identity_transform import identity_transform
 from bnrepro.training.studies.inference import inference
 from bnrepro.training.studies.input_shift import input_shift
@@ -24,11 +25,12 @@ STUDIES: dict[str, Callable[[nn.Module, Dataset, c.Config], dict[str, Any]]] = {
     "scale-invariance": scale_invariance,
     "inference": inference,
     "input-shift": input_shift,
+    "amplification": amplification,
 }
 """The closed table of studies, by the names a configuration asks for them."""
 
-EXACT = ("identity-transform", "scale-invariance", "inference")
-"""Studies of identities: in float64 what is none shows as more than rounding."""
+EXACT = ("identity-transform", "scale-invariance", "inference", "amplification")
+"""Studies in float64, so that rounding hides neither a failed identity nor a small change."""
 
 
 def measure(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[str, dict[str, Any]]:
