@@ -65,11 +65,7 @@ def _changes(
         weight.data = original + direction * (CHANGE * original.norm() / direction.norm())
         changed, changed_gradient = _passed(model, images, labels)
         of_layers = [
-            (
-                _ratio(into - x, x),
-                _ratio(into - x, x - x.mean(0)),
-                _ratio(out - y, y),
-            )
+            (_ratio(into - x, x), _ratio(into - x, x - x.mean(0)), _ratio(out - y, y))
             for (x, y), (into, out) in zip(layers, changed, strict=True)
         ]
         changes.append((of_layers, _ratio(changed_gradient - gradient, gradient)))
@@ -85,7 +81,7 @@ def _changes(
 
 def _ratio(change: Tensor, of: Tensor) -> float:
     """‖change‖ ÷ ‖of‖; 0 if nothing changes, however small the rest is."""
-    return (change.norm() / of.norm().clamp(min=sys.float_info.min)).item()
+    return change.norm().item() / max(of.norm().item(), sys.float_info.min)
 
 
 def _passed(
