@@ -86,7 +86,7 @@ def test_the_report_is_the_same_to_the_byte(whole: Path, alone: Path, tmp_path: 
 
 
 def test_of_real_claims_too(tmp_path: Path) -> None:
-    names = ("ensemble", "jacobian-singular-values", "stable-distributions")
+    names = ("ensemble", "jacobian-isometry", "jacobian-magnitude", "stable-distributions")
     reproduced(tmp_path / "a", "short", {name: claims.load(name) for name in names})
     runs = Reproduced(tmp_path / "a")
     verdicts.render(runs, tmp_path / "a")

@@ -13,7 +13,7 @@ from bnrepro import config as c
 from bnrepro.cli import main
 from bnrepro.nn.build import build
 from bnrepro.store import StoredRun
-from bnrepro.training.jacobian import layer_jacobians, singular_values
+from bnrepro.training.jacobian import correlations, layer_jacobians, singular_values
 
 EPS = 1e-2
 NORMS = {
@@ -111,6 +111,58 @@ def test_an_orthogonal_layer_behind_an_open_relu_keeps_every_length() -> None:
     np.testing.assert_allclose(singular_values(model, x)["linear2/jacobian"], 1, rtol=1e-6)
 
 
+def test_through_mean_and_deviation_a_row_shrinks_by_what_its_own_image_moves_them() -> None:
+    model, x = network("batch").double().train(), images().double()
+    m = len(x)
+    with torch.no_grad():
+        h = model[:4](x)  # γ·x̂ + β of the first layer, then g
+        before = model[:3](x)
+    linear, norm, gain = model.linear2, model.norm2, model.norm1.weight
+    normalized = nn.BatchNorm1d(5, EPS, affine=False).double()
+    with torch.no_grad():
+        z = normalized(linear(h))
+    fixed = layer_jacobians(model, x)["linear2"]
+    for image in (0, 7):
+
+        def step(v: Tensor, image=image) -> Tensor:
+            rows = before.clone().index_put((torch.tensor(image),), gain * v + model.norm1.bias)
+            out = linear(torch.sigmoid(rows))
+            mean, var = out.mean(0), out.var(0, correction=0)
+            return ((out - mean) * torch.rsqrt(var + norm.eps))[image]
+
+        own = jacrev(step)((before[image] - model.norm1.bias.detach()) / gain.detach())
+        expected = (1 - (1 + z[image] ** 2) / m).unsqueeze(1) * fixed[image]
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_correlations_are_numpys(norm: str) -> None:
+    model, x = network(norm).double(), images().double()
+    h, expected = x, []
+    with torch.no_grad():
+        model.train()
+        for name, layer in model.named_children():
+            h = h if name.startswith("dropout") else layer(h)
+            if name.startswith("linear"):
+                of = np.corrcoef(h.numpy().T)
+                expected.append(np.sqrt(np.square(of[~np.eye(len(of), dtype=bool)]).mean()))
+    found = correlations(model, x)
+    assert list(found) == [f"linear{depth}/correlation" for depth in (1, 2, 3)]
+    np.testing.assert_allclose([*found.values()], expected, rtol=1e-6)
+
+
+def test_constant_units_are_correlated_with_none_and_what_is_not_finite_is_nan() -> None:
+    model, x = network("none", "relu", hidden=(2, 2)), images()
+    with torch.no_grad():
+        model.linear1.weight[0] = 0.0
+    assert correlations(model, x)["linear1/correlation"] == 0.0
+    with torch.no_grad():
+        model.linear1.weight[0] = 2 * model.linear1.weight[1]
+    assert correlations(model, x)["linear1/correlation"] == pytest.approx(1.0)
+    x[0] = np.inf
+    assert np.isnan(correlations(model, x)["linear1/correlation"])
+
+
 def test_fewer_images_than_sixteen() -> None:
     assert singular_values(network("batch"), images(5))["linear2/jacobian"].shape == (5, 5)
 
@@ -158,7 +210,8 @@ def test_measuring_jacobians_does_not_change_the_run(tmp_path: Path, norm: str) 
     assert (np.diff(values, axis=-1) <= 0).all()
     for step in (0, 20, 40):
         ours, plain = runs["true"].probe(step), runs["false"].probe(step)
-        assert set(ours) - set(plain) == {"linear2/jacobian", "linear3/jacobian"}
+        correlated = {f"linear{depth}/correlation" for depth in (1, 2, 3)}
+        assert set(ours) - set(plain) == {"linear2/jacobian", "linear3/jacobian", *correlated}
         assert all(np.array_equal(ours[name], plain[name]) for name in plain)
     assert (
         runs["true"].curve("train_loss")[1].tolist()

@@ -361,7 +361,7 @@ def test_a_claim_is_shown_whole_before_any_run(capsys: pytest.CaptureFixture[str
 
 def test_the_runs_and_steps_of_a_claim_are_those_that_are_made() -> None:
     console = Console(quiet=True)
-    for name, scale in (("faster-training", "short"), ("jacobian-singular-values", "smoke")):
+    for name, scale in (("faster-training", "short"), ("jacobian-isometry", "smoke")):
         claim = claims.load(name)
         _, members = reproducing._members({name: claim}, scale, None, {}, console)
         found = told.row(name, steps(told.words([name])))["scales"][scale]

@@ -74,6 +74,34 @@ def layer_jacobians(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return jacobians
 
 
+@torch.no_grad()
+def correlations(model: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
+    """How correlated a layer's units are, as `LAYER/correlation`: the derivation has them at 0.
+
+    Args:
+        model: as in `singular_values`.
+        images: (N, C, H, W), which pass through the network in the same way.
+
+    Returns:
+        By the linear layer, () float32: the root mean square, over all pairs of its units, of the
+        correlation of their outputs over the images. A unit that is constant has none with any.
+        NaN where an output is not finite.
+    """
+    assert isinstance(model, Mlp)
+    found, h = {}, images
+    with batch_statistics(model):
+        for child, layer in model.named_children():
+            h = layer(h)
+            if isinstance(layer, nn.Linear) and child != "output":
+                x = h.double()
+                x = x - x.mean(0)
+                x = x / x.norm(dim=0).clamp(min=torch.finfo(x.dtype).tiny)
+                units = x.shape[1]
+                pairs = (x.T @ x).fill_diagonal_(0.0).square().sum() / max(1, units * (units - 1))
+                found[f"{child}/correlation"] = np.array(pairs.sqrt().item(), np.float32)
+    return found
+
+
 def _derivative(g: Any, x: Tensor) -> Tensor:
     """g′(x) of a nonlinearity that acts on each value alone, in float64."""
     with torch.enable_grad():

@@ -19,7 +19,7 @@ from bnrepro.nn import build
 from bnrepro.nn.inference import population_statistics
 from bnrepro.store import RunWriter, StoredRun
 from bnrepro.training import environment, optim
-from bnrepro.training.jacobian import singular_values
+from bnrepro.training.jacobian import correlations, singular_values
 from bnrepro.training.loop import (
     DivergedError,
     LoopState,
@@ -448,6 +448,7 @@ class Training:
         arrays = self._probe.measure()
         if self._config.probe.jacobian:
             arrays |= singular_values(self._model, self._probed)
+            arrays |= correlations(self._model, self._probed)
         self._writer.probe(step, arrays)
         if self._tensorboard:
             self._show(lambda logger: logger.probe(step, arrays))

@@ -81,7 +81,7 @@ def _changes(
 
 def _ratio(change: Tensor, of: Tensor) -> float:
     """‖change‖ ÷ ‖of‖; 0 if nothing changes, however small the rest is."""
-    return change.norm().item() / max(of.norm().item(), sys.float_info.min)
+    return float(change.norm()) / max(float(of.norm()), sys.float_info.min)
 
 
 def _passed(
