@@ -8,12 +8,13 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence import claim, controls, paper
 from bnrepro.evidence.arms import FIG1, NAMES, NONE, NORMS, PROBED, PROBED_LRS, SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Group, Margin, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line
-from bnrepro.evidence.grid import Array, Grid, curves, doublings, grid, whatever
+from bnrepro.evidence.grid import Array, Grid, curves, doublings, grid, steps_to, whatever
 from bnrepro.evidence.movement import Drift, Track, drifts, path, tracks, wandering, widening
 from bnrepro.evidence.runs import Evidence
 from bnrepro.evidence.tuning import both_tuned
@@ -50,6 +51,20 @@ def effects(drift: Callable[[float], Array]) -> dict[str, Array]:
     }
 
 
+def equal_accuracy(runs: xr.Dataset) -> tuple[Array, Array]:
+    """Shares of training (norm, seed) between which both arms go from one accuracy to another.
+
+    The accuracies are those that the network without batch normalization has after the start and
+    comes to, of the same seed, on validation images.
+    """
+    last, slow = runs.step[-1].item(), runs.curve.sel(norm=NONE, drop=True)
+    after = slow.isel(step=slow.step >= START * last)
+    first = steps_to(runs.curve, after.isel(step=0, drop=True), runs.diverged)
+    return first.where(np.isfinite(first), 0) / last, steps_to(
+        runs.curve, after.max("step"), runs.diverged
+    ) / last
+
+
 def measure(evidence: Evidence) -> Finding:
     """Every unit of the last hidden layer, in both arms."""
     found, lrs = {arm: tracks(evidence, arm, LAST) for arm in evidence.runs}, AT_LRS[evidence.scale]
@@ -58,6 +73,18 @@ def measure(evidence: Evidence) -> Finding:
         """Of every arm the unit that drifts more than a share of them: the typical one."""
         typical = partial(np.quantile, q=share, axis=1, method="inverted_cdf")
         return of.array(evidence, lambda arm: typical(drifts(found[arm], begin, how=how)))
+
+    def meanwhile(begin: Array, end: Array) -> dict[str, Array]:
+        """The effect at equal accuracy, from shares of training of each arm and seed."""
+        windows = {WHOLE.arm(norm): (begin.sel(norm=norm), end.sel(norm=norm)) for norm in NORMS}
+
+        def typical(arm: str) -> np.ndarray:
+            of_seeds = zip(found[arm], *(window.to_numpy() for window in windows[arm]), strict=True)
+            units = [drifts([track], low, high)[0] for track, low, high in of_seeds]
+            return np.asarray(np.quantile(units, 0.5, axis=1, method="inverted_cdf"))
+
+        none, batch = (WHOLE.array(evidence, typical).sel(norm=norm, drop=True) for norm in NORMS)
+        return {"at equal accuracy": whatever(doublings(none, batch))}
 
     choices = {
         "the unit that drifts more than a tenth of them": effects(partial(drift, share=0.1)),
@@ -71,7 +98,7 @@ def measure(evidence: Evidence) -> Finding:
         for lr in PROBED_LRS[evidence.scale]
     }
     return Finding(
-        effects(drift),
+        effects(drift) | meanwhile(*equal_accuracy(WHOLE.runs(evidence))),
         _comparisons(drift) if evidence.scale == "paper" else (),
         (_bands(evidence, found), _every_unit(evidence, found)),
         both_tuned(
@@ -159,7 +186,8 @@ CLAIM = Claim(
     unspecified="Which unit is typical (all are measured here), on which images (500 training "
     "images here, the same at every probe, with their own statistics), a number for stable, the "
     "axis of steps (50,000 are assumed), learning rate and initial deviation (as in Fig. 1a). With "
-    "BN mean and variance are pinned by construction: only γ, β and the shape can drift.",
+    "BN mean and variance are pinned by construction: only γ, β and the shape can drift, so that "
+    "the question is by how much, not whether.",
     criteria={
         "after the start": Criterion(
             "range of a unit's 15th, 50th and 85th percentile over training without its first "
@@ -175,6 +203,13 @@ CLAIM = Claim(
             "The same factor; the paper's curves give 4 (0.66 and 0.17). But at first one has to "
             "grow out of small weights, and the other is at unit variance by construction.",
             paper=2.0,
+        ),
+        "at equal accuracy": Criterion(
+            "the same while either arm goes from the validation accuracy that the network without "
+            "BN has after the first tenth to the highest that it comes to",
+            Margin(1.0, "doublings"),
+            "The same factor. With BN most of training is over when without it the first tenth is: "
+            "what is fitted already has less reason to move.",
         ),
     },
     scales=plans(_arms, SEEDS),
