@@ -114,13 +114,11 @@ def test_an_orthogonal_layer_behind_an_open_relu_keeps_every_length() -> None:
 def test_through_mean_and_deviation_a_row_shrinks_by_what_its_own_image_moves_them() -> None:
     model, x = network("batch").double().train(), images().double()
     m = len(x)
-    with torch.no_grad():
-        h = model[:4](x)  # γ·x̂ + β of the first layer, then g
-        before = model[:3](x)
     linear, norm, gain = model.linear2, model.norm2, model.norm1.weight
     normalized = nn.BatchNorm1d(5, EPS, affine=False).double()
     with torch.no_grad():
-        z = normalized(linear(h))
+        before = model.norm1(model.linear1(x.flatten(1)))  # γ·x̂ + β
+        z = normalized(linear(torch.sigmoid(before)))
     fixed = layer_jacobians(model, x)["linear2"]
     for image in (0, 7):
 

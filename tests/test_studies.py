@@ -351,7 +351,7 @@ def test_the_configuration_lists_the_studies_there_are() -> None:
     ("norm", "asked"),
     [
         ("none", ["identity-transform", "scale-invariance"]),
-        ("batch", ["scale-invariance", "inference"]),
+        ("batch", ["scale-invariance", "inference", "amplification"]),
         ("torch", ["inference"]),
     ],
 )

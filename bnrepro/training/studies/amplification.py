@@ -32,7 +32,8 @@ def amplification(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[
     differs between images; `out` ‖δg(x)‖/‖g(x)‖. `gradient` is that of all weights' gradients
     together. Each is the root mean square over directions.
     """
-    start = build(config, dataset.image_shape, len(dataset.classes)).eval()
+    with torch.random.fork_rng(devices=()):  # torch's own initial weights, which are replaced
+        start = build(config, dataset.image_shape, len(dataset.classes)).eval()
     weight = next(model.parameters())
     networks = {"start": start.to(weight.device, weight.dtype), "end": copy.deepcopy(model)}
     images = dataset.train.images[:IMAGES].to(weight.dtype)
