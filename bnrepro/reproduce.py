@@ -36,11 +36,16 @@ from bnrepro.terminal import duration
 from bnrepro.training import environment
 from bnrepro.training.signals import StopSignals
 
-SAID_FIRST = ("norm.name", "optimizer.lr", "init.scale", "model.dropout", "seed")
+SAID_FIRST = ("norm.name", "optimizer.lr", "init.scale", "seed")
 """Settings that every run's folder is named by."""
 
+SAID_LAST = ("studies", "train.steps", "dataset.name")
+"""Settings that tell few runs of a scale apart: they are said where there is room left."""
+
 NOT_SAID = (
-    "train.log_every", "train.eval_every", "train.checkpoint_every", "probe.", c.FINGERPRINT,
+    "train.log_every", "train.eval_every", "train.checkpoint_every", "train.compile", "probe.",
+    "predictions", "dataset.validation", "augment.flip", "augment.shift", "model.stem_stride",
+    "norm.population_batches", c.FINGERPRINT,
 )  # fmt: skip
 """Settings that a run's folder is not named by, though they make it another run."""
 
@@ -266,12 +271,21 @@ def _member(
     config = {**config, "seed": seed}
     every, settings = c.flat(config), c.identifying_settings(config)
     other = [name for name, value in settings.items() if plain.get(name) != value]
+    other.sort(key=lambda name: (name in SAID_LAST, name != "model.dropout"))
     chosen = {
-        name.removesuffix(".name"): str(every[name])
+        name.removesuffix(".name"): _said(every[name])
         for name in dict.fromkeys((*SAID_FIRST, *other))
         if not name.startswith(NOT_SAID)
     }
     return Member(folder_name(chosen, config), (*words, f"seed={seed}"), {}, config)
+
+
+def _said(value: object) -> str:
+    """A setting's value in a name: 0.07, 3x100 for three layers of 100 units."""
+    if isinstance(value, list):
+        same = len(value) > 1 and len(set(value)) == 1
+        return f"{len(value)}x{value[0]}" if same else "-".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def registrations() -> dict[str, str]:

@@ -13,7 +13,7 @@ from conftest import TINY, hear_signals
 
 from bnrepro.cli import main
 from bnrepro.report import tensorboard as board
-from bnrepro.store import StoredRun, find_runs
+from bnrepro.store import StoredRun, find_runs, reproduction
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,28 @@ def test_of_many_runs_the_best_pair_with_and_without_bn_is_shown(tmp_path: Path)
     best = max(least, key=lambda seed: least[seed])
     assert [run.folder.name for run in shown] == [f"b{best}", f"n{best}"]
     assert board.pair([StoredRun(tmp_path / name) for name in ("b1", "n2", "t")]) == []
+
+
+def test_of_one_run_what_needs_another_comes_last() -> None:
+    shift, bands = board.pages("A/", ["a", "b"]).items()
+    assert "shift" in shift[0]
+    assert list(board.pages("A/", ["."]).items()) == [bands, shift]
+
+
+def test_names_of_a_reproductions_runs_begin_with_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[tuple[Path, int]] = []
+    monkeypatch.setattr(
+        board, "serve", lambda folder, runs, *_, **__: served.append((folder, len(runs)))
+    )
+    asked = reproduction.Reproduction("smoke", {}, {})
+    tmp_path.joinpath("runs").mkdir()
+    reproduction.write(tmp_path, asked)
+    run = tmp_path / "runs" / "norm=batch"
+    assert main(["train", *TINY, f"run.dir={run}"]) == 0
+    assert main(["tensorboard", str(tmp_path)]) == 0
+    assert served == [(tmp_path / "runs", 1)]
 
 
 def test_the_pages_of_many_runs_show_some() -> None:

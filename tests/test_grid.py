@@ -11,7 +11,7 @@ from bnrepro import config as c
 from bnrepro.cli import main
 from bnrepro.config.compose import compose
 from bnrepro.errors import ConfigError
-from bnrepro.sweeps.grid import Grid, grid
+from bnrepro.sweeps.grid import NAME_LENGTH, Grid, folder_name, grid
 
 
 def names(asked: Grid) -> list[str]:
@@ -102,8 +102,15 @@ def test_names_tell_what_differs_and_are_the_same_in_every_sweep() -> None:
     assert set(a) & set(b) == {name for name in a if name.startswith("seed=1")}
     odd = names(grid(["tags=['a/b'],['../..'],['\N{SNOWMAN} \\n']", "seed=3,4"]))
     assert all(Path(name).name == name and name.isascii() and name.isprintable() for name in odd)
-    long = names(grid(["model.hidden=[" + ",".join(["7"] * 500) + "],[1]"]))
-    assert all(len(name) < 100 for name in long)
+    long = names(grid(["model.hidden=[" + ",".join(["7"] * 500) + "],[1,2]", "seed=5"]))
+    assert all(len(name) <= NAME_LENGTH + 11 for name in long)
+    assert long[1].startswith("hidden=1-2_")
+
+
+def test_a_setting_that_has_no_room_is_left_out_of_a_name_whole() -> None:
+    chosen = {"norm.name": "batch", "model.hidden": f"[{'100, ' * 20}]", "optimizer.lr": "0.1"}
+    name, _, digest = folder_name(chosen, {}).rpartition("_")
+    assert (name, len(digest)) == ("name=batch_lr=0.1", 10)
 
 
 def test_tags_make_no_member(

@@ -49,6 +49,16 @@ ONE = tiny(none=("norm=none",), batch=("norm=batch",))
 TWO = tiny(bn=("norm=batch", "tags=[other]"), quick=("norm=batch", "optimizer.lr=1"))
 
 
+def test_a_runs_folder_is_named_by_what_arms_differ_in() -> None:
+    claim = tiny(deep=("norm=none", "model.hidden=[7,7,7]", "model.dropout=0.5", "optimizer.lr=3"),
+                 wide=("norm=batch", "model.hidden=[9,8]", "train.eval_every=7"))  # fmt: skip
+    _, members = reproducing._members({"claim": claim}, "smoke", None, {}, Console())
+    deep, wide = (member.name.rpartition("_")[0] for member in members)
+    assert deep.startswith(f"norm=none_lr=3_scale=0.07_seed={FIRST_SEED}_dropout=0.5_hidden=3x7")
+    assert wide.startswith(f"norm=batch_lr=0.07_scale=0.07_seed={FIRST_SEED}_hidden=9-8_")
+    assert "eval" not in wide
+
+
 def results(out: Path) -> dict[str, Any]:
     """The numbers of a report, without when the runs began."""
     found: dict[str, Any] = json.loads((out / "results.json").read_text())

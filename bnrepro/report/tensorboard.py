@@ -85,6 +85,8 @@ def serve(
     shown = pages(address, [_name(run, folder) for run in runs], [_name(r, folder) for r in chosen])
     for what, page in shown.items():
         say(f"  {what}: {page}")
+    if len(runs) == 1:
+        say("  a run alone has no arm to compare with: 'bnrepro sweep norm=batch,none' trains both")
     if browser:
         webbrowser.open(next(iter(shown.values())))
     try:
@@ -99,6 +101,9 @@ def _name(run: StoredRun, folder: Path) -> str:
 
 def pages(address: str, runs: Sequence[str], chosen: Sequence[str] = ()) -> dict[str, str]:
     """What is worth a look first, and the addresses of the pages that show it.
+
+    How far distributions shift is seen next to another run, and a chart of one run has an axis as
+    short as its line; the input of a unit says something alone, so that of one run it comes first.
 
     Args:
         address: of the board, with a slash at its end.
@@ -115,6 +120,8 @@ def pages(address: str, runs: Sequence[str], chosen: Sequence[str] = ()) -> dict
         "how far the distributions inside shift": "#scalars&tagFilter=covariate%20shift%2Ffrom",
         "the input of one unit a layer, as in Fig. 1b, c": "#distributions&tagFilter=typical%24",
     }
+    if len(runs) == 1:
+        filters = dict(reversed(filters.items()))
     end = "&_smoothingWeight=0" + (f"&regexInput={quote(choice)}" if choice else "")
     return {f"{what}{of}": f"{address}{page}{end}" for what, page in filters.items()}
 

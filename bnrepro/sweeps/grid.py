@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MOST = 100_000
 """Members that a sweep may have: composing and reading this many takes an hour."""
 
-NAME_LENGTH = 80  # characters of a member's name that say what differs; a file's name has 255
+NAME_LENGTH = 60  # characters of a member's name that say what differs, for lists and legends
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,17 @@ class Grid:
 
 
 def folder_name(chosen: Mapping[str, str], config: Mapping[str, Any]) -> str:
-    """A run's folder, named by the settings that were chosen for it and by all it computes."""
-    # No comma: typed as run.dir=…, the name must not be taken for several.
-    text = "_".join(f"{short}={chosen[axis]}" for axis, short in _short(chosen).items())
-    name = re.sub(r"[^\w.=+-]", "-", text, flags=re.ASCII)[:NAME_LENGTH].strip(".-")
+    """A run's folder, named by the settings that were chosen for it and by a digest of all.
+
+    A setting that has no room is left out, unless it is the first: that one is cut.
+    """
+    name = ""
+    for axis, short in _short(chosen).items():
+        # No comma: typed as run.dir=…, the name must not be taken for several.
+        value = re.sub(r"[^\w.+-]+", "-", chosen[axis].strip("[]"), flags=re.ASCII)
+        if not name or len(name) + len(short) + len(value) + 2 <= NAME_LENGTH:
+            name += f"_{short}={value}"
+    name = name[1 : NAME_LENGTH + 1].strip(".-")
     digest = c.run_id(config)
     return f"{name}_{digest}" if name else digest
 
