@@ -441,7 +441,8 @@ def list_claims(
         rows = [told.row(each, steps) for each in names]
         _say(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        _say(told.whole(names[0], steps))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else told.WIDTH
+        _say(told.whole(names[0], steps, min(width, told.WIDTH)))
 
 
 @app.command(cls=Helped)
@@ -626,9 +627,10 @@ def _drawn(columns: tuple[str, ...], rows: list[list[str]], console: Console) ->
     table = Table(*map(printable, columns), box=None, header_style="bold")
     for column in table.columns:
         column.no_wrap = column.header in ("claim", "verdict", "")  # ids that are copied, a word
+        column.overflow = "fold"  # a heading that is cut cannot be guessed
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
-    if sum(widths) + len(widths) <= console.width and "\n" not in "".join(chain(*shown)):
+    if sum(widths) + 2 * len(widths) <= console.width and "\n" not in "".join(chain(*shown)):
         # Where nothing is folded one row of many lines looks the same, in a quarter of the time.
         shown = [["\n".join(column) for column in zip(*shown, strict=True)]] if shown else []
     for row in shown:
@@ -649,10 +651,12 @@ def tensorboard(
 ) -> None:
     """Open TensorBoard over a run or a folder of runs."""
     from bnrepro.report import tensorboard as board
-    from bnrepro.store import find_runs
+    from bnrepro.store import find_runs, reproduction
     from bnrepro.training import tensorboard as events
 
     board.check_address(host, port)
+    if reproduction.is_reproduction(folder):
+        folder /= reproduction.RUNS  # else every name begins with it
     found = find_runs(folder)
     events.complete(found, _say)
     board.serve(folder, found, host, port, _say, browser=browser)

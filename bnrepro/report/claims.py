@@ -70,8 +70,8 @@ def lines(names: Sequence[str], width: int | None) -> Iterator[str]:
         yield line if width is None or len(line) <= width else f"{line[: width - 1]}…"
 
 
-def whole(name: str, steps: Steps) -> str:
-    """All of a claim, in lines of at most `WIDTH` characters."""
+def whole(name: str, steps: Steps, width: int = WIDTH) -> str:
+    """All of a claim, in lines of at most `width` characters."""
     claim = claims.load(name)
     parts = [name, f"{claim.statement} ({claim.section}; {claim.group.value})"]
     for criterion_name, of in claim.criteria.items():
@@ -101,4 +101,4 @@ def whole(name: str, steps: Steps) -> str:
         f"Pilots have seed {PILOT_SEED}, and no claim is judged by them. 'bnrepro reproduce {name} "
         "--scale paper --dry-run' tells how long the runs take here."
     )
-    return "\n\n".join(textwrap.fill(part, WIDTH, break_on_hyphens=False) for part in parts)
+    return "\n\n".join(textwrap.fill(part, width, break_on_hyphens=False) for part in parts)

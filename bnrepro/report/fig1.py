@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 COLORS = {"none": ORANGE, "batch": BLUE}
 COLUMNS = (
     "arm", "lr", "init std", "seeds", "final test accuracy", f"first step at ≥ {paper.TARGET}",
-    "paper's", "RMS distance to the paper's curve",
+    "paper's", "RMS distance",
 )  # fmt: skip
 
 TOLD: dict[str, Any] = {
@@ -212,7 +212,8 @@ def cells(figure: Found, mark: str = "") -> list[list[str]]:
         around = mark if arm in figure.drawn else ""
         final = arm.accuracies[:, -1]
         last = f"not by {int(arm.steps[-1]):,}"
-        first = ", ".join(last if step is None else f"{step:,}" for step in arm.first_steps)
+        firsts = [last if step is None else f"{step:,}" for step in arm.first_steps]
+        first = last if set(firsts) == {last} else ", ".join(firsts)
         theirs = paper.first_step(*paper.accuracy(arm.norm))
         rows.append([
             f"{around}{NAMES[arm.norm]}{around}",

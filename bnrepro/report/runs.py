@@ -156,8 +156,8 @@ def _fits(columns: Sequence[Sequence[str]], width: int | None) -> bool:
 
 
 def without_hashes(names: Sequence[str]) -> list[str]:
-    """Names of a sweep's members without the hash at their end, unless two would be the same."""
-    short = [re.sub(r"(?<=_)[0-9a-f]{10}$", "…", name) for name in names]
+    """Names of runs without the digits at their end, unless two would be the same."""
+    short = [re.sub(r"(?<=_)[0-9a-f]{10}$|(?<=-)[0-9a-f]{6}$", "…", name) for name in names]
     return short if len(set(short)) == len(names) else list(names)
 
 
