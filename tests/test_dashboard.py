@@ -87,7 +87,7 @@ def test_names_of_a_reproductions_runs_begin_with_what_differs(
     asked = reproduction.Reproduction("smoke", {}, {})
     tmp_path.joinpath("runs").mkdir()
     reproduction.write(tmp_path, asked)
-    run = tmp_path / "runs" / "norm=batch"
+    run = tmp_path / "runs" / "one"
     assert main(["train", *TINY, f"run.dir={run}"]) == 0
     assert main(["tensorboard", str(tmp_path)]) == 0
     assert served == [(tmp_path / "runs", 1)]
