@@ -254,21 +254,20 @@ def _members(
         for arm in plan.arms:
             names = []
             for seed in seeds(count or plan.seeds, asked[name].first_seed):
-                member = _member(plan.words(arm), composed[plan.words(arm)], seed, plain)
+                words_of = (*plan.words(arm), *plan.own_words(arm, seed))
+                config = plan.config(arm, composed[plan.words(arm)], seed)
+                member = _member(words_of, config, plain)
                 members.setdefault(member.name, replace(member, registered=dict(registered)))
                 names.append(member.name)
             arms[name][arm] = AskedArm(plan.words(arm), tuple(names))
     return arms, list(members.values())
 
 
-def _member(
-    words: tuple[str, ...], config: Mapping[str, Any], seed: int, plain: Mapping[str, Any]
-) -> Member:
+def _member(words: tuple[str, ...], config: dict[str, Any], plain: Mapping[str, Any]) -> Member:
     """A run of an arm, its folder named by what is not as it would be without any override.
 
     What arms differ in comes first: a name that is too long is cut.
     """
-    config = {**config, "seed": seed}
     every, settings = c.flat(config), c.identifying_settings(config)
     other = [name for name, value in settings.items() if plain.get(name) != value]
     other.sort(key=lambda name: (name in SAID_LAST, name != "model.dropout"))
@@ -277,7 +276,7 @@ def _member(
         for name in dict.fromkeys((*SAID_FIRST, *other))
         if not name.startswith(NOT_SAID)
     }
-    return Member(folder_name(chosen, config), (*words, f"seed={seed}"), {}, config)
+    return Member(folder_name(chosen, config), words, {}, config)
 
 
 def _said(value: object) -> str:

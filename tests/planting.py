@@ -113,10 +113,11 @@ def evidence(
     claim: Claim, plant: Plant, scale: str, folder: Path, holds: Callable[[int], bool]
 ) -> Evidence:
     """Runs of a claim at a scale; `holds` says of each seed whether the claim does."""
-    numbers = seeds(claim.scales[scale].seeds, claim.first_seed)
+    plan = claim.scales[scale]
+    numbers = seeds(plan.seeds, claim.first_seed)
     runs = {}
     for index, (arm, config) in enumerate(arms_of(claim, scale).items()):
-        of_seeds = [{**config, "seed": seed} for seed in numbers]
+        of_seeds = [plan.config(arm, config, seed) for seed in numbers]
         runs[arm] = tuple(
             write(folder / f"{index}-{seed}", own, plant(arm, own, seed, holds(seed)))
             for seed, own in zip(numbers, of_seeds, strict=True)

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from bnrepro.data import Dataset, permutation, unseen_batches
 from bnrepro.errors import ConfigError
 from bnrepro.nn import build
 from bnrepro.store import StoredRun
-from bnrepro.training.studies import STUDIES, measure
+from bnrepro.training.step import Step
+from bnrepro.training.studies import STUDIES, measure, step_seconds
 from bnrepro.training.studies.evaluation import batches, logits
 from bnrepro.training.studies.identity_transform import EPS
 from bnrepro.training.studies.scale_invariance import SCALES, STEPS
@@ -338,6 +340,44 @@ def test_a_prediction_depends_on_its_batch_with_batch_statistics_only(digits: Da
     whole = measure(trained(config, digits), digits, large)
     modes = whole["inference"]["modes"]  # 512 are more than there are: one batch of all 300
     assert sizes["test_accuracy"][4] == modes["batch_statistics"]["test_accuracy"]
+
+
+# Seconds of a step
+
+
+@pytest.mark.parametrize("norm", ["batch", "torch"])
+def test_a_step_is_timed_with_the_norm_and_without_it(
+    norm: str, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow:
+        """A step that sleeps, three times as long with a norm."""
+
+        def __init__(self, model: nn.Module, *_: object) -> None:
+            normalized = any(hasattr(module, "running_mean") for module in model.modules())
+            self._pause = 0.003 if normalized else 0.001
+
+        def __call__(self, step: Step) -> None:
+            assert len(step.batch) == 50
+            time.sleep(self._pause)
+
+    monkeypatch.setattr(step_seconds, "EagerStep", Slow)
+    monkeypatch.setattr(step_seconds, "TURNS", 3)
+    monkeypatch.setattr(step_seconds, "STEPS", 10)
+    config = configured(f"norm={norm}", "studies=[step-seconds]")
+    generator = torch.get_rng_state()
+    found = measure(nn.Identity(), digits, config)["step-seconds"]
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert {name: len(turns) for name, turns in found["seconds"].items()} == {norm: 3, "none": 3}
+    assert min(found["seconds"][norm]) >= 0.003
+    assert min(found["seconds"]["none"]) >= 0.001
+    assert 0 <= found["share"] < 0.5  # asleep, it is not running
+
+
+def test_steps_that_are_timed_are_those_of_the_run(digits: Dataset) -> None:
+    config = configured("norm=batch", "studies=[step-seconds]")
+    found = measure(nn.Identity(), digits, config)["step-seconds"]
+    assert all(0 < second < 1 for turns in found["seconds"].values() for second in turns)
+    assert 0 < found["share"] < 1.5
 
 
 # All of them

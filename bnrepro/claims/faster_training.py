@@ -6,15 +6,13 @@ import numpy as np
 import xarray as xr
 
 from bnrepro.evidence import claim, controls, paper
-from bnrepro.evidence.arms import FIG1, GRID, LRS, NAMES, NORMS, SEEDS
+from bnrepro.evidence.arms import GRID, NAMES, NORMS, SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Group, Margin, plans
 from bnrepro.evidence.exhibits import Curves, Figure, Line
-from bnrepro.evidence.grid import Array, Grid, grid, lines, steps_to, times_fewer
+from bnrepro.evidence.fig1_arms import ARMS, AT_LRS, LRS, TRAINED, arms, speed, steps
+from bnrepro.evidence.grid import Array, Grid, grid, lines, steps_to
 from bnrepro.evidence.runs import TOLD_APART, Evidence
 from bnrepro.evidence.tuning import both_tuned
-
-TRAINED = 0.9
-"""A linear classifier of MNIST has more: a network that never gets there has not trained."""
 
 CHOICES = {
     "nothing changed": (),
@@ -24,9 +22,6 @@ CHOICES = {
     "moving averages at rate 0.01": ("norm.momentum=0.01",),
 }
 """What the paper leaves open, chosen otherwise; learning rates are gone over in the grid."""
-
-ARMS = grid("as in Fig. 1", norm=NORMS)
-AT_LRS = {scale: grid(norm=NORMS, lr=lrs) for scale, lrs in LRS.items()}  # for fewer steps
 
 
 def choices(scale: str) -> Grid:
@@ -41,13 +36,7 @@ def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     for arm, words in chosen.items():
         if "norm=none" in words:
             chosen[arm] = tuple(word for word in words if not word.startswith("norm."))
-    return ARMS.arms(*FIG1[scale]) | AT_LRS[scale].arms(*GRID[scale]) | chosen
-
-
-def steps(runs: xr.Dataset) -> Array:
-    """Steps (norm, seed) to the highest validation accuracy without BN."""
-    target = runs.curve.sel(norm="none").max("step").clip(TRAINED)
-    return steps_to(runs.curve, target, runs.diverged)
+    return arms(scale) | chosen
 
 
 def gain(test: Array) -> dict[str, Array]:
@@ -57,8 +46,7 @@ def gain(test: Array) -> dict[str, Array]:
 
 def effects(runs: xr.Dataset) -> dict[str, Array]:
     """Both criteria's effects, of runs with the axis norm."""
-    slow, quick = (steps(runs).sel(norm=norm) for norm in NORMS)
-    return {"speed": times_fewer(slow, quick, runs.step[-1].item() + 1), **gain(runs.test)}
+    return {"speed": speed(runs), **gain(runs.test)}
 
 
 def measure(evidence: Evidence) -> Finding:
@@ -72,7 +60,11 @@ def measure(evidence: Evidence) -> Finding:
         _comparisons(evidence, runs) if evidence.scale == "paper" else (),
         (_figure(evidence),),
         both_tuned(at_lr, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
-        Check("One choice changed, after fewer steps than in Fig. 1.", varied),
+        Check(
+            "One choice changed, after fewer steps than in Fig. 1; and other learning rates, after "
+            "as many.",
+            varied,
+        ),
         {"training": runs.test, "target": steps(runs).sel(norm="none")},
         ARMS.over_images(evidence, gain),
     )
@@ -121,7 +113,9 @@ CLAIM = Claim(
     "with batch normalization comes to .972 after 15,000 steps and without after 41,600.",
     unspecified="Learning rate and initial deviation (0.07 each here, by the distance of the test "
     "curve without batch normalization, of seed 0, from the paper's), the optimizer (SGD), ε "
-    "(10⁻⁵), the rate of moving averages (0.1), the threshold of binary images (half the scale).",
+    "(10⁻⁵), the rate of moving averages (0.1), the threshold of binary images (half the scale). "
+    "Both arms are also tuned, over learning rates of 0.07, 0.3, 1 and 3: after 10,000 steps the "
+    "best of ten from 0.02 to 300 was 1 for each (seeds below 10).",
     criteria={
         "speed": Criterion(
             "steps to the highest validation accuracy that the network without BN comes to (at "

@@ -24,7 +24,10 @@ MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
 
 FINGERPRINT = "dataset.fingerprint"
 
-STUDIES = ("identity-transform", "scale-invariance", "inference", "input-shift", "amplification")
+STUDIES = (
+    "identity-transform", "scale-invariance", "inference", "input-shift", "amplification",
+    "step-seconds",
+)  # fmt: skip
 """Measurements of the network a run ends with, see `bnrepro.training.studies`."""
 
 FOLDERS = ("run.dir", "sweep.dir", "dataset.root")

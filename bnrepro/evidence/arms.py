@@ -29,6 +29,13 @@ SEEDS = per_scale(1, 3, 10)
 CIFAR_SEEDS = per_scale(1, 3, 5)
 """The same on CIFAR-10, where a run takes a hundred times as long: 93.75 %."""
 
+
+def spaced(a_decade: int, first: float, last: float) -> tuple[float, ...]:
+    """Numbers at equal ratios, of two digits each."""
+    low, high = (round(a_decade * math.log10(end)) for end in (first, last))
+    return tuple(float(f"{10 ** (number / a_decade):.2g}") for number in range(low, high + 1))
+
+
 SMOKE = (
     "dataset=digits", "train.steps=200", "train.eval_every=50", "probe.every=0", "probe.size=100",
     "tensorboard=false",
@@ -53,10 +60,6 @@ GRID: Mapping[str, tuple[str, ...]] = {
 }
 """The same network for fewer steps and without probes, for everything that is gone over: the paper
 gives no number of steps for any of it."""
-
-_LRS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-LRS: Mapping[str, tuple[float, ...]] = per_scale((0.1, 3.0), _LRS, (0.02, 0.05, *_LRS))
-"""The learning rates of every grid of them: half an order of magnitude apart and less."""
 
 PROBED: Mapping[str, tuple[str, ...]] = {
     "smoke": (*GRID["smoke"], "probe.every=50"),

@@ -7,6 +7,7 @@ made; its `measure`, a pure function of stored runs, turns them into one effect 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -35,25 +36,42 @@ class Plan:
         arms: Hydra overrides by the arm's name. Arms of two claims that come to the same
             configuration are one run.
         overrides: what is the same for every arm; an arm's own come after.
+        drawn: of an arm's name and a seed, numeric settings by dotted names that are drawn again
+            for each seed, as a random search does; they replace those of the overrides.
     """
 
     seeds: int
     arms: Mapping[str, tuple[str, ...]]
     overrides: tuple[str, ...] = ()
+    drawn: Callable[[str, int], Mapping[str, float]] | None = None
 
     def words(self, arm: str) -> tuple[str, ...]:
         """All overrides of an arm."""
         return (*self.overrides, *self.arms[arm])
+
+    def own_words(self, arm: str, seed: int) -> tuple[str, ...]:
+        """The overrides of the run of one seed, after those of its arm."""
+        drawn = self.drawn(arm, seed) if self.drawn else {}
+        return (*(f"{name}={value!r}" for name, value in drawn.items()), f"seed={seed}")
+
+    def config(self, arm: str, config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """The configuration of that run, from the arm's."""
+        own = {**config, "seed": seed}
+        for name, value in (self.drawn(arm, seed) if self.drawn else {}).items():
+            group, setting = name.split(".")
+            own[group] = {**own[group], setting: value}
+        return own
 
 
 def plans(
     arms: Callable[[str], Mapping[str, tuple[str, ...]]],
     seeds: Mapping[str, int],
     overrides: Mapping[str, tuple[str, ...]] | None = None,
+    drawn: Callable[[str, int], Mapping[str, float]] | None = None,
 ) -> dict[str, Plan]:
     """The plan of every scale, from what makes its arms, its number of seeds, its overrides."""
     given = overrides or {}
-    return {scale: Plan(seeds[scale], arms(scale), given.get(scale, ())) for scale in SCALES}
+    return {scale: Plan(seeds[scale], arms(scale), given.get(scale, ()), drawn) for scale in SCALES}
 
 
 @dataclass(frozen=True)

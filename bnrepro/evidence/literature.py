@@ -8,6 +8,7 @@ ARXIV: Mapping[str, str] = {
     "Chen et al. 2019": "1905.05928",
     "De and Smith 2020": "2002.10444",
     "Desjardins et al. 2015": "1507.00210",
+    "Dodge et al. 2019": "1909.03004",
     "Fort et al. 2019": "1912.02757",
     "He et al. 2016": "1603.05027",
     "Hoffer et al. 2017": "1705.08741",

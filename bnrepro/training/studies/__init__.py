@@ -1,7 +1,8 @@
 """What is measured of the network a run ends with: identities, and the ways to infer.
 
 Each study is a function of (model, dataset, configuration) that returns plain numbers for the run's
-summary. It has a copy of the network, and no randomness but the run's seed.
+summary. It has a copy of the network, and no randomness but the run's seed; `step_seconds` alone
+reads a clock.
 """
 
 import copy
@@ -17,6 +18,7 @@ from bnrepro.training.studies.identity_transform import identity_transform
 from bnrepro.training.studies.inference import inference
 from bnrepro.training.studies.input_shift import input_shift
 from bnrepro.training.studies.scale_invariance import scale_invariance
+from bnrepro.training.studies.step_seconds import step_seconds
 
 __all__ = ["STUDIES", "measure"]
 
@@ -26,6 +28,7 @@ STUDIES: dict[str, Callable[[nn.Module, Dataset, c.Config], dict[str, Any]]] = {
     "inference": inference,
     "input-shift": input_shift,
     "amplification": amplification,
+    "step-seconds": step_seconds,
 }
 """The closed table of studies, by the names a configuration asks for them."""
 
