@@ -1,6 +1,7 @@
 """What is measured of a finished network, against the same worked out with torch's own layers."""
 
 import copy
+import importlib
 import json
 import math
 import time
@@ -19,7 +20,7 @@ from bnrepro.errors import ConfigError
 from bnrepro.nn import build
 from bnrepro.store import StoredRun
 from bnrepro.training.step import Step
-from bnrepro.training.studies import STUDIES, measure, step_seconds
+from bnrepro.training.studies import STUDIES, measure
 from bnrepro.training.studies.evaluation import batches, logits
 from bnrepro.training.studies.identity_transform import EPS
 from bnrepro.training.studies.scale_invariance import SCALES, STEPS
@@ -360,9 +361,9 @@ def test_a_step_is_timed_with_the_norm_and_without_it(
             assert len(step.batch) == 50
             time.sleep(self._pause)
 
-    monkeypatch.setattr(step_seconds, "EagerStep", Slow)
-    monkeypatch.setattr(step_seconds, "TURNS", 3)
-    monkeypatch.setattr(step_seconds, "STEPS", 10)
+    module = importlib.import_module("bnrepro.training.studies.step_seconds")
+    for name, value in (("EagerStep", Slow), ("TURNS", 3), ("STEPS", 10)):
+        monkeypatch.setattr(module, name, value)
     config = configured(f"norm={norm}", "studies=[step-seconds]")
     generator = torch.get_rng_state()
     found = measure(nn.Identity(), digits, config)["step-seconds"]
