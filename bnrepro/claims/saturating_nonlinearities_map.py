@@ -1,7 +1,7 @@
 """From which initial weights, and at which rates, deep networks of sigmoids train."""
 
 from bnrepro.evidence import controls
-from bnrepro.evidence.arms import NORMS, SMOKE, per_scale
+from bnrepro.evidence.arms import CHOICE_SEEDS, FIRST_OF_CHOICE, NORMS, SMOKE, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.deep_arms import TRAINED, deeper, hidden
 from bnrepro.evidence.exhibits import Table
@@ -105,10 +105,10 @@ CLAIM = Claim(
             _HALF,
         ),
     },
-    scales=plans(lambda scale: cells(scale).arms(), per_scale(1, 3, 5), WORDS),
+    scales=plans(lambda scale: cells(scale).arms(), CHOICE_SEEDS, WORDS),
     measure=measure,
     controls={"training": controls.trains("each arm with three layers at its best")},
-    first_seed=20,
+    first_seed=FIRST_OF_CHOICE,
     why="From larger initial weights deep networks learn without batch normalization too.",
     to_settle="The best cells again, with other seeds and more steps: saturating-nonlinearities.",
     later={
