@@ -58,6 +58,7 @@ def plausible(chance: random.Random) -> list[str]:
         "probe.every": COUNTS,
         "probe.size": COUNTS,
         "probe.jacobian": ("true", "false"),
+        "probe.moments": ("true", "false"),
         "studies": ("[]", "[inference]", "[scale-invariance]", "[identity-transform]"),
         "seed": ("0", "1", "9223372036854775807", "-1"),
         "tensorboard": ("true", "false"),

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.stats import wasserstein_distance
+from scipy.stats import kurtosis, skew, wasserstein_distance
 from torch import Tensor, nn
 
 from bnrepro import config as c
@@ -23,6 +23,7 @@ from bnrepro.training.probes import (
     histogram,
     percentiles,
     shift,
+    standardized_moments,
 )
 
 numerics = settings(deadline=None, max_examples=60, derandomize=True)
@@ -233,6 +234,40 @@ def test_odd_and_non_finite_inputs_are_measured_without_complaint(
     sound = np.isfinite(values).all(0)
     assert np.isfinite(found["act/percentiles"][sound]).all()
     assert (found["act/shift"][sound] == 0).all()
+
+
+@pytest.mark.parametrize("kind", [nn.Sigmoid, nn.Tanh, nn.ReLU])
+def test_moments_on_both_sides_are_scipys(kind: type[nn.Module]) -> None:
+    values = np.random.default_rng(2).gamma([1.0, 3.0, 9.0], size=(200, 3)) - [0.5, 3.0, 12.0]
+    inputs = torch.from_numpy(values.astype(np.float32))
+    outputs = kind()(inputs).double().numpy()
+    probe = Probe(Bare(kind), inputs[:, None, None, :], moments=True)
+    found = {name.removeprefix("act/"): measured for name, measured in probe.measure().items()}
+    for prefix, expected in (("", inputs.double().numpy()), ("output_", outputs)):
+        np.testing.assert_allclose(found[f"{prefix}skewness"], skew(expected), rtol=1e-4)
+        np.testing.assert_allclose(found[f"{prefix}kurtosis"], kurtosis(expected), rtol=1e-4)
+    np.testing.assert_allclose(found["output_zeros"], (outputs == 0).mean(0))
+    assert bool(found["output_zeros"].any()) == (kind is nn.ReLU)
+
+
+def test_moments_are_those_of_known_shapes_whatever_their_place_and_scale() -> None:
+    coin, one_of_five = np.tile([0.0, 1.0], 50), np.tile([0.0, 0.0, 0.0, 0.0, 1.0], 20)
+    rows = np.stack([coin, one_of_five, 1e-12 + 1e-13 * coin, 1e30 - 3e29 * one_of_five])
+    third, fourth = standardized_moments(rows)
+    # Of a coin of p: (1 - 2p)/√(p(1-p)) and (1 - 6p(1-p))/(p(1-p)).
+    np.testing.assert_allclose(third, [0, 1.5, 0, -1.5], atol=1e-6)
+    np.testing.assert_allclose(fourth, [-2, 0.25, -2, 0.25], atol=1e-6)
+    assert np.isnan(standardized_moments(np.full((1, 7), 0.1))).all()
+
+
+def test_moments_are_measured_only_where_asked_for_and_move_nothing() -> None:
+    plain = Probe(network(), images()).measure()
+    more = Probe(network(), images(), moments=True).measure()
+    assert {name.partition("/")[2] for name in more.keys() - plain.keys()} == {
+        "skewness", "kurtosis", "output_skewness", "output_kurtosis", "output_zeros"
+    }  # fmt: skip
+    for name, values in plain.items():
+        np.testing.assert_array_equal(more[name], values)
 
 
 # What is measured of a network

@@ -442,13 +442,14 @@ class Probe:
 
     `layers` are the nonlinearities whose inputs are measured; without, as many as the model's
     `probed` says. `jacobian` measures the singular values of the Jacobians between hidden layers as
-    well (§3.3).
+    well (§3.3), `moments` skewness, kurtosis and sparsity on both sides of each nonlinearity.
     """
 
     every: Annotated[int, Limit("0 (never) or more", lambda steps: steps >= 0)] = MISSING
     size: Annotated[int, Limit("2 or more", lambda images: images >= 2)] = MISSING
     layers: list[str] | None = None
     jacobian: bool = False
+    moments: bool = False
 
 
 @dataclass

@@ -26,7 +26,7 @@ POLL_SECONDS = 0.5
 
 SHAPE = (
     "dataset.name", "model", "norm.name", "norm.placement", "optimizer.name", "train.batch_size",
-    "augment", "probe.jacobian",
+    "augment", "probe.jacobian", "probe.moments",
 )  # fmt: skip
 """Settings that the time of a step depends on, or groups of them."""
 

@@ -7,7 +7,8 @@ is the same to the last bit whether it is probed or not.
 Of every unit of every layer it keeps the 15th, 50th and 85th percentile (Fig. 1b, c), mean,
 standard deviation, how often it is saturated, and how far its distribution has shifted; of every
 layer a histogram, and one of each of three units; of every weight matrix its norm and that of its
-gradient in the last step; of every bias its norm.
+gradient in the last step; of every bias its norm. With `moments`, of every unit also the shape of
+what goes into its nonlinearity and of what comes out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,13 +50,20 @@ class Probe:
         images: (n, C, H, W).
         layers: the nonlinearities that are measured, with the layers of weights next to them; by
             default all.
+        moments: whether standardized moments are measured as well.
     """
 
     def __init__(
-        self, model: nn.Module, images: Tensor, layers: Sequence[str] | None = None
+        self,
+        model: nn.Module,
+        images: Tensor,
+        layers: Sequence[str] | None = None,
+        *,
+        moments: bool = False,
     ) -> None:
         self._model = model
         self._images = images
+        self._moments = moments
         every = dict(nonlinearities(model))
         chosen = every if layers is None else layers
         self._layers = {name: every[name] for name in chosen}
@@ -85,11 +93,19 @@ class Probe:
         `unit_counts` (3, B), `unit_edges` (3, B + 1). For every layer with weights:
         `weight_norm` and, after a first step, `gradient_norm`, both (); `bias_norm` () where it has
         a bias.
+
+        With `moments` also `skewness`, `kurtosis`, of the nonlinearity's outputs `output_skewness`
+        and `output_kurtosis`, all (U,) as `standardized_moments` has them, and `output_zeros` (U,),
+        the share of outputs that are exactly 0.
         """
         arrays: dict[str, np.ndarray] = {}
         for name, inputs in self._inputs().items():
             values = np.sort(inputs, axis=1)  # (U, n), a unit's inputs in ascending order
             arrays |= _prefixed(name, self._distribution(name, values))
+            if self._moments:
+                with torch.no_grad():
+                    outputs = self._layers[name](torch.from_numpy(values)).numpy()
+                arrays |= _prefixed(name, shapes(values, outputs))
         for name, weight in self._next_to(weighted):
             arrays[f"{name}/weight_norm"] = np.array(weight.detach().norm().item(), np.float32)
             if weight.grad is not None:
@@ -159,6 +175,31 @@ def by_unit(activations: Tensor) -> Tensor:
     """Activations (N, U) or (N, U, …) as one row a unit, (U, n); an even subsample of a large n."""
     rows = activations.transpose(0, 1).flatten(1)
     return rows[:, :: -(-rows.shape[1] // SAMPLES)]
+
+
+def shapes(inputs: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    """The shapes of a nonlinearity's inputs and outputs (U, n), each (U,)."""
+    moments = {"": standardized_moments(inputs), "output_": standardized_moments(outputs)}
+    found = {
+        f"{of}{name}": values
+        for of, both in moments.items()
+        for name, values in zip(("skewness", "kurtosis"), both, strict=True)
+    }
+    return {**found, "output_zeros": (outputs == 0).mean(1, dtype=np.float32)}
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def standardized_moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Skewness and excess kurtosis of rows (U, n), each (U,): E[z³] and E[z⁴] - 3.
+
+    z is a row less its mean, over its standard deviation (that of all n). NaN of a constant row.
+    """
+    wide = values.astype(np.float64)
+    # Told from the first value, a constant's deviation is 0 to the last bit.
+    centred = wide - wide[:, :1]
+    centred -= centred.mean(1, keepdims=True)
+    z = centred / np.sqrt(np.square(centred).mean(1, keepdims=True))
+    return (z**3).mean(1).astype(np.float32), ((z**4).mean(1) - 3).astype(np.float32)
 
 
 def histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

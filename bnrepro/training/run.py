@@ -292,7 +292,8 @@ class Training:
         self._dataset, self._model, self._stop = dataset, model, stop
         self.optimizer = optim.build(config.optimizer, model.parameters())
         self._probed = dataset.train.images[: config.probe.size]
-        self._probe = Probe(model, self._probed, probed_layers(config, model))
+        layers = probed_layers(config, model)
+        self._probe = Probe(model, self._probed, layers, moments=config.probe.moments)
         self._tensorboard: TensorBoardLogger | None = None
         self._make_step: Callable[[Step], Tensor] = EagerStep(model, self.optimizer, dataset.train)
 
