@@ -39,7 +39,7 @@ DEFAULT = compose([]).config
         ("seed=-1", "seed"), ("seed=1.5", "Integer"), ("seed=on", "Integer"),
         ("threads=0", "threads"), ("device=gpu", "auto, cpu, cuda"),
         ("dataset.validation=0", "1 or more"), ("dataset.mirror=ftp://x", "http"),
-        ("dataset.inputs=grey", "default, standardized, raw, shifted, uneven"),
+        ("dataset.inputs=grey", "default, standardized, raw, shifted, uneven, whitened"),
         ("dataset.limit=0", "1 or more, or null"), ("dataset.limit=1.5", "Integer"),
         ("dataset.root=", "dataset.root"), ("dataset.binary=maybe", "dataset.binary"),
         ("~seed", "seed="), ("~norm", "batch, none, torch"), ("train=1", "Train"),

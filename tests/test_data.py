@@ -574,6 +574,31 @@ def test_uneven_factors_are_log_uniform_and_stay_what_they_are() -> None:
     assert scaling.factors((1, 2, 2)).flatten()[:3].tolist() == pytest.approx(pinned, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mnist", "digits"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_whitened_inputs_have_no_covariance_and_unit_variance(
+    name: str, binary: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    root = place(name, request, tmp_path)
+    raw, white = (
+        load(name, root, binary=binary, inputs=inputs, validation=3)
+        for inputs in ("raw", "whitened")
+    )
+    x, y = (data.train.images.flatten(1).double().numpy() for data in (raw, white))
+    assert white.train.images.shape == raw.train.images.shape
+    assert y.mean(0) == pytest.approx(0, abs=1e-3)
+    variances, directions = np.linalg.eigh(np.cov(x.T, bias=True))
+    ridge = scaling.RIDGE * variances.sum() / len(variances)
+    covariance = directions.T @ np.cov(y.T, bias=True) @ directions
+    # What varies more than the ridge has a variance near 1; what does not, one near 0.
+    assert covariance == pytest.approx(np.diag(variances / (variances + ridge)), abs=1e-3)
+    # ZCA: of all ways to whiten, the one whose matrix is symmetric; the same for other splits.
+    symmetric = (directions / np.sqrt(variances.clip(0) + ridge)) @ directions.T
+    test = raw.test.images.flatten(1).double().numpy()
+    expected = (test - x.mean(0)) @ symmetric
+    assert white.test.images.flatten(1).numpy() == pytest.approx(expected, abs=1e-3)
+
+
 def test_images_that_cannot_be_standardized_are_refused(tmp_path: Path) -> None:
     flat = {f"{part}/{of}/{i}.png": png(np.full((1, 2, 2), 7, np.uint8))
             for part in ("train", "test") for of in "ab" for i in range(12)}  # fmt: skip
@@ -581,6 +606,8 @@ def test_images_that_cannot_be_standardized_are_refused(tmp_path: Path) -> None:
     assert load("folder", tmp_path, inputs="raw").train.images.unique().tolist() == [7]
     with pytest.raises(ConfigError, match=r"dataset\.inputs=uneven.*use dataset\.inputs=raw"):
         load("folder", tmp_path, inputs="uneven")
+    with pytest.raises(ConfigError, match=r"dataset\.inputs=whitened.*use dataset\.inputs=raw"):
+        load("folder", tmp_path, inputs="whitened")
 
 
 def test_moving_to_a_device_moves_everything(tmp_path: Path) -> None:

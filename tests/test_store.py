@@ -542,6 +542,12 @@ def test_parts_of_probes(run: RunWriter) -> None:
     assert (deciles == values[:, [10, 89]]).all()
     assert (median == np.quantile(values, 0.5, axis=0)).all()
     assert stored.probed("linear2/bias_norm:rms")[0].tolist() == []
+    run.probe(40, {"sigmoid1/skewness": np.array([np.nan, -3.0, 1.0, 2.0, np.inf], np.float32)})
+    run.probe(50, {"sigmoid1/skewness": np.full(5, np.nan, np.float32)})
+    names = [f"sigmoid1/skewness:{part}" for part in ("middle", "size")]
+    middle, size = (values for _, values in StoredRun(run.folder).probed_each(names))
+    np.testing.assert_array_equal(middle, [1, np.nan])
+    np.testing.assert_array_equal(size, [2, np.nan])
 
 
 def test_the_last_two_checkpoints_are_kept_each_with_its_sha256(run: RunWriter) -> None:

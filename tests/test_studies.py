@@ -6,9 +6,11 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from alike import untimed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -19,6 +21,7 @@ from bnrepro.data import Dataset, permutation, unseen_batches
 from bnrepro.errors import ConfigError
 from bnrepro.nn import build
 from bnrepro.store import StoredRun
+from bnrepro.training import program
 from bnrepro.training.step import Step
 from bnrepro.training.studies import STUDIES, measure
 from bnrepro.training.studies.evaluation import batches, logits
@@ -343,6 +346,101 @@ def test_a_prediction_depends_on_its_batch_with_batch_statistics_only(digits: Da
     assert sizes["test_accuracy"][4] == modes["batch_statistics"]["test_accuracy"]
 
 
+@pytest.mark.parametrize("norm", ["batch", "torch"])
+def test_the_biased_variances_are_the_unbiased_ones_less_their_share(
+    digits: Dataset, norm: str
+) -> None:
+    words = (f"norm={norm}", "studies=[variance-estimate]", "norm.population_batches=9")
+    config = configured(*words, "train.batch_size=4")
+    model = trained(config, digits)
+    found = measure(model, digits, config)["variance-estimate"]
+    exact = copy.deepcopy(model).double().eval()
+    h, batches_of_4 = digits.test.images.double(), unseen_batches(0, len(digits.train), 4, 9)
+    rows = [digits.train.images[batch].double() for batch in batches_of_4]
+    for factor, named in ((4 / 3, "unbiased"), (1, "biased")):
+        network = copy.deepcopy(exact)
+        for norm_layer, before in ((network.norm1, 2), (network.norm2, 5)):
+            inputs = []
+            for batch in rows:  # each layer by the statistics of the batch itself
+                own = copy.deepcopy(exact)
+                own.norm1.train()
+                with torch.no_grad():
+                    inputs.append(own[:before](batch))
+            norm_layer.running_mean = torch.stack([x.mean(0) for x in inputs]).mean(0)
+            variances = torch.stack([x.var(0, correction=0) for x in inputs]).mean(0)
+            norm_layer.running_var = factor * variances
+        with torch.no_grad():
+            loss = cross_entropy(network(h), digits.test.labels).item()
+        assert found[named]["test_loss"] == pytest.approx(loss, rel=1e-4), named
+    assert found["batch_size"] == 4
+    assert abs(found["unbiased"]["test_loss"] / found["biased"]["test_loss"] - 1) > 1e-3
+
+
+WAYS = {
+    "alone": ["train", "train.compile=false"],
+    "compiled": ["train", "train.compile=true"],
+    "stacked": ["sweep", "seed=0,1", "--stack", "2"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_algorithm_2_at_every_evaluation_changes_nothing_else(tmp_path: Path, way: str) -> None:
+    if way == "compiled" and not program.can_compile(torch.device("cpu")):
+        pytest.skip("needs a C++ compiler")
+    command, *words = WAYS[way]
+
+    def run(name: str, *more: str) -> StoredRun:
+        folder = tmp_path / name
+        place = f"{'run' if command == 'train' else 'sweep'}.dir={folder}"
+        assert main([command, *SHORT, *words, "tensorboard=false", *more, place]) == 0
+        return StoredRun(min([*folder.glob("*/summary.json"), folder / "summary.json"]).parent)
+
+    def summary(of: StoredRun) -> dict[str, Any]:
+        return {**(of.summary() or {}), "wall_seconds": 0}
+
+    with_it, without = run("with", "train.eval_population=true"), run("without")
+    split = "population_validation_accuracy", "population_test_accuracy"
+    lines = [{k: v for k, v in row.items() if k not in split} for row in untimed(with_it)]
+    assert lines == untimed(without)
+    assert summary(with_it) == summary(without)
+    steps, accuracies = with_it.curve("population_test_accuracy")
+    assert steps.tolist() == [0, 60, 120]
+    assert accuracies[-1] == summary(without)["population_test_accuracy"]
+    # Half-way it is what a run has that ends there.
+    assert accuracies[1] == summary(run("half", "train.steps=60"))["population_test_accuracy"]
+    assert len(with_it.curve("population_validation_accuracy")[0]) == 3
+
+
+# §2: a bias that is normalized away
+
+
+@pytest.mark.parametrize("norm", [["norm=detached"], ["norm=detached", "norm.scaling=true"],
+                                  ["norm=batch", "norm.keep_bias=true"]])  # fmt: skip
+def test_a_bias_that_drifted_changes_no_loss(digits: Dataset, norm: list[str]) -> None:
+    config = configured(*norm, "studies=[bias-drift]")
+    model = trained(config, digits)
+    with torch.no_grad():  # as far as no gradient takes it where the mean has one
+        model.linear1.bias += torch.linspace(-30, 40, 12)
+        model.linear2.bias += 50
+    found = measure(model, digits, config)["bias-drift"]
+    assert found["change"] < 1e-9
+    both = torch.cat([model.linear1.bias, model.linear2.bias]).double()
+    assert found["drift"] == pytest.approx(both.norm().item(), rel=1e-9)
+    [rows] = unseen_batches(0, len(digits.train), 50, 1)
+    model.double().train()
+    with torch.no_grad():
+        logits = model(digits.train.images[rows].double())
+    loss = cross_entropy(logits, digits.train.labels[rows]).item()
+    assert found["loss"] == pytest.approx(loss, rel=1e-9)
+    # Behind the last bias stands no norm: it is no part of what drifts.
+    with torch.no_grad():
+        model.output.bias += torch.arange(10.0)
+    moved = measure(model, digits, config)["bias-drift"]
+    assert moved["drift"] == found["drift"]
+    assert moved["loss"] != pytest.approx(loss, rel=1e-3)
+    assert moved["change"] < 1e-9
+
+
 # Seconds of a step
 
 
@@ -392,7 +490,8 @@ def test_the_configuration_lists_the_studies_there_are() -> None:
     ("norm", "asked"),
     [
         ("none", ["identity-transform", "scale-invariance"]),
-        ("batch", ["scale-invariance", "inference", "amplification"]),
+        ("batch", ["scale-invariance", "inference", "amplification", "variance-estimate"]),
+        ("detached", ["bias-drift"]),
         ("torch", ["inference"]),
     ],
 )
@@ -423,6 +522,12 @@ def test_studies_change_nothing_and_repeat(digits: Dataset, norm: str, asked: li
         (["studies=[scale-invariance]", "norm.placement=post"], "norm.placement=pre"),
         (["studies=[identity-transform]", "norm=none", "train.batch_size=1"], "2 or more"),
         (["studies=inference"], "studies"),
+        (["studies=[variance-estimate]", "norm=none"], "norm=batch"),
+        (["studies=[bias-drift]"], "norm=detached or norm.keep_bias=true"),
+        (["studies=[bias-drift]", "norm=none"], "norm=detached or norm.keep_bias=true"),
+        (["studies=[bias-drift]", "norm.keep_bias=true", "norm.placement=post"], "norm=detached"),
+        (["train.eval_population=true", "norm=none"], "false without norm=batch"),
+        (["train.eval_population=true", "norm=detached"], "false without norm=batch"),
     ],
 )
 def test_a_study_that_the_network_does_not_suit_is_refused(overrides: list[str], told: str) -> None:

@@ -65,6 +65,8 @@ def _combinations(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     allowed = "false without two hidden layers, or with a norm after the nonlinearity"
     yield "probe.jacobian", c.probe.jacobian, between or not c.probe.jacobian, allowed
     plain, population = norm.placement is None, norm.population_batches > 0
+    moving = c.train.eval_population
+    yield "train.eval_population", moving, population or not moving, "false without norm=batch"
     suits = {
         "identity-transform": (plain, "norm=none"),
         "scale-invariance": (
@@ -72,6 +74,11 @@ def _combinations(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
             "norm=none, or norm=batch with norm.placement=pre",
         ),
         "inference": (population, "norm=batch"),
+        "variance-estimate": (population, "norm=batch"),
+        "bias-drift": (
+            not (plain or after) and norm.keep_bias,
+            "norm=detached or norm.keep_bias=true",
+        ),
     }
     for name in [study for study in c.studies if study in suits]:
         good, needs = suits[name]

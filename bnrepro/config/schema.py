@@ -26,7 +26,7 @@ FINGERPRINT = "dataset.fingerprint"
 
 STUDIES = (
     "identity-transform", "scale-invariance", "inference", "input-shift", "amplification",
-    "step-seconds",
+    "step-seconds", "bias-drift", "variance-estimate",
 )  # fmt: skip
 """Measurements of the network a run ends with, see `bnrepro.training.studies`."""
 
@@ -96,6 +96,7 @@ class Inputs(Enum):
     raw = "raw"
     shifted = "shifted"
     uneven = "uneven"
+    whitened = "whitened"
 
 
 class Shuffling(Enum):
@@ -410,7 +411,8 @@ class Train:
 
     `compile` makes one program of a whole step, which takes a minute at first, is kept for other
     runs, and needs a C++ compiler; the last bits differ from uncompiled. None does so for runs that
-    are long enough to win, where there is a compiler.
+    are long enough to win, where there is a compiler. `eval_population` has every evaluation also
+    take the statistics of Algorithm 2 and judge the network by them.
     """
 
     steps: Annotated[int, AT_LEAST_1] = MISSING
@@ -419,6 +421,7 @@ class Train:
     eval_every: Annotated[int, AT_LEAST_1] = MISSING
     checkpoint_every: Annotated[int, AT_LEAST_1] = MISSING
     compile: bool | None = None
+    eval_population: bool = False
     shuffling: Shuffling = Shuffling.examples
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from bnrepro import config as c
 from bnrepro.data import manage
 from bnrepro.data.arrays import Progress
-from bnrepro.data.scaling import moments, rescaling
+from bnrepro.data.scaling import moments, rescaling, whitening
 from bnrepro.data.source import Source, make_source
 from bnrepro.errors import ConfigError
 
@@ -154,7 +154,8 @@ def _scaling(source: Source, train: NDArray[np.uint8]) -> Callable[[Tensor], Ten
     if source.binary:
         train = np.where(train > 127, np.uint8(255), np.uint8(0))
     (mean,), (std,) = moments(train.reshape(len(train), 1, -1))
-    scale = rescaling(inputs, mean, std, train.shape[1:])
+    white = inputs is c.Inputs.whitened and std > 0
+    scale = whitening(train) if white else rescaling(inputs, mean, std, train.shape[1:])
     return (lambda pixels: scale((pixels > 127) * 255)) if source.binary else scale
 
 

@@ -96,14 +96,24 @@ ARRAYS_BYTES = 2**30
 CHANCE = 0.1
 """The accuracy of guessing: MNIST, CIFAR-10 and the digits have ten classes."""
 
+
+def _middle(values: np.ndarray) -> np.ndarray:
+    """The median of all finite numbers, (); NaN if none is."""
+    finite = values[np.isfinite(values)]
+    return np.median(finite) if len(finite) else np.array(np.nan)
+
+
 PARTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "rms": lambda values: np.sqrt(np.square(values, dtype=np.float64).mean(-1)),
     "deciles": lambda values: values[..., [values.shape[-1] // 10, -1 - values.shape[-1] // 10]],
     "median": lambda values: np.median(values, axis=0),
+    "middle": _middle,
+    "size": lambda values: _middle(np.abs(values)),
 }
 """What can be read of a probe's array in its place, as `NAME:PART`, where an archive would be large
 with all of it: the root mean square of the last axis; the two of it, in order, that are a tenth of
-its length from its ends; the median of the first axis."""
+its length from its ends; the median of the first axis; of all finite numbers the median, and that
+of their sizes."""
 
 LINE_BYTES = 2**20
 """The longest line of metrics that is read, in bytes: a hundred times more than ever written."""

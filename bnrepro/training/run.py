@@ -439,6 +439,8 @@ class Training:
 
     def record(self, step: int, values: dict[str, float]) -> None:
         """A line of metrics, for the file, for TensorBoard and for the person."""
+        if self._config.train.eval_population and "test_accuracy" in values:
+            values |= self._population_accuracies("validation", "test")
         self._writer.record(step, values | {"seconds": round(self._writer.seconds, 3)})
         if self._tensorboard:
             self._show(lambda logger: logger.record(step, values))
@@ -502,13 +504,15 @@ class Training:
             "test_accuracy": rows[-1].get("test_accuracy") if done else None,
             "best_test_accuracy": max(accuracies, default=None),
             "validation_accuracy": rows[-1].get("validation_accuracy") if done else None,
-            "population_test_accuracy": self._population_accuracy() if done else None,
+            "population_test_accuracy": None,
             "train_loss": rows[-1].get("train_loss") if done else None,
             "train_accuracy": train_accuracy,
             "train_loss_inference": train_loss,
             "diverged_at": diverged,
             "studies": studied,
         }
+        if done:
+            summary |= self._population_accuracies("test")
         summary["wall_seconds"] = round(self._writer.seconds, 3)
         status = "done" if done else "diverged"
         with self._writer.finishing(status, summary["steps"], summary):
@@ -536,15 +540,27 @@ class Training:
         with torch.no_grad():
             return score(self._model, self._dataset.train)
 
-    def _population_accuracy(self) -> float | None:
-        """Test accuracy with the statistics of Algorithm 2; None if it does not apply."""
-        count = self._config.norm.population_batches
+    def _population_accuracies(self, *splits: str) -> dict[str, float]:
+        """Accuracies with the statistics of Algorithm 2, as `population_SPLIT_accuracy`.
+
+        Nothing if it does not apply. The network is left as it was.
+        """
+        count, model = self._config.norm.population_batches, self._model
         if not count:
-            return None
-        population_statistics(self._model, self._population_batches(count))
-        self._model.eval()
-        with torch.no_grad():
-            return score(self._model, self._dataset.test)[0]
+            return {}
+        training, before = model.training, [buffer.clone() for buffer in model.buffers()]
+        try:
+            population_statistics(model, self._population_batches(count))
+            model.eval()
+            with torch.no_grad():
+                return {
+                    f"population_{name}_accuracy": score(model, getattr(self._dataset, name))[0]
+                    for name in splits
+                }
+        finally:
+            for buffer, kept in zip(model.buffers(), before, strict=True):
+                buffer.copy_(kept)
+            model.train(training)
 
     def _population_batches(self, count: int) -> list[Tensor]:
         """Whole training batches of an order that no epoch had."""

@@ -5,15 +5,29 @@ UNITS = 4
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
-    """Where it holds, before the nonlinearity is better by a hundredth, symmetric and steady; where
-    it does not, after it is all of that."""
-    good = (config["norm"]["placement"] == "pre") == holds
+    """Where it holds, Wu + b is symmetric and steady, and normalizing either is as accurate; where
+    it does not, what a layer takes is all of this, and better by a hundredth."""
+    pre = config["norm"].get("placement") != "post"
     steps, every = config["train"]["steps"], config["probe"]["every"]
     activation = config["model"]["activation"]
-    centre = 3.0 if activation == "relu" else 0.0  # a ReLU is linear there, a sigmoid is odd
     probes = {}
     for step in range(0, steps + 1, every):
-        skewness = 0.0 if good else 0.2 + 0.5 * step / steps
-        percentiles = np.tile(np.float32([-1.0, -skewness, 1.0]) + centre, (UNITS, 1))
-        probes[step] = {f"{activation}{n}/percentiles": percentiles for n in (1, 2, 3)}
-    return Planted(learning(config, 0.97 - 0.01 * (not good) - 0.001 * seed, 10).curves, probes)
+        some = {True: 0.01 * seed * step / steps, False: 0.5 + 0.5 * step / steps}
+        wu, u = some[holds], some[not holds]
+        spread = 1.0 + 2.0 * (step / steps) * (pre != holds)
+        low, middle, high = -spread, 0.0, spread
+        shapes = {
+            "skewness": -wu, "output_skewness": u, "kurtosis": 10 * wu, "output_kurtosis": 10 * u,
+            "output_zeros": 0.5,
+        }  # fmt: skip
+        probes[step] = {
+            f"{activation}{n}/{name}": values
+            for n in (1, 2, 3)
+            for name, values in {
+                "percentiles": np.tile(np.float32([low, middle, high]), (UNITS, 1)),
+                **{name: np.full(UNITS, value, np.float32) for name, value in shapes.items()},
+            }.items()
+        }
+    better = 0.01 * (not holds and not pre)
+    slow = 0.001 * (config["optimizer"]["lr"] != (0.1 if activation == "relu" else 1.0))
+    return Planted(learning(config, 0.96 + better - slow - 0.001 * seed, 10).curves, probes)

@@ -14,11 +14,13 @@ from torch import nn
 from bnrepro import config as c
 from bnrepro.data import Dataset
 from bnrepro.training.studies.amplification import amplification
+from bnrepro.training.studies.bias_drift import bias_drift
 from bnrepro.training.studies.identity_transform import identity_transform
 from bnrepro.training.studies.inference import inference
 from bnrepro.training.studies.input_shift import input_shift
 from bnrepro.training.studies.scale_invariance import scale_invariance
 from bnrepro.training.studies.step_seconds import step_seconds
+from bnrepro.training.studies.variance_estimate import variance_estimate
 
 __all__ = ["STUDIES", "measure"]
 
@@ -29,10 +31,12 @@ STUDIES: dict[str, Callable[[nn.Module, Dataset, c.Config], dict[str, Any]]] = {
     "input-shift": input_shift,
     "amplification": amplification,
     "step-seconds": step_seconds,
+    "bias-drift": bias_drift,
+    "variance-estimate": variance_estimate,
 }
 """The closed table of studies, by the names a configuration asks for them."""
 
-EXACT = ("identity-transform", "scale-invariance", "inference", "amplification")
+EXACT = ("identity-transform", "scale-invariance", "inference", "amplification", "bias-drift")
 """Studies in float64, so that rounding hides neither a failed identity nor a small change."""
 
 
