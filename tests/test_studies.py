@@ -365,7 +365,7 @@ def test_the_biased_variances_are_the_unbiased_ones_less_their_share(
                 own = copy.deepcopy(exact)
                 own.norm1.train()
                 with torch.no_grad():
-                    inputs.append(own[:before](batch))
+                    inputs.append(nn.Sequential(*list(own)[:before])(batch))
             norm_layer.running_mean = torch.stack([x.mean(0) for x in inputs]).mean(0)
             variances = torch.stack([x.var(0, correction=0) for x in inputs]).mean(0)
             norm_layer.running_var = factor * variances
