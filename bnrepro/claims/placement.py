@@ -108,6 +108,9 @@ def effects(runs: xr.Dataset) -> dict[str, Array]:
     pre, post, none = (runs.sel(place=place) for place in PLACES)
     mean = {place: runs.sel(place=place).mean("probe") for place in PLACES}
 
+    tails = runs["tails of Wu + b"].sel(place=[PRE, NONE]).mean("probe")
+    heaviest = tails.max("place", skipna=False)
+
     def ranged(shape: Array) -> Array:
         return shape.max("probe") - shape.min("probe")
 
@@ -116,8 +119,7 @@ def effects(runs: xr.Dataset) -> dict[str, Array]:
         "what is normalized": mean[POST]["u"] - mean[PRE]["Wu + b"],
         "steady shape": ranged(post["u"]) - ranged(pre["Wu + b"]),
         "tails": mean[PRE]["tails of u"] - mean[PRE]["tails of Wu + b"],
-        "not sparse": LAPLACE_KURTOSIS
-        - np.maximum(mean[PRE]["tails of Wu + b"], mean[NONE]["tails of Wu + b"]),
+        "not sparse": LAPLACE_KURTOSIS - heaviest,
     }
     lost = pre.diverged | post.diverged | none.diverged
     return {
