@@ -29,7 +29,7 @@ RUN = {
 """Fig. 1's network on grey images at the beginning of training, often looked at."""
 
 LRS: Mapping[tuple[str, str], Mapping[str, tuple[float, ...]]] = {
-    (NONE, RAW): per_scale((0.1, 1.0), (0.01, 0.03, 0.1, 0.3)),
+    (NONE, RAW): per_scale((0.1, 1.0), (0.03, 0.1, 0.3, 1.0)),
     (NONE, SHIFTED): per_scale((0.1, 1.0), (0.03, 0.1, 0.3, 1.0)),
     (NONE, STANDARDIZED): per_scale((0.1, 1.0), (0.1, 0.3, 1.0, 3.0)),
     (NONE, WHITENED): per_scale((0.1, 1.0), (0.1, 0.3, 1.0, 3.0)),
