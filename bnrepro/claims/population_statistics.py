@@ -61,7 +61,8 @@ AT_SIZE = grid(size=SMALL)
 def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     watched = (f"norm={BATCH}", "train.eval_population=true")
     small = (f"norm={BATCH}", "optimizer.lr=0.1", "studies=[variance-estimate]")
-    return ALL.arms(*watched) | AT_SIZE.arms(*small)
+    whole = ("dataset.limit=1024",) if scale == "smoke" else ()  # batches, to the last one
+    return ALL.arms(*watched) | AT_SIZE.arms(*small, *whole)
 
 
 def lag(evidence: Evidence) -> Array:
