@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, dropout
 
 from bnrepro import config as c
 from bnrepro.config.compose import compose
@@ -14,7 +14,7 @@ from bnrepro.data import Dataset, permutation
 from bnrepro.nn import build
 from bnrepro.training import optim
 from bnrepro.training.loop import DivergedError, LoopState, evaluate, first_step, train
-from bnrepro.training.step import CompiledStep, EagerStep
+from bnrepro.training.step import CompiledStep, EagerStep, UniformDropout
 
 SHORT = ["dataset=digits", "train.steps=50", "train.log_every=1", "train.eval_every=25",
          "train.checkpoint_every=20", "probe.every=10", "model.hidden=[20,20]"]  # fmt: skip
@@ -114,7 +114,8 @@ def test_the_compiled_loop_computes_the_same(digits: Dataset, norm: str, optimiz
         *f"norm={norm}".split(), f"optimizer={optimizer}", "optimizer.lr=0.01", "model.dropout=0.1",
         "optimizer.weight_decay=0.001", "schedule=linear", "augment.shift=1",
     )  # fmt: skip
-    plain, notes = run(config, digits)
+    with UniformDropout():  # the same masks
+        plain, notes = run(config, digits)
     compiled, told = run(config, digits, compiled=True)
     assert told.losses == pytest.approx(notes.losses, rel=1e-3)
     for ours, theirs in zip(compiled.buffers(), plain.buffers(), strict=True):
@@ -123,6 +124,27 @@ def test_the_compiled_loop_computes_the_same(digits: Dataset, norm: str, optimiz
     assert repeated.lines == told.lines
     for ours, theirs in zip(again.parameters(), compiled.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_dropout_by_uniform_numbers_is_dropout() -> None:
+    x = torch.ones(100, 1000, requires_grad=True)
+
+    def dropped(seed: int, **options: bool) -> torch.Tensor:
+        torch.manual_seed(seed)
+        with UniformDropout():
+            return dropout(x, 0.2, **options)
+
+    y = dropped(0)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, y.detach())
+    kept = y > 0
+    torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / 0.8))
+    deviation = (0.8 * 0.2 / x.numel()) ** 0.5
+    assert abs(kept.double().mean().item() - 0.8) < 5 * deviation
+    assert torch.equal(dropped(0), y)
+    assert not torch.equal(dropped(1), y)
+    assert torch.equal(dropped(0, training=False), x)
 
 
 def test_the_listener_is_called_at_the_right_steps(digits: Dataset) -> None:

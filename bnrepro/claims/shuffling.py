@@ -3,8 +3,7 @@
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMALL, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
-from bnrepro.evidence.exhibits import Figure
-from bnrepro.evidence.grid import Array, Grid, bars, best, grid, table
+from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.runs import TOLD_APART, Evidence
 
 RESHUFFLED, FIXED = "images shuffled", "batches that stay"
@@ -49,17 +48,13 @@ def measure(evidence: Evidence) -> Finding:
         f"learning rate {rate:g} throughout": effects(runs.test.sel(lr=rate))
         for rate in LRS[evidence.scale]
     }
-    panels = [
-        bars(NAMES[norm], "test accuracy at the last step",
-             {name: runs.test.sel(norm=norm, order=name) for name in ORDERS}, "lr")
-        for norm in NORMS
-    ]  # fmt: skip
     return Finding(
         effects(tuned.test),
         exhibits=(
-            Figure(
-                "orders", "Accuracy by the order of the images, at each learning rate: medians "
-                "over seeds, and the range of the seeds.", panels,
+            curves(
+                "orders", "Accuracy by the order of the images, at each learning rate",
+                {NAMES[norm]: runs.test.sel(norm=norm) for norm in NORMS}, "lr",
+                "test accuracy at the last step", "order",
             ),
             table(
                 "Each arm at its best learning rate: means over seeds.", ("norm", "order"),

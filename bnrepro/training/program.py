@@ -29,7 +29,7 @@ from bnrepro.training import environment
 CACHE = "BNREPRO_CACHE"
 """The environment variable that names another folder for programs."""
 
-OPTIONS = {"fallback_random": True}  # dropout draws the numbers that it draws uncompiled
+OPTIONS = {"fallback_random": True}  # random numbers are those that are drawn uncompiled
 
 Function = Callable[[list[Tensor]], Sequence[Tensor]]
 
