@@ -362,7 +362,7 @@ def test_a_claim_is_shown_whole_before_any_run(capsys: pytest.CaptureFixture[str
     for name, control in claim.controls.items():
         assert f"Control, {name}: {control.text}." in shown
     assert "Expected: open." in shown
-    assert "seeds 10 to 19: 320 runs of 640,000 steps together" in shown
+    assert "seeds 10 to 19: 400 runs of 800,000 steps together" in shown
     assert "The paper has +0.80 points." in shown
     assert (
         "Power: 10 seeds: a true median at the margin comes out as REPRODUCED in at most" in shown

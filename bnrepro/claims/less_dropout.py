@@ -10,7 +10,7 @@ from bnrepro.evidence.runs import TOLD_APART, Evidence
 from bnrepro.evidence.tuning import both_tuned
 
 DROPOUTS = per_scale((0.0, 0.5), (0.0, 0.1, 0.2, 0.4))
-LRS = per_scale((0.05, 0.2), (0.05, 0.1, 0.2), (0.0125, 0.025, 0.05, 0.1))
+LRS = per_scale((0.05, 0.2), (0.05, 0.1, 0.2), (0.05, 0.1, 0.2, 0.4, 0.8))
 
 PAYS, STANDARD_ERROR = 0.005, 0.003
 """Accuracies: what dropout has to add without BN, and the error of .95 on 5,000 images."""

@@ -17,7 +17,7 @@ WORDS = {
 }  # fmt: skip
 """Batches of 32 as in §4.2; of 2,048 images 12,800 steps are 200 epochs."""
 
-LRS = per_scale((0.1, 0.3), (0.05, 0.2, 0.8))
+LRS = per_scale((0.1, 0.3), (0.05, 0.2, 0.8), (0.05, 0.2, 0.8, 3.2))
 OVERFITS = 0.03
 """The gap between training and test accuracy that there is to be closed, at the least."""
 
