@@ -46,7 +46,7 @@ SETTINGS = {
 AXES = {
     "norm": "arm", "lr": "learning rate", "size": "batch size", "depth": "hidden layers",
     "std": "initial standard deviation", "init": "initial weights", "layer": "hidden layer",
-    "ghost": "images normalized together",
+    "ghost": "images normalized together", "times": "multiple of He's initial weights",
 }  # fmt: skip
 """What axes are called in figures and tables, where it is not their name."""
 
