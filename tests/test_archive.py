@@ -23,10 +23,10 @@ from bnrepro.evidence.claim import Claim, Finding
 from bnrepro.evidence.exhibits import Table
 from bnrepro.evidence.runs import Evidence
 from bnrepro.report import verdicts
-from bnrepro.store import archive, reproduction
+from bnrepro.store import StoredRun, archive, reproduction
 from bnrepro.store.archive import Reproduced
 from bnrepro.store.reproduction import AskedArm, Reproduction
-from bnrepro.store.run import PARTS
+from bnrepro.store.run import PARTS, rounded
 
 WORDS = ("norm=batch", "probe.every=10", "predictions=true")
 
@@ -97,6 +97,33 @@ def test_of_real_claims_too(tmp_path: Path) -> None:
               if run.kept for name in run.kept.probed}  # fmt: skip
     assert {f"linear2/jacobian:{part}" for part in PARTS} <= probed  # and nowhere all of it
     assert "linear2/jacobian" not in probed
+
+
+def test_what_is_judged_of_arrays_has_eleven_binary_digits_from_a_folder_as_from_an_archive(
+    whole: Path, alone: Path
+) -> None:
+    name, answers = "sigmoid1/percentiles", "test/probabilities"
+    for run in (whole / "runs").glob("norm=*"):
+        here, there = StoredRun.read_once(run), archive.read(alone / "archive").runs[run.name]
+        full, kept, archived = (of.probed(name)[1] for of in (StoredRun(run), here, there))
+        assert (bits(kept), kept.dtype) == (bits(archived), full.dtype)
+        assert 0 < np.abs(kept / full - 1).max() <= 2.0**-11
+        full, kept, archived = (
+            of.predictions([answers])[answers] for of in (StoredRun(run), here, there)
+        )
+        assert bits(kept) == bits(archived)
+        np.testing.assert_allclose(kept, full, rtol=2.0**-11, atol=0)
+        assert (kept != full).mean() > 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rounding_keeps_what_is_short_and_what_is_no_number(dtype: type[np.floating]) -> None:
+    short = np.array([0, 1, -1.5, 2047, 1 / 1024, np.inf, -np.inf, np.nan], dtype)
+    assert bits(rounded(short)) == bits(short)
+    assert rounded(short).dtype == dtype
+    assert rounded(np.array([4097, 4099, 1 / 3], dtype)).tolist() == [4096, 4100, 1365 / 4096]
+    counts = np.array([2**40 + 1])
+    assert rounded(counts) is counts
 
 
 def test_only_what_was_read_is_in_it(alone: Path) -> None:
