@@ -292,7 +292,7 @@ def test_rows_have_as_many_cells_as_their_heads(shown: Path) -> None:
 def test_the_section_of_a_claim(shown: Path) -> None:
     markdown = (shown / "report.md").read_text()
     assert "| steps" in markdown
-    assert "|  | +3 doublings (×8) | +2 to +∞" in markdown  # the paper has no number
+    assert "| +2.5 doublings (×5.66) | +3 doublings (×8) | +2 to +∞" in markdown
     assert "| 15,000 | 20,000 (10,000 to never) | +5,000 | steps |" in markdown
     assert "| curve |  |  | 0.0123 | accuracy |" in markdown
     assert "+3 doublings (×8) | +2 to +∞" in markdown
@@ -377,16 +377,21 @@ def test_the_papers_number_stands_in_the_table_and_in_the_row() -> None:
     assert (words.papers(with_it), words.papers(without)) == ("+1.5 doublings (×2.83)", "")
     marked, unmarked = (marks.row(judged(of, [1.5, 1.5, 1.5])) for of in (with_it, without))
     assert marked is not None
-    assert marked.paper == marked.at != marked.margin
+    assert marked.paper == marked.at
+    assert marked.at not in marked.margins
     assert unmarked is not None
     assert unmarked.paper is None
+    both = marks.row(judged(replace(without, equivalence=True), [1.5, 1.5, 1.5]))
+    assert both is not None
+    assert both.margins == [*unmarked.margins, 100 - unmarked.margins[0]]
 
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
         (1.0, "doublings", "×2"), (-math.inf, "decades", "×0"), (-3.0, "digits", "−3 digits"),
-        (0.0093, "accuracy", "+0.93 points"), (0.086, "of the errors", "+8.6 % of the errors"),
+        (0.0093, "accuracy", "+0.93 points"), (-4e-5, "accuracy", "0 points"),
+        (0.086, "of the errors", "+8.6 % of the errors"),
     ],
 )  # fmt: skip
 def test_an_effect_as_a_reader_thinks_of_it(value: float, unit: str, text: str) -> None:

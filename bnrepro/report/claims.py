@@ -9,7 +9,7 @@ from typing import Any
 from bnrepro import claims
 from bnrepro.evidence.claim import PAPER, Plan
 from bnrepro.evidence.runs import PILOT_SEED, seeds
-from bnrepro.report.format import bound, expected, numbered, plain, power
+from bnrepro.report.format import asked_for, expected, numbered, plain, power
 from bnrepro.report.results import criterion_facts
 
 WIDTH = 80
@@ -77,13 +77,10 @@ def whole(name: str, steps: Steps, width: int = WIDTH) -> str:
     for criterion_name, of in claim.criteria.items():
         which = "Primary criterion" if criterion_name == claim.primary else "Secondary criterion"
         unit = of.margin.unit
-        margin = (
-            f"within {bound(of)} {unit}"
-            if of.equivalence
-            else f"more than {plain(of.margin.value, unit)}"
-        )
         paper = f" The paper has {plain(of.paper, unit)}." if of.paper is not None else ""
-        parts.append(f"{which}, {criterion_name}: {of.compared}; {margin}. {of.reason}{paper}")
+        parts.append(
+            f"{which}, {criterion_name}: {of.compared}; {asked_for(of)}. {of.reason}{paper}"
+        )
     parts += [f"Control, {control}: {of.text}." for control, of in claim.controls.items()]
     parts += [
         f"Expected: {expected(claim)}.",

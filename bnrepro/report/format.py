@@ -60,7 +60,8 @@ def plain(value: float, unit: str) -> str:
     if unit in FACTORS:
         return f"×{FACTORS[unit] ** value:.3g}"
     if unit == "accuracy":
-        return f"{100 * value:+.2f} points".replace("-", "−") if value else "0 points"
+        points = f"{100 * value:+.2f}"
+        return f"{points.replace('-', '−') if float(points) else '0'} points"
     if unit.startswith("of the "):
         return f"{signed(100 * value, unit)} % {unit}"
     return f"{signed(value, unit)} {unit}"
@@ -89,6 +90,14 @@ def bound(criterion: Criterion) -> str:
     if criterion.equivalence:
         return f"±{said(margin.value, margin.unit)}"
     return signed(margin.value, margin.unit)
+
+
+def asked_for(criterion: Criterion) -> str:
+    """What the effect has to be, in words."""
+    unit = criterion.margin.unit
+    if criterion.equivalence:
+        return f"within {bound(criterion)} {unit}"
+    return f"more than {plain(criterion.margin.value, unit)}"
 
 
 def expected(claim: Claim) -> str:

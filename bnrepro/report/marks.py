@@ -21,7 +21,7 @@ class Row:
     high: float
     at: float | None
     zero: float
-    margin: float
+    margins: Sequence[float]
     paper: float | None
 
 
@@ -70,7 +70,7 @@ def row(judged: Judged) -> Row | None:
         place(high),
         at,
         place(0.0),
-        place(margin),
+        [place(margin), *([place(-margin)] if judged.criterion.equivalence else [])],
         None if paper is None else place(paper),
     )
 
@@ -118,7 +118,8 @@ def _ticks(least: float, most: float, unit: str) -> list[float]:
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     if base := FACTORS.get(unit):
-        subs = [1, 1.5, 2, 3, 5, 7] if (most - least) * math.log10(base) < 1 else [1]
+        decades = (most - least) * math.log10(base)
+        subs = [1, 1.5, 2, 3, 5, 7] if decades < 1 else [1, 2, 5] if decades < 2 else [1]
         found = LogLocator(10, subs, numticks=6).tick_values(base**least, base**most)
         ticks = [math.log(value, base) for value in found]
     else:

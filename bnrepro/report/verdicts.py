@@ -24,6 +24,7 @@ from bnrepro.plots import svg
 from bnrepro.report import marks, results
 from bnrepro.report.draw import draw, numbers
 from bnrepro.report.format import (
+    asked_for,
     bound,
     coverage,
     effect,
@@ -394,8 +395,8 @@ def _templates(html: bool) -> Any:
         finalize=None if html else markdown,
     )
     functions = (
-        said, signed, bound, effect, papers, interval, coverage, spread, plain, plain_effect,
-        plain_interval, expected, table, arms, checks, slug, numbers, marks.strip,
+        said, signed, bound, asked_for, effect, papers, interval, coverage, spread, plain,
+        plain_effect, plain_interval, expected, table, arms, checks, slug, numbers, marks.strip,
     )  # fmt: skip
     environment.globals.update({function.__name__: function for function in functions})
     environment.globals["forest_row"] = marks.row
