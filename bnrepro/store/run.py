@@ -129,8 +129,8 @@ def rounded(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind != "f":
         return values
     mantissas, exponents = np.frexp(values)
-    short = np.ldexp(np.round(np.ldexp(mantissas, DIGITS)), exponents - DIGITS)
-    return short.astype(values.dtype)
+    short: np.ndarray = np.ldexp(np.round(np.ldexp(mantissas, DIGITS)), exponents - DIGITS)
+    return short
 
 
 @contextmanager
