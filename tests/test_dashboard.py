@@ -1,11 +1,13 @@
 """TensorBoard as `bnrepro tensorboard` serves it."""
 
 import http.client
+import json
 import re
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,28 @@ def test_of_many_runs_the_best_pair_with_and_without_bn_is_shown(tmp_path: Path)
     best = max(least, key=lambda seed: least[seed])
     assert [run.folder.name for run in shown] == [f"b{best}", f"n{best}"]
     assert board.pair([StoredRun(tmp_path / name) for name in ("b1", "n2", "t")]) == []
+
+
+def test_runs_looked_at_together_have_colors_of_their_own() -> None:
+    runs = [f"run{number}" for number in range(20)]
+    served = {"/data/runs": json.dumps(runs).encode(), "/data/other": b"x"}
+    told: dict[str, str] = {}
+
+    def app(environ: dict[str, str], start: Callable[..., None]) -> list[bytes]:
+        assert "HTTP_ACCEPT_ENCODING" not in environ or environ["PATH_INFO"] != "/data/runs"
+        body = served[environ["PATH_INFO"]]
+        start("200 OK", [("Content-Type", "a/b"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def asked(path: str) -> bytes:
+        environ = {"PATH_INFO": path, "HTTP_ACCEPT_ENCODING": "gzip"}
+        wrapped = board.putting_first(app, ["run3", "run10"])  # 7 apart: of one color
+        return b"".join(wrapped(environ, lambda status, headers: told.update(headers)))
+
+    first = asked("/data/runs")
+    assert json.loads(first) == ["run3", "run10", *(r for r in runs if r not in ("run3", "run10"))]
+    assert told == {"Content-Type": "a/b", "Content-Length": str(len(first))}
+    assert asked("/data/other") == b"x"
 
 
 def test_of_one_run_what_needs_another_comes_last() -> None:

@@ -62,7 +62,10 @@ def serve(
     """
     from tensorboard import program
 
+    chosen = [_name(run, folder) for run in (pair(runs) if len(runs) > COLORS else [])]
+
     def server(app: Any, flags: Any) -> Any:
+        app = putting_first(app, chosen)
         return program.WerkzeugServer(of_this_machine(app) if host in LOOPBACK else app, flags)
 
     board = program.TensorBoard(server_class=server)
@@ -81,8 +84,7 @@ def serve(
     except (program.TensorBoardServerException, OSError) as error:
         raise ConfigError(f"{error} ({host}:{port}): choose another --port") from error
     say(f"TensorBoard over {folder}: {address} (Ctrl-C to stop)")
-    chosen = pair(runs) if len(runs) > COLORS else []
-    shown = pages(address, [_name(run, folder) for run in runs], [_name(r, folder) for r in chosen])
+    shown = pages(address, [_name(run, folder) for run in runs], chosen)
     for what, page in shown.items():
         say(f"  {what}: {page}")
     if len(runs) == 1:
@@ -152,6 +154,31 @@ def pair(runs: Iterable[StoredRun]) -> list[StoredRun]:
     pairs = [[both[True], both[False]] for both in arms.values() if len(both) == 2]
     best = max(pairs, key=lambda both: min(accuracy for accuracy, _ in both), default=[])
     return [run for _, run in best]
+
+
+def putting_first(
+    app: Callable[..., Iterable[bytes]], chosen: Sequence[str]
+) -> Callable[..., Iterable[bytes]]:
+    """A WSGI application whose list of runs begins with those chosen.
+
+    The board colors runs by their place in that list, `COLORS` of them and then again: two that are
+    looked at together could have one color.
+    """
+
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != "/data/runs":
+            return app(environ, start)
+        told: list[Any] = []
+        plain = {key: value for key, value in environ.items() if key != "HTTP_ACCEPT_ENCODING"}
+        body = b"".join(app(plain, lambda *status_and_headers: told.extend(status_and_headers)))
+        runs = json.loads(body)
+        body = json.dumps(sorted(runs, key=lambda run: run not in chosen)).encode()
+        status, headers = told[:2]
+        headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        start(status, [*headers, ("Content-Length", str(len(body)))])
+        return [body]
+
+    return answer
 
 
 def of_this_machine(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
