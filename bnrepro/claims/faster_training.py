@@ -16,7 +16,7 @@ from bnrepro.evidence.tuning import both_tuned
 
 CHOICES = {
     "nothing changed": (),
-    **{f"initial deviation {std}": (f"init.scale={std}",) for std in (0.01, 0.03, 0.1)},
+    **{f"initial deviation {std}": (f"init.scale={std}",) for std in (0.03, 0.1)},
     "grey images": ("dataset.binary=false",),
     "ε = 0.001": ("norm.eps=0.001",),
     "moving averages at rate 0.01": ("norm.momentum=0.01",),

@@ -11,7 +11,7 @@ from bnrepro.evidence.tuning import both_tuned
 
 DEPTHS = per_scale((3, 6), (3, 6, 12), (3, 6, 12, 24))
 FIG1_STD = 0.07
-STDS = per_scale((FIG1_STD, 1.0), (FIG1_STD, 1.0), (FIG1_STD, 0.3, 0.6, 1.0, 1.5))
+STDS = per_scale((FIG1_STD, 1.0), (FIG1_STD, 1.0), (FIG1_STD, 0.3, 0.6, 1.0))
 LRS = per_scale((1.0,), (0.3, 3.0), (0.1, 0.3, 1.0, 3.0))
 """In the pilot twelve layers without BN were best from 0.6 at 0.3: .85, after as many steps."""
 

@@ -51,8 +51,9 @@ def row(name: str, steps: Steps) -> dict[str, Any]:
 
 
 def runs(plan: Plan) -> list[tuple[str, ...]]:
-    """The overrides of every run of a seed: arms that have the same share one."""
-    return list(dict.fromkeys(map(plan.words, plan.arms)))
+    """The overrides of every run of a seed: arms that have the same share one, unless they draw."""
+    every = list(map(plan.words, plan.arms))
+    return every if plan.drawn else list(dict.fromkeys(every))
 
 
 def words(names: Sequence[str]) -> list[tuple[str, ...]]:
