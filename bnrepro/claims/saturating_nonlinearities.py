@@ -12,7 +12,7 @@ DEPTHS = per_scale((3, 6), (3, 6, 12), (3, 6, 12, 24))
 
 CELLS: dict[str, dict[int, tuple[float, float]]] = {
     "none": {3: (0.3, 3.0), 6: (0.6, 0.3), 12: (0.6, 0.3), 24: (1.0, 0.1)},
-    "batch": {3: (0.3, 1.0), 6: (0.3, 1.0), 12: (0.3, 1.0), 24: (0.3, 1.0)},
+    "batch": {3: (0.3, 1.0), 6: (0.3, 1.0), 12: (1.0, 3.0), 24: (1.0, 3.0)},
 }
 """Initial deviation and learning rate of each arm at each depth.
 
