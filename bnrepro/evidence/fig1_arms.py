@@ -14,11 +14,12 @@ LRS = per_scale((0.07, 1.0), (0.07, 0.3, 1.0, 3.0))
 AT_LRS = {
     scale: grid(
         norm=NORMS,
-        lr={lr: (f"optimizer.lr={lr}", *(["probe.every=0"] if lr > lrs[0] else [])) for lr in lrs},
+        lr={lr: (f"optimizer.lr={lr}", "probe.every=0") if lr > lrs[0] else () for lr in lrs},
     )
     for scale, lrs in LRS.items()
 }
-"""For as many steps: at the least of the rates, Fig. 1's, they are the runs of Fig. 1."""
+"""For as many steps: at the least of the rates, the experiment's own, they are the runs
+of Fig. 1."""
 
 
 def arms(scale: str) -> dict[str, tuple[str, ...]]:
