@@ -455,7 +455,7 @@ def reproduce(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to write; by default outputs/reproduce-SCALE.",
+            help="Folder to write; by default outputs/reproduce-SCALE, or pilot-SCALE.",
             metavar="DIR",
             callback=_home,
         ),
@@ -472,6 +472,12 @@ def reproduce(
             metavar="N",
         ),
     ] = None,
+    pilot: Annotated[
+        bool,
+        typer.Option(
+            "--pilot", help="One run of every arm, with a seed that no claim has: judges nothing."
+        ),
+    ] = False,
     stack: StackSize = 1,
     any_results: Annotated[
         bool,
@@ -498,9 +504,10 @@ def reproduce(
 
     ids = [word for word in names or [] if "=" not in word]
     launcher = [word for word in names or [] if "=" in word]
-    folder, console = out or OUTPUTS / f"reproduce-{scale.value}", Console()
+    folder = out or OUTPUTS / f"{'pilot' if pilot else 'reproduce'}-{scale.value}"
+    console = Console()
     request = reproducing.request(
-        ids, scale.value, folder, console, count=seeds, any_results=any_results
+        ids, scale.value, folder, console, count=seeds, any_results=any_results, pilot=pilot
     )
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if dry_run or (terminal and not yes and not launcher and scale is not ScaleName.smoke):

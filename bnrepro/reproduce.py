@@ -22,7 +22,7 @@ from bnrepro.errors import ConfigError, NotArchivedError
 from bnrepro.evidence.claim import PAPER, Claim
 from bnrepro.evidence.judge import Judgement
 from bnrepro.evidence.registration import digest_of
-from bnrepro.evidence.runs import is_result, seeds
+from bnrepro.evidence.runs import PILOT_SEED, is_result, seeds
 from bnrepro.report import verdicts
 from bnrepro.store import StoredRun, archive, reproduction, sweep
 from bnrepro.store.archive import ArchivedRun, Reproduced
@@ -83,6 +83,7 @@ class Request:
         arms: of every claim, with the names of their runs.
         members: all those runs, each once.
         taken: whether the claims take what a run's folder holds.
+        pilot: whether the runs have the pilots' seed.
     """
 
     scale: str
@@ -91,6 +92,7 @@ class Request:
     arms: Mapping[str, Mapping[str, AskedArm]]
     members: Sequence[Member]
     taken: Callable[[StoredRun], bool]
+    pilot: bool
 
 
 def request(
@@ -101,6 +103,7 @@ def request(
     *,
     count: int | None = None,
     any_results: bool = False,
+    pilot: bool = False,
 ) -> Request:
     """What claims ask for. Nothing is written.
 
@@ -112,15 +115,27 @@ def request(
         count: how many seeds, where not as many as each claim says.
         any_results: take runs of another results number or registration, or on other data, for what
             they are.
+        pilot: one run of every arm, with the pilots' seed.
 
     Raises:
-        ConfigError: a claim is unknown, or the folder holds something else.
+        ConfigError: a claim is unknown, the folder holds something else, or a pilot is to have
+            several seeds.
     """
+    if pilot and count is not None:
+        raise ConfigError(f"a pilot has one seed (--pilot, --seeds {count}): give one of them")
     asked = {name: claims.load(name) for name in ids or claims.ids()}
     out, registered = out.absolute(), registrations()
-    before = _before(out, scale)
-    arms, members = _members(asked, scale, count, registered, console)
-    return Request(scale, out, before, arms, members, _taken(arms, registered, any_results))
+    before = _before(out, scale, pilot)
+
+    def seeds_of(claim: Claim) -> tuple[int, ...]:
+        if pilot:
+            return (PILOT_SEED,)
+        return seeds(count or claim.scales[scale].seeds, claim.first_seed)
+
+    arms, members = _members(asked, scale, seeds_of, registered, console)
+    # Between two pilots a claim changes: their runs are taken however it was registered.
+    taken = _taken(arms, registered, any_results or pilot)
+    return Request(scale, out, before, arms, members, taken, pilot)
 
 
 def run(
@@ -158,7 +173,8 @@ def run(
         results = {name: before.results[name] for name in kept}
         results |= dict.fromkeys(arms, c.RESULTS_NUMBER)
         known = {name: known.fingerprint for name, known in _known().items()}
-        wanted = Reproduction(request.scale, results, dict(sorted(everything.items())), known)
+        every = dict(sorted(everything.items()))
+        wanted = Reproduction(request.scale, results, every, known, request.pilot)
         reproduction.write(out, wanted)
         archived = _archived(request)
         while True:
@@ -220,24 +236,27 @@ def estimate(request: Request, console: Console, jobs: int | None = None) -> Est
     return Estimate(len(members), len(left), steps, seconds / parallel, size, at_once)
 
 
-def _before(out: Path, scale: str) -> Reproduction:
+def _before(out: Path, scale: str, pilot: bool) -> Reproduction:
     """What was asked for in this folder before."""
     if not (reproduction.is_reproduction(out) or archive.is_in(out)):
         if out.is_dir() and any(out.iterdir()):
             raise ConfigError(f"not empty and no reproduction ({out}): choose another --out")
-        return Reproduction(scale, {}, {})
+        return Reproduction(scale, {}, {}, pilot=pilot)
     earlier = Reproduced(out).asked
     if earlier.scale != scale:
         raise ConfigError(
             f"reproduced at scale '{earlier.scale}' ({out}): choose another --out for '{scale}'"
         )
+    if earlier.pilot != pilot:
+        here, wanted = ("a pilot", "claims") if earlier.pilot else ("no pilot", "a pilot")
+        raise ConfigError(f"{here} was run ({out}): choose another --out for {wanted}")
     return earlier
 
 
 def _members(
     asked: Mapping[str, Claim],
     scale: str,
-    count: int | None,
+    seeds_of: Callable[[Claim], tuple[int, ...]],
     registered: Mapping[str, str],
     console: Console,
 ) -> tuple[dict[str, dict[str, AskedArm]], list[Member]]:
@@ -253,7 +272,7 @@ def _members(
         arms[name] = {}
         for arm in plan.arms:
             names = []
-            for seed in seeds(count or plan.seeds, asked[name].first_seed):
+            for seed in seeds_of(asked[name]):
                 words_of = (*plan.words(arm), *plan.own_words(arm, seed))
                 config = plan.config(arm, composed[plan.words(arm)], seed)
                 member = _member(words_of, config, plain)
@@ -356,7 +375,8 @@ def _run(
 ) -> None:
     """Run those that are missing, and those that are not what would be made now."""
     folder, (planned, pending) = request.out / RUNS, _planned(request, members)
-    if pending and request.scale == PAPER and (environment.revision() or {}).get("dirty"):
+    registered = request.scale == PAPER and not request.pilot
+    if pending and registered and (environment.revision() or {}).get("dirty"):
         console.print(UNCOMMITTED, highlight=False, soft_wrap=True)
     digest = sweep.write_members(folder, planned)
     groups = stacks.group(planned, pending, stack)

@@ -44,6 +44,7 @@ def swept(command: Command, folder: Path, *words: str) -> list[dict[str, str]]:
 # In every test run
 
 
+@pytest.mark.slow
 @pytest.mark.reliability
 def test_submitit_local_gives_the_same_sweep(tmp_path: Path, command: Command) -> None:
     words = (*TINY, "probe.every=100", "train.steps=20", "seed=0,1")

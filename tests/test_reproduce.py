@@ -294,6 +294,7 @@ def test_runs_that_fail_leave_the_others_and_the_report(
         (["faster-training", "--scale", "huge"], "--scale"),
         (["faster-training", "--seeds", "0"], "--seeds"),
         (["faster-training", "--jobs", "0"], "--jobs"),
+        (["faster-training", "--pilot", "--seeds", "2"], "a pilot has one seed"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_runs(
@@ -317,6 +318,22 @@ def test_a_folder_of_something_else_is_left_alone(
     assert main(["reproduce", "--scale", "smoke", "--out", str(out), "--jobs", "1"]) == 0
     assert main(["reproduce", "--scale", "short", "--out", str(out)]) == 2
     assert "reproduced at scale 'smoke'" in capsys.readouterr().err
+
+
+def test_a_pilot_has_a_seed_of_its_own_and_judges_nothing(
+    tmp_path: Path, have: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    have(one=ONE)
+    line = ["reproduce", "--scale", "short", "--jobs", "1", "--out", str(tmp_path)]
+    assert main([*line, "--pilot"]) == 0
+    assert {StoredRun(tmp_path / "runs" / run).config()["seed"] for run in made(tmp_path)} == {100}
+    found = results(tmp_path)["claims"]["one"]
+    assert (found["verdict"], found["runs"], found["asked"]) == ("NOT JUDGED", 2, 2)
+    assert main(["report", str(tmp_path)]) == 0
+    assert results(tmp_path)["claims"]["one"]["verdict"] == "NOT JUDGED"
+    capsys.readouterr()
+    assert main(line) == 2
+    assert "a pilot was run" in capsys.readouterr().err
 
 
 def test_a_changed_claim_runs_its_new_arms(tmp_path: Path, have: Callable[..., None]) -> None:
@@ -388,6 +405,7 @@ def test_the_runs_and_steps_of_a_claim_are_those_that_are_made() -> None:
 SMOKE = ("reproduce", "higher-learning-rates", "--scale", "smoke")
 
 
+@pytest.mark.slow
 @pytest.mark.reliability
 def test_killed_anywhere_and_rerun_no_number_changes(tmp_path: Path, command: Command) -> None:
     done = command(*SMOKE, "--out", "whole", "--jobs", "2")

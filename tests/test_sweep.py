@@ -40,6 +40,7 @@ def test_a_long_temporary_folder_leaves_room_for_the_name_of_a_socket(
         assert tempfile.gettempdir() == folder
 
 
+@pytest.mark.slow
 @pytest.mark.reliability
 def test_a_grid_is_the_same_with_either_launcher_and_a_finished_one_runs_nothing(
     tmp_path: Path, command: Command

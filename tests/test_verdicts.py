@@ -93,6 +93,7 @@ def test_a_report_made_twice_is_the_same_to_the_byte(some: Path, tmp_path: Path)
     assert {"report.md", "report.html", "results.json"} < set(there)
 
 
+@pytest.mark.slow
 @pytest.mark.reliability
 def test_every_claim_has_its_verdict_in_all_three(everything: Path) -> None:
     results = json.loads((everything / "results.json").read_text())

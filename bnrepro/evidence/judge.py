@@ -39,7 +39,7 @@ MEANINGS: Mapping[Verdict, str] = {
     Verdict.INCONCLUSIVE: "The seeds do not decide.",
     Verdict.NOT_TESTABLE: "A control failed: these runs could not show the claim, either way.",
     Verdict.INCOMPLETE: "Runs are missing.",
-    Verdict.NOT_JUDGED: "Scale smoke tells whether it runs, and no more.",
+    Verdict.NOT_JUDGED: "Scale smoke and pilots tell whether it runs, and where to look; no more.",
 }
 
 
@@ -87,16 +87,17 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
     wanted = claim.scales[evidence.scale]
     least = seeds(wanted.seeds, claim.first_seed)
     asked = evidence.asked
-    if len(evidence.seeds) < wanted.seeds or set(evidence.runs) != set(wanted.arms):
+    few = len(evidence.seeds) < wanted.seeds and not evidence.pilot
+    if few or set(evidence.runs) != set(wanted.arms):
         asked = len(wanted.arms) * max(wanted.seeds, len(evidence.seeds))
     if evidence.present < evidence.asked or set(evidence.runs) != set(wanted.arms):
         return Judgement(Verdict.INCOMPLETE, evidence.present, asked)
     finding = claim.measure(evidence)
     given: Verdict | None = None  # whatever the effects are
-    if not set(evidence.seeds) >= set(least):
-        given = Verdict.INCOMPLETE
-    elif evidence.scale == SMOKE:
+    if evidence.pilot or evidence.scale == SMOKE:
         given = Verdict.NOT_JUDGED
+    elif not set(evidence.seeds) >= set(least):
+        given = Verdict.INCOMPLETE
 
     def all_criteria(
         effects: Effects, redrawn: Mapping[str, xr.DataArray] | None = None

@@ -38,6 +38,11 @@ class Evidence:
     seeds: tuple[int, ...]
     runs: Mapping[str, tuple[StoredRun, ...]]
 
+    @property
+    def pilot(self) -> bool:
+        """Whether the runs have the pilots' seed, by which nothing is judged."""
+        return PILOT_SEED in self.seeds
+
     @cached_property
     def present(self) -> int:
         """How many of the runs are a result; read once."""

@@ -96,7 +96,7 @@ def whole(name: str, steps: Steps, width: int = WIDTH) -> str:
             f"of {sum(steps[run] for run in runs(plan)) * plan.seeds:,} steps together."
         )
     parts.append(
-        f"Pilots have seed {PILOT_SEED}, and no claim is judged by them. 'bnrepro reproduce {name} "
+        f"Pilots (--pilot) have seed {PILOT_SEED}, and judge nothing. 'bnrepro reproduce {name} "
         "--scale paper --dry-run' tells how long the runs take here."
     )
     return "\n\n".join(textwrap.fill(part, width, break_on_hyphens=False) for part in parts)

@@ -225,7 +225,8 @@ def evidence_of(reproduced: Reproduced, name: str, claim: Claim) -> Evidence:
         for arm in plan.arms
         if arm in arms and arms[arm].words == plan.words(arm)
     }
-    return Evidence(scale, seeds(count, claim.first_seed), runs)
+    first = PILOT_SEED if reproduced.asked.pilot else claim.first_seed
+    return Evidence(scale, seeds(count, first), runs)
 
 
 def _amount(evidence: Evidence, runs: Sequence[StoredRun]) -> str:

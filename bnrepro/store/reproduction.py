@@ -35,12 +35,14 @@ class Reproduction:
         results: of each claim by its id, the results number that its runs were to have.
         claims: of each by its id, its arms by name.
         data: the fingerprint of every data set known by name, as the runs were to read it.
+        pilot: the runs have the pilots' seed, and judge nothing.
     """
 
     scale: str
     results: Mapping[str, int]
     claims: Mapping[str, Mapping[str, AskedArm]]
     data: Mapping[str, str] = field(default_factory=dict)
+    pilot: bool = False
 
     def runs(self) -> list[str]:
         """The folders of all runs, each once."""
@@ -92,7 +94,8 @@ def parse(values: Any) -> Reproduction:
     results = {claim: int(values["results"][claim]) for claim in claims}
     if values["scale"] not in SCALES:
         raise ValueError(f"unknown scale {values['scale']!r}")
-    asked = Reproduction(values["scale"], results, claims, dict(values.get("data", {})))
+    data, pilot = dict(values.get("data", {})), bool(values.get("pilot", False))
+    asked = Reproduction(values["scale"], results, claims, data, pilot)
     for run in asked.runs():
         run_name(run)
     return asked
