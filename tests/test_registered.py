@@ -158,7 +158,7 @@ def test_a_claim_whose_margin_changes_has_its_runs_made_again_a_reworded_one_has
         return made(tmp_path / "out")
 
     first = reproduced(text)
-    assert len(first) == 4
+    assert len(first) == len(claims.load("higher-learning-rates").scales["smoke"].arms)
     words = text.replace('"""', '"""In other words: ', 1).replace('statement="', 'statement="Oh, ')
     assert words.count("Oh, ") == words.count("In other words") == 1
     assert reproduced(words) == first
@@ -346,7 +346,7 @@ def test_another_first_seed_is_the_claims(
     told = " ".join(capsys.readouterr().out.split())
     assert "Scale smoke: 1 arms, seed 30: 1 runs of " in told
     assert "Scale paper: 1 arms, seeds 30 to 39: 10 runs of " in told
-    assert "Pilots have seed 100" in told
+    assert "Pilots (--pilot) have seed 100" in told
     runs = [StoredRun(tmp_path / "out" / "runs" / run) for run in reproduce(tmp_path / "out")]
     assert sorted(run.config()["seed"] for run in runs) == [30, 31]
     text = (tmp_path / "out" / "report.md").read_text().replace("\\", "")

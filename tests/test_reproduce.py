@@ -24,7 +24,7 @@ from bnrepro.cli import main
 from bnrepro.config import RESULTS_NUMBER
 from bnrepro.evidence.arms import FIRST_OF_CHOICE
 from bnrepro.evidence.claim import Claim, Criterion, Finding, Margin, Plan
-from bnrepro.evidence.runs import FIRST_SEED, PILOT_SEED, Evidence
+from bnrepro.evidence.runs import FIRST_SEED, PILOT_SEED, Evidence, seeds
 from bnrepro.report import claims as told
 from bnrepro.store import StoredRun, reproduction
 from bnrepro.store.sweep import Member
@@ -53,7 +53,9 @@ TWO = tiny(bn=("norm=batch", "tags=[other]"), quick=("norm=batch", "optimizer.lr
 def test_a_runs_folder_is_named_by_what_arms_differ_in() -> None:
     claim = tiny(deep=("norm=none", "model.hidden=[7,7,7]", "model.dropout=0.5", "optimizer.lr=3"),
                  wide=("norm=batch", "model.hidden=[9,8]", "train.eval_every=7"))  # fmt: skip
-    _, members = reproducing._members({"claim": claim}, "smoke", None, {}, Console())
+    _, members = reproducing._members(
+        {"claim": claim}, "smoke", lambda _: (FIRST_SEED,), {}, Console()
+    )
     deep, wide = (member.name.rpartition("_")[0] for member in members)
     assert deep.startswith(f"norm=none_lr=3_scale=0.07_seed={FIRST_SEED}_dropout=0.5_hidden=3x7")
     assert wide.startswith(f"norm=batch_lr=0.07_scale=0.07_seed={FIRST_SEED}_hidden=9-8_")
@@ -393,7 +395,10 @@ def test_the_runs_and_steps_of_a_claim_are_those_that_are_made() -> None:
         ("faster-training", "short"), ("jacobian-isometry", "smoke"), ("tuned-baseline", "smoke"),
     ):  # fmt: skip
         claim = claims.load(name)
-        _, members = reproducing._members({name: claim}, scale, None, {}, console)
+        numbers = seeds(claim.scales[scale].seeds)
+        _, members = reproducing._members(
+            {name: claim}, scale, lambda _, numbers=numbers: numbers, {}, console
+        )
         found = told.row(name, steps(told.words([name])))["scales"][scale]
         assert len(members) == found["runs"]
         assert sum(member.config["train"]["steps"] for member in members) == found["steps"]
