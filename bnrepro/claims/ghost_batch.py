@@ -7,7 +7,7 @@ from bnrepro.evidence.arms import SEEDS, SMALL, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Group, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, stack, table
 from bnrepro.evidence.runs import TOLD_APART, Evidence
-from bnrepro.evidence.tuning import both_tuned
+from bnrepro.evidence.tuning import both_tuned, throughout
 
 WHOLE, GHOST = 256, 16
 """The batch of every step, and of how many of its images the primary criterion is."""
@@ -51,10 +51,7 @@ def measure(evidence: Evidence) -> Finding:
     lr = best(runs.validation)
     tuned = runs.sel(lr=lr)
     accuracies = {"test": tuned.test, "validation": tuned.validation}
-    choices = {
-        f"learning rate {rate:g} throughout": effects(runs.sel(lr=rate))
-        for rate in LRS[evidence.scale]
-    }
+    choices = throughout(runs, effects)
     for size in GHOSTS[evidence.scale]:
         choices[f"groups of {size}"] = {"accuracy": gain(tuned.test, size)}
     return Finding(

@@ -5,6 +5,7 @@ from bnrepro.evidence.arms import GRID, SEEDS, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.runs import TOLD_APART, Evidence
+from bnrepro.evidence.tuning import for_each_seed, throughout
 
 LEARNED, FIXED = "γ, β learned", "γ = 1, β = 0"
 PAIRS = {LEARNED: (), FIXED: ("norm.affine=false",)}
@@ -37,10 +38,6 @@ def measure(evidence: Evidence) -> Finding:
     runs = of.runs(evidence)
     lr = best(runs.validation)
     tuned = runs.sel(lr=lr)
-    choices = {
-        f"learning rate {rate:g} throughout": effects(runs.test.sel(lr=rate))
-        for rate in LRS[evidence.scale]
-    }
     return Finding(
         effects(tuned.test),
         exhibits=(
@@ -59,12 +56,8 @@ def measure(evidence: Evidence) -> Finding:
                 {"learning rate": lr, "test": tuned.test, "training": tuned.training},
             ),
         ),
-        tuned=Check(
-            "Each arm at the learning rate of its highest validation accuracy, of each seed its "
-            "own, in place of the highest mean.",
-            {"chosen for each seed": effects(runs.test.sel(lr=runs.validation.idxmax("lr")))},
-        ),
-        unspecified=Check("One learning rate for all.", choices),
+        tuned=for_each_seed(effects(runs.test.sel(lr=runs.validation.idxmax("lr")))),
+        unspecified=Check("One learning rate for all.", throughout(runs.test, effects)),
         controls={"training": tuned.test, "rates": runs.validation},
         redrawn=of.at(lr=lr).over_images(evidence, effects),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from bnrepro.evidence.grid import (
     times_fewer,
 )  # fmt: skip
 from bnrepro.evidence.runs import Evidence
+from bnrepro.evidence.tuning import for_each_seed
 
 OPTIMIZERS = {
     "Adagrad": ("optimizer=adagrad",),
@@ -103,10 +104,7 @@ def measure(evidence: Evidence) -> Finding:
                 },
             ),
         ),
-        tuned=Check(
-            "Each arm at the learning rate of its highest validation accuracy, of each seed its "
-            "own, in place of the highest mean.", {"chosen for each seed": own},
-        ),
+        tuned=for_each_seed(own),
         unspecified=Check(
             "The learning rate at which the network without BN is best, for both.",
             {"one learning rate": same},

@@ -5,14 +5,14 @@ import numpy as np
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import BATCH, NONE, NORMS, SEEDS, SMOKE, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
+from bnrepro.evidence.deep_arms import hidden
 from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, stack, table, whatever
 from bnrepro.evidence.runs import Evidence
 
 SIGMOID, RELU = "sigmoid", "ReLU"
 NETWORKS = {
     RELU: (
-        f"model.hidden=[{','.join(['100'] * 8)}]", "model.activation=relu", "init=he",
-        "init.scale=1.0",
+        hidden(8), "model.activation=relu", "init=he", "init.scale=1.0",
     ),
     SIGMOID: (),
 }  # fmt: skip

@@ -5,6 +5,7 @@ from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMALL, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.runs import TOLD_APART, Evidence
+from bnrepro.evidence.tuning import for_each_seed, throughout
 
 RESHUFFLED, FIXED = "images shuffled", "batches that stay"
 ORDERS = {RESHUFFLED: (), FIXED: ("train.shuffling=batches",)}
@@ -44,10 +45,6 @@ def measure(evidence: Evidence) -> Finding:
     runs = of.runs(evidence)
     lr = best(runs.validation)
     tuned = runs.sel(lr=lr)
-    choices = {
-        f"learning rate {rate:g} throughout": effects(runs.test.sel(lr=rate))
-        for rate in LRS[evidence.scale]
-    }
     return Finding(
         effects(tuned.test),
         exhibits=(
@@ -61,12 +58,8 @@ def measure(evidence: Evidence) -> Finding:
                 {"learning rate": lr, "test": tuned.test, "training": tuned.training},
             ),
         ),
-        tuned=Check(
-            "Each arm at the learning rate of its highest validation accuracy, of each seed its "
-            "own, in place of the highest mean.",
-            {"chosen for each seed": effects(runs.test.sel(lr=runs.validation.idxmax("lr")))},
-        ),
-        unspecified=Check("One learning rate for all.", choices),
+        tuned=for_each_seed(effects(runs.test.sel(lr=runs.validation.idxmax("lr")))),
+        unspecified=Check("One learning rate for all.", throughout(runs.test, effects)),
         controls={
             "training": tuned.test,
             "overfitting": (tuned.training - tuned.test).sel(norm="batch", order=FIXED),

@@ -1,6 +1,6 @@
 """Both tuned: each arm at its own best setting of the same budget, chosen on validation images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import xarray as xr
 
@@ -8,7 +8,7 @@ from bnrepro.evidence import controls
 from bnrepro.evidence.arms import NAMES
 from bnrepro.evidence.claim import Check, Effects
 from bnrepro.evidence.exhibits import Figure
-from bnrepro.evidence.grid import Array, curves, table
+from bnrepro.evidence.grid import Array, Labelled, curves, table
 
 
 def both_tuned(
@@ -51,6 +51,25 @@ def both_tuned(
 def _range(values: Array) -> str:
     low, high = values.min().item(), values.max().item()
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def for_each_seed(effects: Effects) -> Check:
+    """The effects where each seed has a best learning rate of its own, which else is the mean's."""
+    return Check(
+        "Each arm at the learning rate of its highest validation accuracy, of each seed its "
+        "own, in place of the highest mean.",
+        {"chosen for each seed": effects},
+    )
+
+
+def throughout(
+    measured: Labelled, effects: Callable[[Labelled], Mapping[str, Array]]
+) -> dict[str, Mapping[str, Array]]:
+    """The effects at each learning rate, the same for all arms, of what has the axis `lr`."""
+    return {
+        f"learning rate {lr:g} throughout": effects(measured.sel(lr=lr))
+        for lr in measured.lr.to_numpy()
+    }
 
 
 def over_lrs(test: Array) -> Figure:

@@ -6,7 +6,7 @@ from planting import Config, Planted, learning
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     """A gradient shrinks by half the weights' scale in every layer; with batch normalization,
-    where the claim holds, it is the same in all layers."""
+    where the claim holds, it is the same in all layers, whatever the scale."""
     depth = len(config["model"]["hidden"])
     even = holds and config["norm"]["name"] == "batch"
     share = 1.0 if even else 0.5 * min(1.0, config["init"]["scale"])
