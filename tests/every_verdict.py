@@ -97,11 +97,11 @@ def claim(effect: object, verdict: str, **more: object) -> Claim:
     choices = {f"choice {n}": {"speed": n - 1 + 0.1 * SPREAD} for n in range(5)}
     finding = Finding(
         effects,  # type: ignore[arg-type]
-        (PaperNumber("times fewer steps", "times", 2.8, 2.0 ** (1 + SPREAD)),),
-        figures(),
-        tuned,
-        Check("What the paper leaves open.", choices),
-        {"training": Array(0.9), "pays": Array([0.0])},
+        comparisons=(PaperNumber("times fewer steps", "times", 2.8, 2.0 ** (1 + SPREAD)),),
+        exhibits=figures(),
+        tuned=tuned,
+        unspecified=Check("What the paper leaves open.", choices),
+        controls={"training": Array(0.9), "pays": Array([0.0])},
     )
     return Claim(
         statement=f"With batch normalization the network trains faster ({verdict.lower()}).",

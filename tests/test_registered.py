@@ -33,7 +33,7 @@ CLAIM = "MARGIN = 1\n"
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Two claims that share runs, and the file of each: all that their digests are of."""
     set_claims(monkeypatch, one=ONE, two=TWO)
-    monkeypatch.setattr(registration, "sources", lambda path: [path])
+    monkeypatch.setattr(registration, "reached", lambda path: {path: frozenset({"MARGIN"})})
     paths = {name: tmp_path / "claims" / f"{name}.py" for name in claims.ids()}
     (tmp_path / "claims").mkdir()
     for path in paths.values():

@@ -57,8 +57,7 @@ def test_what_computes_an_effect_is_part_of_it() -> None:
     """The claim's file, the judge, and what they import: all of the room but what only shows."""
     rooms = {name: registration.PACKAGE / name for name in ("claims", "evidence")}
     paths = [path for claim in claims.ids() if (path := claims.source(claim).path)]
-    reached = {path: registration.sources(path) for path in paths}
-    every = {registration.PACKAGE / "evidence" / "judge.py", *paths}
+    reached = {path: registration.reached(path) for path in paths}
     assert all({path, registration.JUDGE} <= {*files} for path, files in reached.items())
     shown = {f"evidence/{name}" for name in registration.SHOWN}
     about = {"evidence/registration.py", "evidence/__init__.py", "claims/__init__.py"}
@@ -67,32 +66,105 @@ def test_what_computes_an_effect_is_part_of_it() -> None:
         for room in rooms.values()
         for path in {*room.rglob("*.py")} - {file for files in reached.values() for file in files}
     } == shown | about
-    assert every <= {file for files in reached.values() for file in files}
+
+
+EVIDENCE = {
+    "judge": "from bnrepro.evidence import stats\nBOUND = 1\ndef judge(): stats.low(BOUND)\n",
+    "stats": "def low(x): return _half(x)\ndef _half(x): return x / 2\ndef high(x): return x\n",
+    "grid": "STEP = 3\ndef grid(): return STEP\ndef shown(): return 4\nlist.append([], 1)\n",
+    "exhibits": "def curves(): return 5\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Both rooms, small."""
+    for name, text in EVIDENCE.items():
+        write(tmp_path / "evidence" / f"{name}.py", text)
+    write(tmp_path / "claims" / "other.py", "CLAIM = 6\n")
+    monkeypatch.setattr(registration, "PACKAGE", tmp_path)
+    monkeypatch.setattr(registration, "JUDGE", tmp_path / "evidence" / "judge.py")
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+MINE = """
+from bnrepro.evidence import exhibits
+from bnrepro.evidence.grid import grid, shown
+ARMS = grid()
+def drawn(): return shown() + exhibits.curves()
+CLAIM = Claim(ARMS, exhibits=drawn())
+"""
 
 
 @pytest.mark.parametrize(
-    ("line", "module"),
+    ("file", "old", "new"),
     [
-        ("from bnrepro.evidence import deep_arms, paper", "evidence/deep_arms.py"),
-        ("from bnrepro.evidence.deep_arms import at_best", "evidence/deep_arms.py"),
-        ("def f():\n    import bnrepro.evidence.deep_arms as arms", "evidence/deep_arms.py"),
-        ("from bnrepro.evidence.paper import fig2", "evidence/paper/fig2.py"),
-        ("from bnrepro.claims.less_dropout import CLAIM", "claims/less_dropout.py"),
-        ("from bnrepro.store import run\nimport deep_arms\nfrom . import grid", ""),
-        ("from bnrepro.evidence import literature\nfrom bnrepro.evidence.paper import TARGET", ""),
+        ("claims/mine", "Claim(ARMS", "Claim(-ARMS"),
+        ("claims/mine", "ARMS = grid()", "ARMS = -grid()"),
+        ("evidence/grid", "STEP = 3", "STEP = 30"),
+        ("evidence/grid", "return STEP", "return -STEP"),
+        ("evidence/grid", "list.append([], 1)", "list.append([], 2)"),
+        ("evidence/judge", "BOUND = 1", "BOUND = 2"),
+        ("evidence/stats", "x / 2", "x / 3"),
     ],
 )
-def test_a_module_that_a_claim_imports_is_part_of_it(
-    tmp_path: Path, line: str, module: str
+def test_what_a_claim_is_made_of_is_part_of_it(
+    package: Path, file: str, old: str, new: str
 ) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(f"{line}\n")
-    files = registration.sources(path)
-    assert files[0] == path
-    judges = [file for file in registration.sources(registration.JUDGE) if file in files]
-    assert len(judges) >= 4
-    more = [file.relative_to(registration.PACKAGE).as_posix() for file in files[1:]]
-    assert (module in more) if module else len(more) == len(judges)
+    assert changed_by(package, file, old, new)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("claims/mine", "return shown()", "return 2 * shown()"),
+        ("claims/mine", "exhibits=drawn()", "exhibits=None"),
+        ("claims/mine", "ARMS = grid()", "MORE = 1\nARMS = grid()"),
+        ("claims/other", "6", "7"),
+        ("evidence/grid", "return 4", "return 40"),
+        ("evidence/grid", "STEP = 3", "OTHER = 2\nSTEP = 3"),
+        ("evidence/stats", "def high(x): return x\n", ""),
+        ("evidence/exhibits", "5", "50"),
+    ],
+)
+def test_what_it_is_not_made_of_may_change(package: Path, file: str, old: str, new: str) -> None:
+    assert not changed_by(package, file, old, new)
+
+
+def changed_by(package: Path, file: str, old: str, new: str) -> bool:
+    """Whether another text in one file changes the digest of a claim."""
+    mine, at = package / "claims" / "mine.py", package / f"{file}.py"
+    mine.write_text(MINE)
+    before, text = registration.digest_of(mine), at.read_text()
+    assert old in text
+    at.write_text(text.replace(old, new))
+    return registration.digest_of(mine) != before
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("from bnrepro.evidence import grid\nCLAIM = grid.grid", "grid, STEP"),
+        ("from bnrepro.evidence import grid\nCLAIM = dir(grid)", "grid, STEP, shown"),
+        ("from bnrepro.evidence.grid import grid as g\nCLAIM = g()", "grid, STEP"),
+        ("import bnrepro.evidence.grid as g\nCLAIM = g.shown", "grid, STEP, shown"),
+        ("def f():\n    from bnrepro.evidence.grid import shown\n    shown()\nCLAIM = f", "shown"),
+        ("from bnrepro.evidence.grid import shown\nCLAIM = 1", ""),
+        ("from bnrepro.store import grid\nimport grid as g\nCLAIM = grid.grid + g.grid", ""),
+    ],
+)
+def test_a_definition_is_found_however_it_is_imported(
+    package: Path, lines: str, found: str
+) -> None:
+    path = package / "mine.py"
+    path.write_text(f"{lines}\n")
+    reached = registration.reached(path)
+    assert reached.get(package / "evidence" / "grid.py", set()) == {*found.split(", ")} - {""}
 
 
 class History:
@@ -123,25 +195,28 @@ def history(tmp_path: Path) -> History:
 
 def test_the_commit_is_the_first_that_yields_the_digest(history: History) -> None:
     path = history.folder / "claim.py"
-    path.write_text("MARGIN = 1\n")
+    path.write_text("CLAIM = 1\n")
     assert registration.registration(path).sha is None
-    history.commit(claim="MARGIN = 1\n")
-    first = history.commit(claim='MARGIN = 2\nTEXT = "a criterion"\n')
-    history.commit(claim='MARGIN = 2  # as before\nTEXT = "another wording"\n')
+    history.commit(claim="CLAIM = 1\n")
+    first = history.commit(claim='CLAIM = 2\nTEXT = "a criterion"\n')
+    history.commit(claim='CLAIM = 2  # as before\nTEXT = "another wording"\n')
     found = registration.registration(path)
     assert found.sha == first
     assert found.date == history.git("log", "-1", "--format=%cs", first)
-    path.write_text("MARGIN = 3\n")
+    path.write_text("CLAIM = 3\n")
     assert registration.registration(path).sha is None
-    last = history.commit(claim="MARGIN = 1\n")  # as at first, but not since then
+    last = history.commit(claim="CLAIM = 1\n")  # as at first, but not since then
     assert registration.registration(path).sha == last
 
 
 def test_a_file_may_be_moved_and_renamed(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registration, "sources", lambda path: [path, history.folder / helper])
-    helper, text = "helper.py", "MARGIN = 2\n"
-    history.commit(helper="x = 1\n", other="y = 1\n")
-    history.commit(claim="MARGIN = 1\n")
+    def reached(path: Path) -> dict[Path, frozenset[str]]:
+        return dict.fromkeys((path, history.folder / helper), frozenset({"CLAIM"}))
+
+    monkeypatch.setattr(registration, "reached", reached)
+    helper, text = "helper.py", "CLAIM = 2\n"
+    history.commit(helper="CLAIM = 0\n", other="y = 1\n")
+    history.commit(claim="CLAIM = 1\n")
     first = history.commit(claim=text)
     history.commit(other="y = 2\n")
     (history.folder / "rooms").mkdir()
@@ -153,11 +228,11 @@ def test_a_file_may_be_moved_and_renamed(history: History, monkeypatch: pytest.M
     history.commit()
     assert registration.registration(history.folder / "rooms" / "renamed.py").sha == first
     history.git("mv", "rooms/renamed.py", "last.py")
-    last = history.commit(last="MARGIN = 3\n")  # what is moved and changed begins anew
+    last = history.commit(last="CLAIM = 3\n")  # what is moved and changed begins anew
     assert registration.registration(history.folder / "last.py").sha == last
 
 
 def test_a_file_that_has_stood_since_the_first_of_all_commits(history: History) -> None:
-    first = history.commit(claim="MARGIN = 1\n")
+    first = history.commit(claim="CLAIM = 1\n")
     history.commit(other="y = 1\n")
     assert registration.registration(history.folder / "claim.py").sha == first

@@ -231,16 +231,16 @@ def odd(effect: float = 2.0) -> Claim:
     )
     finding = Finding(
         {"a": [effect, effect + 1, math.inf]},
-        (
+        comparisons=(
             PaperNumber(f"steps {HOSTILE}", "steps", 15_000.0, [20_000.0, math.inf, 10_000.0]),
             PaperNumber("curve", "accuracy", distance=0.0123),
         ),
-        (
+        exhibits=(
             Figure("all", HOSTILE, PANELS),
             Table(HOSTILE, (HOSTILE, "n"), [(HOSTILE, 1.23456), (None, math.inf)]),
         ),
-        check,
-        check,
+        tuned=check,
+        unspecified=check,
     )
     return Claim(
         statement=f"It holds. {HOSTILE}", section=HOSTILE, paper_says=HOSTILE, unspecified=HOSTILE,

@@ -105,21 +105,21 @@ def measure(evidence: Evidence) -> Finding:
     lead = quicker(runs, INCEPTION, BN_BASELINE, end(runs, INCEPTION)).sel(bound="least")
     return Finding(
         effects(runs, *TOGETHER),
-        _comparisons(runs) if evidence.scale != "smoke" else (),
-        (
+        comparisons=_comparisons(runs) if evidence.scale != "smoke" else (),
+        exhibits=(
             _worth(CHANGED[evidence.scale], runs),
             curves("accuracy", "Test accuracy over training",
                    {"none of the changes, and all seven": shown}, "step", "test accuracy",
                    "network"),
         ),
-        _tuned(runs),
-        Check(
+        tuned=_tuned(runs),
+        unspecified=Check(
             "Other accuracies that steps are counted to, the first as in Fig. 3. And the decay: "
             "the fewer steps there are, the less is learned before it ends.",
             choices,
         ),
-        {"training": runs.test.sel(network=list(TOGETHER)), "premise": lead},
-        of.select(network=TOGETHER).over_images(
+        controls={"training": runs.test.sel(network=list(TOGETHER)), "premise": lead},
+        redrawn=of.select(network=TOGETHER).over_images(
             evidence, lambda test: {"accuracy": better(test, *TOGETHER)}
         ),
     )  # fmt: skip

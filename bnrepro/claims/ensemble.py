@@ -120,19 +120,19 @@ def measure(evidence: Evidence) -> Finding:
     )  # fmt: skip
     return Finding(
         found,
-        (of_mean,) if evidence.scale != "smoke" else (),
-        _exhibits(runs, mine),
-        Check(
+        comparisons=(of_mean,) if evidence.scale != "smoke" else (),
+        exhibits=_exhibits(runs, mine),
+        tuned=Check(
             "The single network may also be one that is not in the ensemble, at a lower learning "
             "rate than the thirtyfold; chosen by validation accuracy, of the same seed.",
             {"the best of all networks": {"best": spared(together(mine), best(runs))}},
         ),
-        Check(
+        unspecified=Check(
             "Whether the networks of an ensemble begin with the same draw of initial weights and "
             "see the images in the same order, which the paper does not say.",
             {"networks of an ensemble from different seeds": effects(mixed)},
         ),
-        {"training": mine.test},
+        controls={"training": mine.test},
     )
 
 

@@ -57,16 +57,16 @@ def measure(evidence: Evidence) -> Finding:
     varied |= {f"learning rate {lr:g}": effects(at_lr.sel(lr=lr)) for lr in LRS[evidence.scale]}
     return Finding(
         effects(runs),
-        _comparisons(evidence, runs) if evidence.scale == "paper" else (),
-        (_figure(evidence),),
-        both_tuned(at_lr, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
-        Check(
+        comparisons=_comparisons(evidence, runs) if evidence.scale == "paper" else (),
+        exhibits=(_figure(evidence),),
+        tuned=both_tuned(at_lr, lambda lr: effects(at_lr.sel(lr=lr)), drawn=True),
+        unspecified=Check(
             "One choice changed, after fewer steps than in Fig. 1; and other learning rates, after "
             "as many.",
             varied,
         ),
-        {"training": runs.test, "target": steps(runs).sel(norm="none")},
-        ARMS.over_images(evidence, gain),
+        controls={"training": runs.test, "target": steps(runs).sel(norm="none")},
+        redrawn=ARMS.over_images(evidence, gain),
     )
 
 

@@ -121,8 +121,8 @@ def measure(evidence: Evidence) -> Finding:
     compared = of.select(network=[slow, *NORMALIZED])
     return Finding(
         found,
-        comparisons if evidence.scale != "smoke" else (),
-        (
+        comparisons=comparisons if evidence.scale != "smoke" else (),
+        exhibits=(
             _curves(runs, slow, times),
             table(
                 "Every network: steps to the highest validation accuracy of Inception at its best "
@@ -137,18 +137,18 @@ def measure(evidence: Evidence) -> Finding:
                 },
             ),
         ),
-        _tuned(evidence.scale, runs, at_lr),
-        Check(
+        tuned=_tuned(evidence.scale, runs, at_lr),
+        unspecified=Check(
             "Inception at the other learning rates at which it trains, for the paper does not say "
             "how its 0.0015 was chosen; and what is counted.",
             choices,
         ),
-        {
+        controls={
             "training": runs.test.sel(network=[slow, BN_BASELINE]),
             "target": arrivals.sel(network=slow),
             "rate": at_lr.validation,
         },
-        compared.over_images(evidence, lambda test: accuracies(test, slow)),
+        redrawn=compared.over_images(evidence, lambda test: accuracies(test, slow)),
     )
 
 

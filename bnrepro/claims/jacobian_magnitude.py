@@ -30,17 +30,17 @@ def measure(evidence: Evidence) -> Finding:
     tuned, unspecified = checks(evidence, effects)
     return Finding(
         effects(runs),
-        (compared,) if evidence.scale == "paper" else (),
-        (
+        comparisons=(compared,) if evidence.scale == "paper" else (),
+        exhibits=(
             curves(
                 "size", "Root mean square singular value over training, means over images and "
                 "layers", {"as in Fig. 1": runs.rms}, "step", "root mean square",
                 levels=(0.5, 1.0, 2.0), log_y=True, more=" Dotted: 1, and a factor of 2.",
             ),
         ),
-        tuned,
-        unspecified,
-        {"training": WHOLE.final(evidence), "size": runs.off.sel(norm=NONE).isel(
+        tuned=tuned,
+        unspecified=unspecified,
+        controls={"training": WHOLE.final(evidence), "size": runs.off.sel(norm=NONE).isel(
             step=slice(1, None)).mean("step")},
     )  # fmt: skip
 

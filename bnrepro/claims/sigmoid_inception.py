@@ -78,8 +78,8 @@ def measure(evidence: Evidence) -> Finding:
     )  # fmt: skip
     return Finding(
         effects(none),
-        (to_relu,) if evidence.scale != "smoke" else (),
-        (
+        comparisons=(to_relu,) if evidence.scale != "smoke" else (),
+        exhibits=(
             curves(
                 "accuracy", "Test accuracy over training, of Inception with sigmoids where it "
                 "comes highest on validation images",
@@ -97,17 +97,17 @@ def measure(evidence: Evidence) -> Finding:
                 },
             ),
         ),
-        Check(
+        tuned=Check(
             "Every network without batch normalization, chosen for each seed and by itself; with "
             "it there is one learning rate.",
             {**tuned, **{network: effects(network) for network in every}},
         ),
-        Check(
+        unspecified=Check(
             "What counts as chance.",
             {f"chance means below {bound}": effects(none, bound) for bound in (0.11, 0.156)},
         ),
-        {"training": runs.test.sel(network=[BN_X5])},
-        of.select(network=[BN_X5_SIGMOID, none]).over_images(
+        controls={"training": runs.test.sel(network=[BN_X5])},
+        redrawn=of.select(network=[BN_X5_SIGMOID, none]).over_images(
             evidence, lambda test: ahead(test, none)
         ),
     )  # fmt: skip

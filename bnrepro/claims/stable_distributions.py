@@ -99,17 +99,17 @@ def measure(evidence: Evidence) -> Finding:
     }
     return Finding(
         effects(drift) | meanwhile(*equal_accuracy(WHOLE.runs(evidence))),
-        _comparisons(drift) if evidence.scale == "paper" else (),
-        (_bands(evidence, found), _every_unit(evidence, found)),
-        both_tuned(
+        comparisons=_comparisons(drift) if evidence.scale == "paper" else (),
+        exhibits=(_bands(evidence, found), _every_unit(evidence, found)),
+        tuned=both_tuned(
             lrs.runs(evidence), lambda lr: effects(lambda begin: drift(begin, lrs).sel(lr=lr))
         ),
-        Check(
+        unspecified=Check(
             "Which unit is typical, what drift is, and the weights and rate. The spread alone of "
             "the paper's two curves changes 1.2 times less with BN, from step 5,000 on.",
             choices,
         ),
-        {"training": WHOLE.final(evidence), "movement": drift(START).sel(norm=NONE)},
+        controls={"training": WHOLE.final(evidence), "movement": drift(START).sel(norm=NONE)},
     )
 
 

@@ -5,7 +5,7 @@ made; its `measure`, a pure function of stored runs, turns them into one effect 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -203,6 +203,7 @@ class Finding:
     """
 
     effects: Effects
+    _: KW_ONLY
     comparisons: tuple[PaperNumber, ...] = ()
     exhibits: tuple[Exhibit, ...] = ()
     tuned: Check | None = None

@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,64 +32,72 @@ def top(folder: Path) -> Path | None:
     return Path(root).resolve() if shallow == "false" else None
 
 
-def first_commit(
-    root: Path, files: Sequence[Path], meaning: Callable[[str], str]
-) -> tuple[str, str] | None:
+Meaning = Callable[[str], str]
+"""What is compared of a file's text."""
+
+
+def first_commit(root: Path, files: Mapping[Path, Meaning]) -> tuple[str, str] | None:
     """SHA and date (ISO) of the first commit since which files have meant the same.
 
     A file that was moved or renamed as it was is followed.
 
     Args:
         root: the top of a checkout; files outside of it are left out.
-        files: one of them is in it.
-        meaning: of a file's text.
+        files: with what counts of each; one of them is in it.
 
     Returns:
         None if they do so in no commit yet.
     """
     first = None
     try:
-        within = [at for file in files if (at := file.resolve()).is_relative_to(root)]
+        within = {file.resolve(): of for file, of in files.items()}
+        within = {file: of for file, of in within.items() if file.is_relative_to(root)}
         names = [file.relative_to(root).as_posix() for file in within]
-        wanted = [meaning(file.read_text("utf-8")) for file in within]
+        wanted = [(of, of(file.read_text("utf-8"))) for file, of in within.items()]
         tip = "HEAD"
-        while since := _since(root, tip, names, wanted, meaning):
+        while since := _since(root, tip, names, wanted):
             first, tip = since, f"{since[0]}^"
-            names = _names_before(root, since[0], names, wanted, meaning)
+            names = _names_before(root, since[0], names, wanted)
     except (OSError, UnicodeDecodeError, SyntaxError, subprocess.CalledProcessError):
         pass  # there is nothing before the first of all commits
     return first
 
 
 def _since(
-    root: Path, tip: str, names: Sequence[str], wanted: Sequence[str], meaning: Callable[[str], str]
+    root: Path, tip: str, names: Sequence[str], wanted: Sequence[tuple[Meaning, str]]
 ) -> tuple[str, str] | None:
     """The first commit before `tip` since which files of these names have meant what is wanted."""
     first = None
     for line in _git(root, "log", "--format=%H %cs", tip, "--", *names).splitlines():
         sha, _, date = line.partition(" ")
         blobs = _blobs(root, sha)
-        if not all(name in blobs for name in names):
-            break
-        if [meaning(_blob(root, blobs[name])) for name in names] != wanted:
+        if not all(
+            name in blobs and meaning(_blob(root, blobs[name])) == what
+            for name, (meaning, what) in zip(names, wanted, strict=True)
+        ):
             break
         first = sha, date
     return first
 
 
 def _names_before(
-    root: Path, sha: str, names: Sequence[str], wanted: Sequence[str], meaning: Callable[[str], str]
+    root: Path, sha: str, names: Sequence[str], wanted: Sequence[tuple[Meaning, str]]
 ) -> list[str]:
     """What files were called before a commit, which may have moved them."""
     after, before = _blobs(root, sha), _blobs(root, f"{sha}^")
     endings = {Path(name).suffix for name in names}
     gone = {
-        meaning(_blob(root, blob)): name
+        name: _blob(root, blob)
         for name, blob in before.items()
         if name not in after and Path(name).suffix in endings
     }
-    found = zip(names, wanted, strict=True)
-    return [name if name in before else gone.get(of, name) for name, of in found]
+
+    def earlier(name: str, meaning: Meaning, what: str) -> str:
+        if name in before:
+            return name
+        return next((old for old, text in gone.items() if meaning(text) == what), name)
+
+    return [earlier(name, *of) for name, of in zip(names, wanted, strict=True)]
 
 
 def ancestors(root: Path, shas: Iterable[str]) -> dict[str, set[str]]:

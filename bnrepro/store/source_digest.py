@@ -13,24 +13,29 @@ from functools import lru_cache
 from typing import cast
 
 
-def source_digest(sources: Iterable[str], *, prose: bool = True) -> str:
+def source_digest(
+    sources: Iterable[str], *, prose: bool = True, left_out: tuple[str, ...] = ()
+) -> str:
     """SHA-256 (hex) of what Python sources mean, in whichever order they come.
 
     Args:
         sources: their texts.
         prose: whether texts with a space in them count.
+        left_out: keyword arguments that do not count, in whichever call.
 
     Raises:
         SyntaxError: one of them is no Python.
     """
-    digests = sorted(_digest(source, prose) for source in sources)
+    digests = sorted(_digest(source, prose, left_out) for source in sources)
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1000)
-def _digest(source: str, prose: bool) -> str:
+@lru_cache(maxsize=10_000)
+def _digest(source: str, prose: bool, left_out: tuple[str, ...]) -> str:
     tree = ast.parse(source)
-    text = _dumped(_Meaning().visit(tree if prose else _WithoutProse().visit(tree)))
+    if not prose:
+        tree = _WithoutProse().visit(tree)
+    text = _dumped(_Meaning(left_out).visit(tree))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -62,8 +67,13 @@ class _WithoutProse(ast.NodeTransformer):
 class _Meaning(ast.NodeTransformer):
     """Takes out of a syntax tree what computes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, left_out: tuple[str, ...]) -> None:
+        self._left_out = left_out
         self._locals: dict[str, str] | None = None  # none outside functions
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        """An argument by its name."""
+        return None if node.arg in self._left_out else self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import) -> None:
         """Where a thing comes from is not what it does."""
