@@ -227,7 +227,9 @@ def test_logarithmic_axes_have_their_numbers_as_text() -> None:
 def odd(effect: float = 2.0) -> Claim:
     """A claim that shows one of everything, under a text that no page should take for its own."""
     check = Check(
-        HOSTILE, {f"other {HOSTILE}": {"a": [0.1, 0.2, 0.3]}}, (Table("t", ("x",), [(1,)]),)
+        HOSTILE,
+        {f"other {HOSTILE}": {"a": [0.1, 0.2, 0.3]}},
+        exhibits=(Table("t", ("x",), [(1,)]),),
     )
     finding = Finding(
         {"a": [effect, effect + 1, math.inf]},

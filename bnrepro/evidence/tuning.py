@@ -41,7 +41,7 @@ def both_tuned(
         f"among {', '.join(f'{rate:g}' for rate in runs.lr.to_numpy())}, after "
         f"{runs.step[-1].item():,} steps.{beyond}",
         {choice: effects(lr)},
-        (
+        exhibits=(
             table("Each arm at its best learning rate: means over seeds.", (by,), columns),
             *([over_lrs(runs.test)] if drawn else []),
         ),
