@@ -233,9 +233,9 @@ def digits(deviation: Array) -> Array:
     return decades(xr.ones_like(deviation), deviation)
 
 
-def steps_to(curves: Array, target: Array | float, diverged: Array) -> Array:
+def steps_to(curve: Array, target: Array | float, diverged: Array) -> Array:
     """The first step at or above a target; infinite if it is never reached, or the run diverged."""
-    first = curves["step"].where(curves >= target).min("step").fillna(np.inf)
+    first = curve["step"].where(curve >= target).min("step").fillna(np.inf)
     return first.where(~diverged, np.inf)
 
 
