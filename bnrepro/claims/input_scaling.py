@@ -32,8 +32,9 @@ LRS: Mapping[tuple[str, str], Mapping[str, tuple[float, ...]]] = {
     (NONE, RAW): per_scale((0.1, 1.0), (0.03, 0.1, 0.3, 1.0)),
     (NONE, SHIFTED): per_scale((0.1, 1.0), (0.03, 0.1, 0.3, 1.0)),
     (NONE, STANDARDIZED): per_scale((0.1, 1.0), (0.3, 1.0, 3.0, 10.0)),
-    (NONE, WHITENED): per_scale((0.1, 1.0), (1.0, 3.0, 10.0, 30.0)),
+    (NONE, WHITENED): per_scale((0.1, 1.0), (1.0, 3.0, 10.0)),
     **{(BATCH, kind): per_scale((0.1, 1.0), (0.3, 1.0, 3.0, 10.0)) for kind in INPUTS},
+    (BATCH, SHIFTED): per_scale((0.1, 1.0), (1.0, 3.0, 10.0, 30.0)),
 }
 """Learning rates by arm, inputs and scale, half an order of magnitude apart."""
 

@@ -14,7 +14,7 @@ SIGMOID, RELU = "sigmoids", "rectified units"
 NETWORKS = {SIGMOID: (), RELU: ("model.activation=relu", "init=he", "init.scale=1")}
 """The network of Fig. 1, and the same of the units of §4.2."""
 
-LRS = per_scale((0.1, 3.0), (0.1, 0.3, 1.0, 3.0, 10.0), (0.05, 0.1, 0.3, 1.0, 3.0, 10.0))
+LRS = per_scale((0.1, 3.0), (0.1, 0.3, 1.0, 3.0, 10.0))
 
 
 def cells(scale: str) -> Grid:

@@ -32,9 +32,9 @@ LRS: Mapping[tuple[str, str], Mapping[str, tuple[float, ...]]] = {
     (SIGMOID, PRE): per_scale((0.3, 3.0), (0.3, 1.0, 3.0, 10.0)),
     (SIGMOID, POST): per_scale((0.3, 1.0), (0.1, 0.3, 1.0, 3.0)),
     (SIGMOID, NONE): per_scale((0.3, 1.0), (0.3, 1.0, 3.0)),
-    (RELU, PRE): per_scale((0.1, 0.3), (0.03, 0.1, 0.3, 1.0)),
+    (RELU, PRE): per_scale((0.1, 0.3), (0.1, 0.3, 1.0, 3.0)),
     (RELU, POST): per_scale((0.1, 0.3), (0.03, 0.1, 0.3, 1.0)),
-    (RELU, NONE): per_scale((0.1, 0.3), (0.03, 0.1, 0.3)),
+    (RELU, NONE): per_scale((0.1, 0.3), (0.03, 0.1, 0.3, 1.0)),
 }
 """Learning rates by network, place and scale, half an order of magnitude apart."""
 

@@ -29,5 +29,5 @@ def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
             }.items()
         }
     better = 0.01 * (not holds and not pre)
-    slow = 0.001 * (config["optimizer"]["lr"] != (0.1 if activation == "relu" else 1.0))
+    slow = 0.001 * (config["optimizer"]["lr"] != (0.3 if activation == "relu" else 1.0))
     return Planted(learning(config, 0.96 + better - slow - 0.001 * seed, 10).curves, probes)
