@@ -10,9 +10,9 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,9 +25,6 @@ from bnrepro.errors import BnreproError, Interrupted, MembersFailedError
 from bnrepro.terminal import as_text, open_streams, printable, views
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from bnrepro.config import Config
     from bnrepro.evidence.judge import Judgement
     from bnrepro.store import RunWriter
@@ -391,7 +388,7 @@ def _members(table: Results) -> None:
     from bnrepro.report.sweep import unlike_members
     from bnrepro.sweeps import sweep as sweeps
 
-    _table(*sweeps.cells(table, SHOWN))
+    _table(*sweeps.cells(table, SHOWN), spare=sweeps.spare(table))
     if len(table.rows) > SHOWN:
         _say(f"… and {len(table.rows) - SHOWN} more in {table.folder / 'results.csv'}")
     for line in unlike_members(table):
@@ -525,7 +522,7 @@ def _verdicts(judgements: dict[str, Judgement]) -> None:
     from bnrepro.report import verdicts
 
     columns = ("claim", "verdict", "effect", "interval", "margin", "runs")
-    _table(columns, verdicts.rows(judgements))
+    _table(columns, verdicts.rows(judgements), spare=("margin", "interval", "runs"))
 
 
 @app.command(cls=Helped)
@@ -573,13 +570,15 @@ def _watch(rows: Callable[[], list[dict[str, Any]]]) -> None:
     from rich.live import Live
 
     from bnrepro.report import runs as table
+    from bnrepro.report import terminal
 
     with Live(screen=True, auto_refresh=False) as live:
         try:
             while True:
                 room = max(1, live.console.height - 2)
                 columns, shown = table.fitting(rows()[-room:], live.console.width)
-                live.update(_drawn(columns, shown, live.console), refresh=True)
+                drawn = terminal.draw(columns, shown, live.console.width)
+                live.update(drawn, refresh=True)
                 time.sleep(2)
         except KeyboardInterrupt:  # the told way to end it
             return
@@ -617,32 +616,14 @@ def _say(text: str, nl: bool = True, err: bool = False) -> None:
     typer.echo(printable(text), nl=nl, err=err)
 
 
-def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+def _table(columns: Sequence[str], rows: list[list[str]], spare: Sequence[str] = ()) -> None:
     from rich.console import Console
+
+    from bnrepro.report import terminal
 
     # Into a pipe or a file a row is one line, whatever its length.
     console = Console(width=None if sys.stdout.isatty() else 1000)
-    console.print(_drawn(columns, rows, console))
-
-
-def _drawn(columns: tuple[str, ...], rows: list[list[str]], console: Console) -> Table:
-    """Rows under columns, as wide as the console."""
-    from rich.cells import cell_len
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*map(printable, columns), box=None, header_style="bold")
-    for column in table.columns:
-        column.no_wrap = column.header in ("claim", "verdict", "")  # ids that are copied, a word
-        column.overflow = "fold"  # a heading that is cut cannot be guessed
-    shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
-    if sum(widths) + 2 * len(widths) <= console.width and "\n" not in "".join(chain(*shown)):
-        # Where nothing is folded one row of many lines looks the same, in a quarter of the time.
-        shown = [["\n".join(column) for column in zip(*shown, strict=True)]] if shown else []
-    for row in shown:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    return table
+    console.print(terminal.draw(columns, rows, console.width, spare))
 
 
 @app.command(cls=Helped)

@@ -16,9 +16,7 @@ from pathlib import Path
 import forked
 import pytest
 from conftest import TINY
-from rich.console import Console
 
-from bnrepro import cli
 from bnrepro.cli import main
 from bnrepro.report import runs as table
 from bnrepro.store import StoredRun
@@ -113,19 +111,6 @@ def test_a_single_runs_name_loses_its_digits_too() -> None:
     assert table.without_hashes(["112706-digits-mlp-batch-seed0-7292af"]) == [
         "112706-digits-mlp-batch-seed0-…"
     ]
-
-
-def test_rows_stay_whole_and_headings_are_not_cut_at_any_width() -> None:
-    rows = [["a" * 30, "done", "0.9"], ["b" * 31, "failed", ""]]
-    for width in range(24, 60):
-        stream = io.StringIO()
-        console = Console(file=stream, width=width)
-        console.print(cli._drawn(("run", "state", "test accuracy"), rows, console))
-        shown = stream.getvalue()
-        assert "…" not in shown
-        lines = [line.split() for line in shown.splitlines() if line[1:2] in ("a", "b")]
-        states = {name[0]: state for name, state, *_ in filter(lambda line: line[1:], lines)}
-        assert states == {"a": "done", "b": "failed"}
 
 
 def test_runs_are_watched_until_ctrl_c_in_terminals_of_any_width(folder: Path) -> None:

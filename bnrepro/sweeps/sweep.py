@@ -147,5 +147,14 @@ def cells(table: Results, limit: int) -> tuple[tuple[str, ...], list[list[str]]]
     return columns, rows
 
 
+def spare(table: Results) -> list[str]:
+    """Columns of `cells` that a narrow terminal does without, first those that tell least.
+
+    The axis of the most values stays.
+    """
+    axes = sorted(table.axes, key=lambda axis: len(table.axes[axis]))
+    return ["seconds", "best", "steps to .97", *axes[:-1]]
+
+
 def _number(value: Any, form: str) -> str:
     return "" if value is None else form.format(value)
