@@ -401,6 +401,32 @@ def test_an_effect_as_a_reader_thinks_of_it(value: float, unit: str, text: str) 
     assert words.plain(value, unit) == text
 
 
+@pytest.mark.parametrize(
+    ("margin", "effects", "shown"),
+    [
+        (Margin(0.003, "accuracy"), [-0.0125, 0.0061, 0.0061],
+         ("+0.61 points", "−1.25 to +0.61", "+0.30")),
+        (Margin(0.003, "accuracy"), [-4e-5] * 3, ("0 points", "0 to 0", "+0.30")),
+        (Margin(1.0, "doublings"), [1.5, 1.5, 2.0],
+         ("+1.5 doublings (×2.83)", "+1.5 to +2", "+1")),
+    ],
+)  # fmt: skip
+def test_an_effect_has_its_unit_and_interval_and_margin_are_in_it(
+    margin: Margin, effects: list[float], shown: tuple[str, str, str]
+) -> None:
+    of = judged(Criterion("a − b", margin, "why"), effects)
+    assert (words.effect(of), words.interval(of), words.bound(of.criterion)) == shown
+    both = replace(of.criterion, equivalence=True)
+    assert words.bound(both) == shown[2].replace("+", "±")
+
+
+@pytest.mark.parametrize(("axis", "whole"), [("hidden layer", True), ("step", False)])
+def test_nothing_stands_between_two_layers(axis: str, whole: bool) -> None:
+    panel = Curves("", axis, "norm", [Line("a", [1, 2, 3], [1.0, 2.0, 3.0])])
+    ticks = draw.draw(panel).axes[0].get_xticks()
+    assert all(float(tick).is_integer() for tick in ticks) == whole
+
+
 def test_arms_look_the_same_everywhere_and_lines_differ_in_grey() -> None:
     one, two = draw.looks(["without BN", "with BN"]), draw.looks(["with BN", "x", "without BN"])
     assert {name: two[name] for name in one} == one

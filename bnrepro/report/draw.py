@@ -12,6 +12,7 @@ import numpy as np
 
 from bnrepro.evidence.arms import BATCH, NAMES, NONE
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Panel, Table
+from bnrepro.evidence.grid import AXES
 from bnrepro.plots import BLUE, GREY, INK, ORANGE, PALETTE, STYLES, empty, heat_map, tip
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ WIDTH, HEIGHT = 5.2, 3.6
 FEW = 12  # points that can be told apart
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 MARKS = ("o", "^", "s", "D", "v", "P")
+COUNTED = (AXES["layer"], AXES["depth"])  # axes with nothing between whole numbers
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
@@ -124,6 +126,8 @@ def _curves(axes: Axes, panel: Curves) -> None:
             places = sorted({float(x) for line in panel.lines for x in line.x})
             axes.set_xticks(places, [f"{place:g}" for place in places])
             axes.set_xticks([], minor=True)
+    elif panel.x in COUNTED:
+        axes.locator_params("x", integer=True)
     if panel.log_y:
         axes.set_yscale("log")
         _say_plainly(axes.yaxis)

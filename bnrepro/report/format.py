@@ -59,12 +59,21 @@ def plain(value: float, unit: str) -> str:
         return said(value)
     if unit in FACTORS:
         return f"×{FACTORS[unit] ** value:.3g}"
-    if unit == "accuracy":
-        points = f"{100 * value:+.2f}"
-        return f"{points.replace('-', '−') if float(points) else '0'} points"
     if unit.startswith("of the "):
         return f"{signed(100 * value, unit)} % {unit}"
-    return f"{signed(value, unit)} {unit}"
+    return f"{_effect(value, unit)} {_named(unit)}"
+
+
+def _effect(value: float, unit: str) -> str:
+    """An effect without its unit, which `_named` says: one of accuracies is in points."""
+    if unit != "accuracy" or math.isinf(value):
+        return signed(value, unit)
+    points = f"{100 * value:+.2f}"
+    return points.replace("-", "−") if float(points) else "0"
+
+
+def _named(unit: str) -> str:
+    return "points" if unit == "accuracy" else unit
 
 
 def plain_effect(judged: Judged) -> str:
@@ -85,18 +94,16 @@ def plain_interval(judged: Judged) -> str:
 
 
 def bound(criterion: Criterion) -> str:
-    """A criterion's margin; of equivalence to both sides."""
-    margin = criterion.margin
-    if criterion.equivalence:
-        return f"±{said(margin.value, margin.unit)}"
-    return signed(margin.value, margin.unit)
+    """A criterion's margin, without its unit; of equivalence to both sides."""
+    margin = _effect(criterion.margin.value, criterion.margin.unit)
+    return f"±{margin.removeprefix('+')}" if criterion.equivalence else margin
 
 
 def asked_for(criterion: Criterion) -> str:
     """What the effect has to be, in words."""
     unit = criterion.margin.unit
     if criterion.equivalence:
-        return f"within {bound(criterion)} {unit}"
+        return f"within {bound(criterion)} {_named(unit)}"
     return f"more than {plain(criterion.margin.value, unit)}"
 
 
@@ -181,15 +188,14 @@ def _in_unit(value: float, unit: str) -> str:
     ratio = ""
     if unit in FACTORS and math.isfinite(value):
         ratio = f" (×{FACTORS[unit] ** value:.3g})"
-    named = f" {unit}" if unit != "accuracy" else ""
-    return f"{signed(value, unit)}{named}{ratio}"
+    return f"{_effect(value, unit)} {_named(unit)}{ratio}"
 
 
 def interval(judged: Judged) -> str:
-    """The interval of an effect."""
+    """The interval of an effect, without its unit."""
     if judged.summary.interval is None:
         return "none of one seed"
-    low, high = (signed(end, judged.criterion.margin.unit) for end in judged.summary.interval)
+    low, high = (_effect(end, judged.criterion.margin.unit) for end in judged.summary.interval)
     return f"{low} to {high}"
 
 
