@@ -33,6 +33,23 @@ return [...document.querySelectorAll('body *')].filter((each) => {
 """
 """What reaches beyond the page's right edge, but for tables that scroll."""
 
+TORN = """
+const torn = [];
+for (const cell of document.querySelectorAll('.overview th, .overview td')) {
+  if (!cell.checkVisibility()) continue;
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = new Range();
+  for (let text; text = texts.nextNode();) {
+    for (const word of text.data.matchAll(/[^\\s-]+/g)) {
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((line) => line.top)).size > 1) torn.push(word[0]);
+    }
+  }
+}
+return torn;
+"""
+"""Words of the table of all claims that stand on two lines."""
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -107,6 +124,7 @@ def test_printed_on_paper_every_column_is_there_and_all_is_unfolded(
     resize(718, media="print")  # A4 less its margins, in pixels
     all_shown = CUT.replace(" || each.closest('.scroll')", "")  # on paper nothing scrolls
     assert browser.execute_script(all_shown) == []
+    assert browser.execute_script(TORN) == []
     columns = browser.execute_script(SHOWN, ".overview th[scope=col]")
     assert [name.split()[0] for name in columns] == ["claim", "the", "here", "against", "both",
                                                      "verdict"]  # fmt: skip
