@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import TINY, hear_signals
+from conftest import TINY, hear_signals, wait_for
 
 from bnrepro.cli import main
 from bnrepro.report import tensorboard as board
@@ -33,29 +34,51 @@ def test_an_impossible_address_is_refused(
     assert told in capsys.readouterr().err
 
 
-def test_tensorboard_answers_to_its_own_host_names_only_and_exits_with_0(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "bnrepro", "tensorboard", str(tmp_path), "--port", "0"]
+@contextmanager
+def served(folder: Path) -> Iterator[int]:
+    """The port of TensorBoard over a folder; interrupted afterwards, it ends well."""
+    line = [sys.executable, "-m", "bnrepro", "tensorboard", str(folder), "--port", "0"]
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals
     ) as process:
         assert process.stdout is not None
         overdue = threading.Timer(60, process.kill)
         overdue.start()
-        told = process.stdout.readline()
-        port = int(re.search(r":(\d+)/", told)[1])
-        own = (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]:1", "LocalHost")
-        others = ("evil.example", f"evil.example:{port}", "", "127.0.0.1.evil.example", "[::1")
-        for name in (*own, *others):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-            connection.request("GET", "/data/environment", headers={"Host": name})
-            assert connection.getresponse().status == (200 if name in own else 403), name
-            connection.close()
+        yield int(re.search(r":(\d+)/", process.stdout.readline())[1])
         process.send_signal(signal.SIGINT)
         overdue.cancel()
         out, errors = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "stopped" in out
     assert errors == ""
+
+
+def answer(port: int, path: str, **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse()
+
+
+def test_tensorboard_answers_to_its_own_host_names_only_and_exits_with_0(tmp_path: Path) -> None:
+    with served(tmp_path) as port:
+        own = (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]:1", "LocalHost")
+        others = ("evil.example", f"evil.example:{port}", "", "127.0.0.1.evil.example", "[::1")
+        for name in (*own, *others):
+            response = answer(port, "/data/environment", Host=name)
+            assert response.status == (200 if name in own else 403), name
+            response.close()
+
+
+def test_a_run_alone_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    run = tmp_path / "its-name"
+    assert main(["train", *TINY, "tensorboard=true", f"run.dir={run}"]) == 0
+    with served(run) as port:
+        wait_for(lambda: answer(port, "/data/runs").read() != b"[]")
+        assert json.loads(answer(port, "/data/runs").read()) == ["its-name"]
+    assert not any((tmp_path / "temporary").iterdir())
+    assert StoredRun(run).summary() is not None, "what is served is left alone"
 
 
 def test_of_many_runs_the_best_pair_with_and_without_bn_is_shown(tmp_path: Path) -> None:

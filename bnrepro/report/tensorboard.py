@@ -3,10 +3,12 @@
 import json
 import re
 import socket
+import tempfile
 import threading
 import webbrowser
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -69,32 +71,47 @@ def serve(
         return program.WerkzeugServer(of_this_machine(app) if host in LOOPBACK else app, flags)
 
     board = program.TensorBoard(server_class=server)
-    board.configure(
-        logdir=str(folder),
-        host=host,
-        port=port,
-        samples_per_plugin={"scalars": 100_000, "histograms": 1000, "images": 20},
-        reload_interval=5,
-        load_fast="true" if _has_data_server() else "false",  # "auto" prints four lines
-    )
-    if host not in LOOPBACK:
-        say(f"warning: anybody who reaches {host} can see these runs")
-    try:
-        address = board.launch()
-    except (program.TensorBoardServerException, OSError) as error:
-        raise ConfigError(f"{error} ({host}:{port}): choose another --port") from error
-    say(f"TensorBoard over {folder}: {address} (Ctrl-C to stop)")
-    shown = pages(address, [_name(run, folder) for run in runs], chosen)
-    for what, page in shown.items():
-        say(f"  {what}: {page}")
-    if len(runs) == 1:
-        say("  a run alone has no arm to compare with: 'bnrepro sweep norm=batch,none' trains both")
-    if browser:
-        webbrowser.open(next(iter(shown.values())))
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:  # the told way to end it
-        say("stopped")
+    with _named(folder, runs) as logdir:
+        board.configure(
+            logdir=str(logdir),
+            host=host,
+            port=port,
+            samples_per_plugin={"scalars": 100_000, "histograms": 1000, "images": 20},
+            reload_interval=5,
+            load_fast="true" if _has_data_server() else "false",  # "auto" prints four lines
+        )
+        if host not in LOOPBACK:
+            say(f"warning: anybody who reaches {host} can see these runs")
+        try:
+            address = board.launch()
+        except (program.TensorBoardServerException, OSError) as error:
+            raise ConfigError(f"{error} ({host}:{port}): choose another --port") from error
+        say(f"TensorBoard over {folder}: {address} (Ctrl-C to stop)")
+        shown = pages(address, [_name(run, folder) for run in runs], chosen)
+        for what, page in shown.items():
+            say(f"  {what}: {page}")
+        if len(runs) == 1:
+            say(
+                "  a run alone has no arm to compare with: 'bnrepro sweep norm=batch,none' trains both"
+            )
+        if browser:
+            webbrowser.open(next(iter(shown.values())))
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:  # the told way to end it
+            say("stopped")
+
+
+@contextmanager
+def _named(folder: Path, runs: Sequence[StoredRun]) -> Iterator[Path]:
+    """The folder to serve, in which every run has a name: one that is served itself gets a link."""
+    if [run.folder for run in runs] != [folder]:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="bnrepro-") as parent:
+        run = folder.resolve()
+        (Path(parent) / run.name).symlink_to(run)
+        yield Path(parent)
 
 
 def _name(run: StoredRun, folder: Path) -> str:
