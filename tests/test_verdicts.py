@@ -420,6 +420,25 @@ def test_an_effect_has_its_unit_and_interval_and_margin_are_in_it(
     assert words.bound(both) == shown[2].replace("+", "±")
 
 
+def test_bars_are_not_behind_their_legend() -> None:
+    heights = {f"a name that is long: {n}": [1.0, 1.0] for n in range(4)}
+    figure = draw.draw(Bars("", "steps", ["wide", "deep"], heights))
+    figure.draw_without_rendering()
+    [legend], [axes] = figure.legends, figure.axes
+    box, frame = legend.get_window_extent(), axes.get_tightbbox()
+    assert frame is not None
+    assert box.y1 <= frame.y0
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert axes.bbox.height > figure.bbox.height / 3
+
+
+def test_the_ticks_of_shares_are_short() -> None:
+    line = marks.strip(judged(Criterion("a", Margin(0.1, "of the errors"), "why"), [0.2, 0.4]))
+    assert line is not None
+    assert [tick.text for tick in line.ticks][:2] == ["0 %", "+20 %"]
+
+
 @pytest.mark.parametrize(("axis", "whole"), [("hidden layer", True), ("step", False)])
 def test_nothing_stands_between_two_layers(axis: str, whole: bool) -> None:
     panel = Curves("", axis, "norm", [Line("a", [1, 2, 3], [1.0, 2.0, 3.0])])

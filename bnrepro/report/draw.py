@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 5.2, 3.6
 FEW = 12  # points that can be told apart
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 MARKS = ("o", "^", "s", "D", "v", "P")
-COUNTED = (AXES["layer"], AXES["depth"])  # axes with nothing between whole numbers
+COUNTED = (AXES["layer"], AXES["depth"], "number")  # axes with nothing between whole numbers
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
@@ -58,7 +58,7 @@ def _drawn(drawing: Drawing, panel: Panel) -> Drawing:
     elif isinstance(panel, HeatMap):
         _heat_map(drawing, axes, panel)
     else:
-        _bars(axes, panel)
+        _bars(drawing, axes, panel)
     axes.set_title(panel.title, fontsize=10)
     axes.xaxis.label.set_fontsize(9)
     axes.yaxis.label.set_fontsize(9)
@@ -176,7 +176,7 @@ def _heat_map(drawing: Drawing, axes: Axes, panel: HeatMap) -> None:
     bar.ax.tick_params(labelsize=8)
 
 
-def _bars(axes: Axes, panel: Bars) -> None:
+def _bars(drawing: Drawing, axes: Axes, panel: Bars) -> None:
     looked = looks(list(panel.heights))
     width = 0.8 / max(1, len(panel.heights))
     places = np.arange(len(panel.groups))
@@ -195,8 +195,9 @@ def _bars(axes: Axes, panel: Bars) -> None:
     axes.set_ylabel(panel.y)
     if panel.limits:
         axes.set_ylim(*panel.limits)
-    if len(panel.heights) > 1:
-        axes.legend(fontsize=8)
+    if len(names := list(panel.heights)) > 1:
+        columns = max(1, 64 // (6 + max(map(len, names))))  # beside the bars there is seldom room
+        drawing.legend(loc="outside lower center", fontsize=8, ncols=min(columns, len(names)))
 
 
 def numbers(figure: Figure) -> list[Table]:

@@ -107,7 +107,11 @@ def strip(judged: Judged) -> Strip | None:
     return Strip(
         seeds,
         [Mark(place(value), name, kind) for value, name, kind in levels],
-        [Mark(place(tick), plain(tick, unit)) for tick in _ticks(least, most, unit)],
+        [
+            # "+50 %": the whole of which it is stands below, and has no room here.
+            Mark(place(tick), plain(tick, unit).partition(" of the ")[0])
+            for tick in _ticks(least, most, unit)
+        ],
         place(interval[0]),
         place(interval[1]),
     )

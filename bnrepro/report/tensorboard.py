@@ -91,9 +91,8 @@ def serve(
         for what, page in shown.items():
             say(f"  {what}: {page}")
         if len(runs) == 1:
-            say(
-                "  a run alone has no arm to compare with: 'bnrepro sweep norm=batch,none' trains both"
-            )
+            both = "'bnrepro sweep norm=batch,none' trains both"
+            say(f"  a run alone has no arm to compare with: {both}")
         if browser:
             webbrowser.open(next(iter(shown.values())))
         try:
