@@ -128,15 +128,20 @@ def tip(text: str) -> str:
     return f"tip:{text}"
 
 
-def svg(figure: Figure) -> bytes:
+def svg(figure: Figure, name: str) -> bytes:
     """A figure as an SVG element, the same bytes each time.
 
     It has no background, its text is text, `INK` is the color of the text around it, and artists
     have their `tip`.
+
+    Args:
+        figure: what is drawn.
+        name: another one for each figure of a page, whose ids come from it: a pattern of the same
+            id in a figure that is folded away would leave bars empty.
     """
     import matplotlib
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "bnrepro"}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name}
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings):  # type: ignore[arg-type]
         figure.savefig(
@@ -147,7 +152,7 @@ def svg(figure: Figure) -> bytes:
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r'<g id="tip:([^"]*)"', r"<g><title>\1</title", text)
     text = re.sub(r' (width|height)="[^"]*"', "", text, count=2)  # the page's width is its own
-    return re.sub(r'<g id="[a-z_A-Z]+_\d+"', "<g", text).encode()
+    return re.sub(r'<g id="[\w.]+_\d+"', "<g", text).encode()
 
 
 def activation_bands(

@@ -148,6 +148,14 @@ def test_every_heading_can_be_linked_to_and_every_link_leads_somewhere(
     )
 
 
+def test_no_figure_needs_what_another_one_defines(browser: Any, resize: Resize) -> None:
+    resize(1400)
+    ids = browser.execute_script(
+        "return [...document.querySelectorAll('[id]')].map((each) => each.id)"
+    )
+    assert len(ids) == len({*ids})
+
+
 def test_numbers_appear_under_the_pointer(browser: Any, resize: Resize) -> None:
     resize(1400)
     seeds = browser.execute_script(SHOWN, "section:nth-of-type(1) .strip circle.seed")

@@ -47,7 +47,7 @@ def headings(lines: list[str], names: tuple[str, ...]) -> list[str]:
 def test_verdicts_fit(shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every_verdict.plant(tmp_path)
     set_claims(monkeypatch, **every_verdict.CLAIMS)
-    monkeypatch.setattr(verdicts, "svg", lambda figure: b"")  # pictures take a minute
+    monkeypatch.setattr(verdicts, "svg", lambda figure, name: b"")  # pictures take a minute
     whole = shown(tmp_path, None)
     assert headings(whole, VERDICTS) == list(VERDICTS)
     for width, gone in {60: {"interval", "margin"}, 80: set(), 120: set()}.items():

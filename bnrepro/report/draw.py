@@ -196,7 +196,7 @@ def _bars(drawing: Drawing, axes: Axes, panel: Bars) -> None:
     if panel.limits:
         axes.set_ylim(*panel.limits)
     if len(names := list(panel.heights)) > 1:
-        columns = max(1, 64 // (6 + max(map(len, names))))  # beside the bars there is seldom room
+        columns = max(1, 64 // (6 + max(map(len, names))))  # among bars there is seldom room
         drawing.legend(loc="outside lower center", fontsize=8, ncols=min(columns, len(names)))
 
 

@@ -108,7 +108,7 @@ def strip(judged: Judged) -> Strip | None:
         seeds,
         [Mark(place(value), name, kind) for value, name, kind in levels],
         [
-            # "+50 %": the whole of which it is stands below, and has no room here.
+            # "+50 %" has room here; the line below says that it is one of the errors.
             Mark(place(tick), plain(tick, unit).partition(" of the ")[0])
             for tick in _ticks(least, most, unit)
         ],

@@ -171,10 +171,8 @@ def _write(path: Path, content: bytes) -> None:
 def _images(claim: str, figure: Figure) -> dict[str, bytes]:
     """The figure's panels by the files they are written to."""
     name, many = f"{FIGURES}/{claim}-{figure.name}", len(figure.panels) > 1
-    return {
-        f"{name}-{number}.svg" if many else f"{name}.svg": svg(draw(panel))
-        for number, panel in enumerate(figure.panels, start=1)
-    }
+    names = [f"{name}-{n}.svg" if many else f"{name}.svg" for n in range(1, len(figure.panels) + 1)]
+    return {file: svg(draw(panel), file) for file, panel in zip(names, figure.panels, strict=True)}
 
 
 def _show(
