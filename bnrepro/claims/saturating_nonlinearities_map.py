@@ -13,8 +13,8 @@ DEPTHS = per_scale((3, 6), (3, 6, 12), (3, 6, 12, 24))
 FIG1_STD = 0.07
 STDS = per_scale((FIG1_STD, 1.0), (FIG1_STD, 1.0), (FIG1_STD, 0.3, 0.6, 1.0))
 LRS = per_scale((1.0,), (0.3, 3.0), (0.1, 0.3, 1.0, 3.0))
-"""In the pilot, after as many steps, 12 layers without BN came highest from 0.6 at 0.3 (.85), 24 from
-1 at 0.1 (.52), with BN both from 1 at 3; deviations of 1.5 and rates of 0.03 and 10 were worse."""
+"""In the pilot, after as many steps, 12 layers without BN came highest from 0.6 at 0.3 (.85), 24
+from 1 at 0.1 (.52), with BN both from 1 at 3; 1.5, and rates of 0.03 and 10, were worse."""
 
 WORDS = {
     "smoke": ("experiment=fig1", *SMOKE),
