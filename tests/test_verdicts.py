@@ -1,6 +1,7 @@
 """The report of a reproduction: the same each time, whole in itself, nothing in it unescaped."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -431,6 +432,23 @@ def test_bars_are_not_behind_their_legend() -> None:
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.x1
     assert axes.bbox.height > figure.bbox.height / 3
+
+
+@pytest.mark.parametrize(
+    ("x", "shown"),
+    [
+        ([*range(10, 101, 10)], ["10", "20", "30", "40", "50", "60", "", "80", "", "100"]),
+        ([0.02, 0.1, 0.5], ["0.02", "0.1", "0.5"]),
+        ([0.1], ["0.1"]),
+    ],
+)
+def test_labels_of_a_logarithmic_axis_do_not_overlap(x: list[float], shown: list[str]) -> None:
+    figure = draw.draw(Curves("", "step", "norm", [Line("a", x, x)], log_x=True))
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == shown
+    boxes = [label.get_window_extent() for label in labels if label.get_text()]
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
 def test_the_ticks_of_shares_are_short() -> None:

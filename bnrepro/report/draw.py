@@ -5,6 +5,7 @@ An arm has the same color and the same kind of line in every figure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def _curves(axes: Axes, panel: Curves) -> None:
         _say_plainly(axes.xaxis)
         if few:  # the values themselves, and no powers of ten
             places = sorted({float(x) for line in panel.lines for x in line.x})
-            axes.set_xticks(places, [f"{place:g}" for place in places])
+            axes.set_xticks(places, _apart(places))
             axes.set_xticks([], minor=True)
     elif panel.x in COUNTED:
         axes.locator_params("x", integer=True)
@@ -136,6 +137,18 @@ def _curves(axes: Axes, panel: Curves) -> None:
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if len(panel.lines) > 1:
         axes.legend(fontsize=8)
+
+
+def _apart(places: Sequence[float]) -> list[str]:
+    """Labels of places on a logarithmic axis, the greatest first; none where they would overlap."""
+    least = (places[-1] / places[0]) ** 0.07
+    labels: list[str] = []
+    before = math.inf
+    for place in reversed(places):
+        shown = before / place >= least
+        labels.insert(0, f"{place:g}" if shown else "")
+        before = place if shown else before
+    return labels
 
 
 def _say_plainly(axis: Axis) -> None:
