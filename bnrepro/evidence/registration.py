@@ -8,7 +8,7 @@ arm, a seed or a sign cannot change without it.
 """
 
 import ast
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -76,21 +76,25 @@ def criterion_digest(*texts: str) -> str:
 def reached(path: Path) -> Mapping[Path, frozenset[str]]:
     """The definitions that the claim in a file and the judge are made of, by their files."""
     found: dict[Path, set[str]] = {path: set()}
+    modules: dict[Path, _Module] = {}
     left = {(path, CLAIM), *_every(JUDGE)}
     while left:
         file, name = left.pop()
-        parts, places = _read(file.read_text("utf-8"))
         known = found.setdefault(file, set())
-        if name not in known and any(name in part.names for part in parts):
-            known.add(name)
-            uses = {use for part in parts if _kept(part, {name}) for use in part.uses}
-            left |= {it for use in uses for it in _definitions(file, use, places)}
+        if file not in modules:
+            modules[file] = _read(file.read_text("utf-8"))
+        module = modules[file]
+        if name in known or all(name not in part.names for part in module.parts):
+            continue
+        known.add(name)
+        uses = {use for part in module.parts if _kept(part, {name}) for use in part.uses}
+        left |= {it for use in uses for it in _definitions(file, use, module.places)}
     return {file: frozenset(names) for file, names in found.items()}
 
 
 def _every(file: Path) -> set[tuple[Path, str]]:
-    parts, _ = _read(file.read_text("utf-8"))
-    return {(file, name) for part in parts for name in part.names}
+    module = _read(file.read_text("utf-8"))
+    return {(file, name) for part in module.parts for name in part.names}
 
 
 def _definitions(
@@ -123,6 +127,19 @@ class _Part:
     text: str
 
 
+@dataclass(frozen=True)
+class _Module:
+    """A source.
+
+    Args:
+        parts: its statements, but for imports and docstrings.
+        places: of each name that it imports, the module and the name there, if it is not all of it.
+    """
+
+    parts: Sequence[_Part]
+    places: Mapping[str, tuple[str, str | None]]
+
+
 def _meaning(names: frozenset[str], text: str) -> str:
     """What the definitions of these names in a source mean."""
     return criterion_digest(*_texts(text, names))
@@ -133,13 +150,12 @@ def _kept(part: _Part, names: Set[str]) -> bool:
 
 
 def _texts(text: str, names: frozenset[str]) -> list[str]:
-    parts, _ = _read(text)
-    return [part.text for part in parts if _kept(part, names)]
+    return [part.text for part in _read(text).parts if _kept(part, names)]
 
 
 @lru_cache(maxsize=1000)
-def _read(text: str) -> tuple[list[_Part], dict[str, tuple[str, str | None]]]:
-    """The parts of a source; and of each name that it imports, the module and the name there."""
+def _read(text: str) -> _Module:
+    """A module's source, read."""
     tree, lines = ast.parse(text), text.splitlines(keepends=True)
     places: dict[str, tuple[str, str | None]] = {}
     for node in ast.walk(tree):
@@ -159,7 +175,7 @@ def _read(text: str) -> tuple[list[_Part], dict[str, tuple[str, str | None]]]:
         first = min(it.lineno for it in (node, *getattr(node, "decorator_list", ())))
         source = "".join(lines[first - 1 : node.end_lineno])
         parts.append(_Part(frozenset(_defined(node)), frozenset(_used(node)), source))
-    return parts, places
+    return _Module(parts, places)
 
 
 def _defined(node: ast.stmt) -> Iterator[str]:
