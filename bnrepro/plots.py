@@ -144,6 +144,9 @@ def svg(figure: Figure, name: str) -> bytes:
     settings = {"svg.fonttype": "none", "svg.hashsalt": name}
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings):  # type: ignore[arg-type]
+        if layout := figure.get_layout_engine():  # else all is drawn twice, once for this alone
+            layout.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(
             buffer, format="svg", facecolor="none", edgecolor="none",
             metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
