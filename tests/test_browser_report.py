@@ -114,6 +114,8 @@ def test_a_verdict_chosen_shows_its_claims_and_no_others(browser: Any, resize: R
         "undecided",
         "neither",
     ]
+    assert browser.execute_script(SHOWN, ".overview tr.group") == ["What the paper argues"]
+    assert browser.execute_script(SHOWN, ".contents .wide strong") == ["what the paper argues"]
     browser.execute_script("document.querySelector('#only-all').click()")
     assert browser.execute_script(SHOWN, "section h2") == everything
 
