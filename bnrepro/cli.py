@@ -140,7 +140,7 @@ EXAMPLES = {
     },
     "sweep": {
         "bnrepro sweep experiment=digits norm=batch,none seed=0,1,2": "six networks",
-        "bnrepro sweep optimizer.lr=0.1,1 'seed=range(0,5)' hydra/launcher=joblib": "on every core",
+        "bnrepro sweep optimizer.lr=0.1,1 'seed=range(0,5)' --jobs 4": "four at a time",
     },
     "reproduce": {
         "bnrepro reproduce": "every claim in minutes, to see how it works",
@@ -359,6 +359,10 @@ def _outcome(summary: dict[str, Any]) -> str:
 def sweep(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Members at a time, by joblib; by default one.", metavar="N"),
+    ] = None,
     stack: StackSize = 1,
     debug: Debug = False,
 ) -> None:
@@ -372,10 +376,17 @@ def sweep(
     from rich.console import Console
 
     from bnrepro.config.overrides import refuse_elsewhere
+    from bnrepro.errors import ConfigError
+    from bnrepro.sweeps import launchers
     from bnrepro.sweeps import sweep as sweeps
 
-    refuse_elsewhere("sweep", overrides or [])
-    outcome = sweeps.run(overrides or [], config_dir, OUTPUTS, Console(), stack)
+    words = overrides or []
+    refuse_elsewhere("sweep", words)
+    if jobs is not None:
+        if launcher := next((word for word in words if word.startswith("hydra/launcher=")), None):
+            raise ConfigError(f"two ways to run (--jobs {jobs}, {launcher}): give one of them")
+        words = [*words, *(launchers.joblib(jobs) if jobs > 1 else ())]
+    outcome = sweeps.run(words, config_dir, OUTPUTS, Console(), stack)
     table = outcome.results
     _members(table)
     _say(f"sweep: {table.folder}\ndraw it: bnrepro report {table.folder}")

@@ -443,5 +443,4 @@ def _choose(jobs: int | None, pending: int) -> tuple[LauncherChoice, int, str]:
     jobs = min(jobs, max(1, pending))
     if jobs == 1:
         return LauncherChoice(), 1, f"one run at a time{more}"
-    words = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}")
-    return LauncherChoice("joblib", words), jobs, f"{jobs} runs at a time"
+    return LauncherChoice("joblib", launchers.joblib(jobs)), jobs, f"{jobs} runs at a time"

@@ -85,6 +85,13 @@ def test_launchers_that_reproduce_cannot_use_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sweep_takes_one_way_to_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["seed=0,1", "hydra/launcher=joblib", "--jobs", "2", f"sweep.dir={tmp_path / 'sweep'}"]
+    assert main(["sweep", *words]) == 2
+    assert "two ways to run (--jobs 2, hydra/launcher=joblib)" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_a_missing_launcher_is_reported_before_its_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +99,8 @@ def test_a_missing_launcher_is_reported_before_its_settings(
     words = ["seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"]
     assert main(["sweep", *words, f"sweep.dir={tmp_path / 'sweep'}"]) == 2
     assert "pip install '.[slurm]'" in capsys.readouterr().err
+    assert main(["sweep", "seed=0,1", "--jobs", "2", f"sweep.dir={tmp_path / 'sweep'}"]) == 2
+    assert "pip install '.[joblib]'" in capsys.readouterr().err
 
 
 @pytest.mark.reliability

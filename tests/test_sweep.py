@@ -62,7 +62,7 @@ def test_a_grid_is_the_same_with_either_launcher_and_a_finished_one_runs_nothing
         assert run.config()["threads"] == run.manifest()["threads"] == 1
         assert (run.folder / ".hydra" / "overrides.yaml").is_file()
     elsewhere = tmp_path / "by joblib"
-    words_ = [*words, "hydra/launcher=joblib", f"sweep.dir='{elsewhere}'"]
+    words_ = [*words, "--jobs", "2", f"sweep.dir='{elsewhere}'"]
     other = command("sweep", *words_)
     assert other.returncode == 0, other.stderr
     assert rows(elsewhere) == rows(folder)

@@ -53,6 +53,11 @@ class LauncherChoice:
     threads: int = 1
 
 
+def joblib(jobs: int) -> tuple[str, str]:
+    """The overrides that run so many at a time, by Hydra's joblib launcher."""
+    return "hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"
+
+
 def choose(words: Sequence[str]) -> LauncherChoice:
     """The launcher that overrides of Hydra's launcher choose.
 
