@@ -2,12 +2,16 @@
 
 import json
 from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
+from bnrepro.cli import main
 from bnrepro.report import results
+from bnrepro.store import git
 
 RESULTS = ROOT / "docs" / "results"
 FOUND: dict[str, Any] = json.loads((RESULTS / "results.json").read_text(encoding="utf-8"))
@@ -42,3 +46,19 @@ def test_a_claim_was_registered_before_its_first_run(name: str) -> None:
     assert registered <= datetime.fromisoformat(found["began"])
     for which in ("unlisted", "earlier", "unknown", "dirty"):
         assert not found["registered"][which], which
+
+
+@pytest.mark.skipif(SUPERSEDED, reason="the committed results are of an earlier registration")
+@pytest.mark.skipif(git.top(ROOT) is None, reason="needs the history of the claims' files")
+def test_the_report_comes_out_of_the_archive(tmp_path: Path) -> None:
+    """To the byte; its figures too, where all that made it is as it was."""
+    archive = RESULTS / "archive"
+    assert main(["report", str(archive), "--out", str(tmp_path)]) == 0
+    made = json.loads((archive / "archive.json").read_text(encoding="utf-8"))["made"]
+    same = all(version(name) == was for name, was in made["versions"].items())
+    names = ("report.html", "figures/*") if same else ()
+    committed = [path for name in ("results.json", *names) for path in sorted(RESULTS.glob(name))]
+    assert committed
+    for path in committed:
+        again = tmp_path / path.relative_to(RESULTS)
+        assert again.read_bytes() == path.read_bytes(), path.name
