@@ -14,6 +14,7 @@ from torch import nn
 from bnrepro import config as c
 from bnrepro.cli import main
 from bnrepro.config.compose import compose
+from bnrepro.config.schema import INCEPTION_MODULES
 from bnrepro.errors import ConfigError
 from bnrepro.evidence import fig2_arms
 from bnrepro.nn import build, pooling
@@ -21,6 +22,7 @@ from bnrepro.nn.batchnorm import BatchNorm1d, BatchNorm2d
 from bnrepro.nn.blocks import LocalResponseNorm
 from bnrepro.nn.build import nonlinearities
 from bnrepro.nn.inception import MODULES, Convolution, Inception
+from bnrepro.nn.norms import PerActivation
 from bnrepro.store import StoredRun
 from bnrepro.training.optim import schedule
 
@@ -75,6 +77,24 @@ def test_its_modules_and_their_sizes_are_the_papers_narrowed() -> None:
 def test_the_stem_may_keep_the_resolution() -> None:
     found = shapes(network("model.stem_stride=1"), torch.rand(2, 3, 32, 32))
     assert found["pool"][1:] == (16, 16)
+
+
+def test_a_network_may_have_some_of_the_modules() -> None:
+    some = ["3a", "3c", "4a", "4e", "5b"]
+    model = network(f"model.modules=[{','.join(some)}]", "model.stem_stride=1", "model.lrn=false")
+    found = shapes(model, torch.rand(2, 3, 32, 32))
+    assert list(found) == ["conv1", "conv2", "pool", *some, "mean", "dropout", "output"]
+    assert [found[name][1] for name in some] == [16, 8, 8, 4, 4]
+    assert 5.0e4 < count(model) < 5.4e4
+    whole, default = (network(*words) for words in ((f"model.modules=[{','.join(MODULES)}]",), ()))
+    assert {n: p.shape for n, p in whole.named_parameters()} == {
+        n: p.shape for n, p in default.named_parameters()
+    }
+    assert tuple(MODULES) == INCEPTION_MODULES
+    last = network("model.modules=[3a]", "model.per_activation=true")
+    places = [name for name, m in last.named_modules() if isinstance(m, PerActivation)]
+    assert places
+    assert all(name.startswith("3a.") for name in places)
 
 
 @pytest.mark.parametrize("kind", ["batch", "torch"])
@@ -159,6 +179,11 @@ def test_local_response_normalization_is_torchs(channels: int) -> None:
         (["norm=none", "model.per_activation=true"], "(model.per_activation)"),
         (["model.stem_stride=3"], "(model.stem_stride)"),
         (["model.width=0"], "(model.width)"),
+        (["model.modules=[]"], "(model.modules)"),
+        (["model.modules=[5b,3a]"], "(model.modules)"),
+        (["model.modules=[3a,3a]"], "(model.modules)"),
+        (["model.modules=[3a,6a]"], "(model.modules)"),
+        (["schedule.horizon=0"], "(schedule.horizon)"),
         (["augment.shift=-1"], "(augment.shift)"),
         (["augment.distortion=1.5"], "(augment.distortion)"),
         (["schedule.speed=0"], "(schedule.speed)"),
@@ -183,6 +208,18 @@ def test_a_faster_decay_reaches_the_same_rates_sooner() -> None:
         assert fast(100) == pytest.approx(slow(600))
         assert fast(200) == pytest.approx(slow(1200)) == pytest.approx(0.1)
         assert fast(1200) == pytest.approx(end)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "linear"])
+def test_a_decay_may_have_another_end_than_the_run(kind: str) -> None:
+    words = ["optimizer.lr=1.0", "schedule.final=0.1", f"schedule={kind}"]
+    whole = schedule(configured("train.steps=1201", *words))
+    for steps in (401, 1201, 2401):
+        cut = schedule(configured(f"train.steps={steps}", "schedule.horizon=1201", *words))
+        assert [cut(step) for step in range(0, 1201, 100)] == [
+            whole(step) for step in range(0, 1201, 100)
+        ]
+    assert cut(2400) == pytest.approx(0.01 if kind == "exponential" else 0.1)
 
 
 # By command line

@@ -33,7 +33,7 @@ STUDIES = (
 FOLDERS = ("run.dir", "sweep.dir", "dataset.root")
 """Settings that name a folder; a leading ~ is the user's home."""
 
-TEXT = (*FOLDERS, "dataset.mirror", FINGERPRINT, "tags", "studies")
+TEXT = (*FOLDERS, "dataset.mirror", FINGERPRINT, "model.modules", "tags", "studies")
 """Settings that are text, or lists of it, so that 1e3 is a name there and no number."""
 
 
@@ -59,7 +59,13 @@ WIDTHS = Limit(
     "a list of one or more widths, each 1 or more",
     lambda widths: bool(widths) and all(1 <= width <= 2**20 for width in widths),
 )
+INCEPTION_MODULES = ("3a", "3b", "3c", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+MODULES = Limit(
+    f"one or more of {', '.join(INCEPTION_MODULES)}, in this order",
+    lambda names: bool(names) and names == [name for name in INCEPTION_MODULES if name in names],
+)
 MOMENTUM = Limit("in [0, 1], or null for a cumulative average", lambda value: 0 <= value <= 1)
+HORIZON = Limit("1 or more steps, or null for the run's", lambda steps: steps >= 1)
 GROUP = Limit("2 or more, or null for the whole batch", lambda images: images >= 2)
 MIRROR = Limit(
     f"as {mirrors.FORM}, without name or password",
@@ -331,7 +337,8 @@ class Mlp(Model):
 class Inception(Model):
     """The Inception of §4.2: `width` times the paper's channels, for images of about 32×32.
 
-    `stem_stride` is that of the first convolution, `lrn` puts local response normalization behind
+    `modules` are those of the paper's ten that it has (Fig. 5). `stem_stride` is that of the first
+    convolution, `lrn` puts local response normalization behind
     the first two. `per_activation` normalizes the last module's outputs activation by activation,
     not map by map (§4.2.3).
     """
@@ -340,6 +347,7 @@ class Inception(Model):
     stem_stride: Annotated[int, Limit("1 or 2", lambda stride: stride in (1, 2))] = MISSING
     lrn: bool = MISSING
     per_activation: bool = MISSING
+    modules: Annotated[list[str], MODULES] = field(default_factory=lambda: [*INCEPTION_MODULES])
 
     dimensions = (2,)
     compiled_from = 6_000
@@ -397,12 +405,15 @@ class ConstantSchedule(Schedule):
 class DecaySchedule(Schedule):
     """Decay, linear or exponential, from `optimizer.lr` to `final` times it at the last step.
 
+    With `horizon` it is there at the last of so many steps, whenever the run ends.
+
     `speed` times as fast: linear decay is there after 1/`speed` of the steps, and stays there;
     exponential decay continues, to `final` to the power of `speed`.
     """
 
     final: Annotated[float, UP_TO_1] = MISSING
     speed: Annotated[float, POSITIVE] = 1.0
+    horizon: Annotated[int | None, HORIZON] = None
 
 
 @dataclass

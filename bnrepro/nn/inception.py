@@ -1,6 +1,6 @@
 """The Inception of §4.2, narrowed and cut to images of 32×32.
 
-Its ten modules, their branches and their channels are those of the paper's appendix (Fig. 5), every
+Its modules, their branches and their channels are those of the paper's appendix (Fig. 5), every
 number of channels times `width`. Only the pool projections of 4c and 4d, printed as 128, are of 96
 channels: with these the outputs add up to the 576 that the paper prints. Also scaled down is the
 way from the image to the first module: the paper's 224×224 shrink eightfold, through a convolution,
@@ -59,7 +59,7 @@ MODULES = {
     "5a": Branches(352, 192, 320, 160, 224, "average", 128),
     "5b": Branches(352, 192, 320, 192, 224, "max", 128),
 }
-"""Fig. 5, before `width`."""
+"""Fig. 5, before `width`; `model.modules` says which of them a network has."""
 
 STEM = (64, 192)
 """Channels of the two convolutions before the modules, before `width` as well."""
@@ -75,7 +75,7 @@ def narrowed(channels: int, width: float) -> int:
 class Inception(nn.Sequential):
     """x (N, C, H, W) -> logits (N, classes).
 
-        conv1 -> [lrn1] -> conv2 -> [lrn2] -> pool -> 3a … 5b -> mean -> [dropout] -> output
+        conv1 -> [lrn1] -> conv2 -> [lrn2] -> pool -> modules -> mean -> [dropout] -> output
 
     A convolution is followed by its nonlinearity, and before or behind that by the norm. The only
     fully connected layer is the softmax's. Within, tensors are channels_last, in which convolutions
@@ -101,9 +101,9 @@ class Inception(nn.Sequential):
                 add(f"lrn{number}", LocalResponseNorm(channels))
             depth = channels
         add("pool", MaxPool2d(3, 2, padding=1), 2)
-        for name, full_branches in MODULES.items():
-            branches = full_branches.narrowed(model.width)
-            last = name == list(MODULES)[-1]
+        for name in model.modules:
+            branches = MODULES[name].narrowed(model.width)
+            last = name == model.modules[-1]
             places = side if last and model.per_activation else None
             module = InceptionModule(depth, branches, model, norm, places)
             add(name, module, branches.stride)

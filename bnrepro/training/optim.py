@@ -175,11 +175,16 @@ def constant(settings: c.ConstantSchedule, lr: float, steps: int) -> Callable[[i
 
 def linear(settings: c.DecaySchedule, lr: float, steps: int) -> Callable[[int], float]:
     """From `lr` in a straight line to `final` times it, and no further."""
-    final, last = settings.final, max(1, steps - 1) / settings.speed
+    final, last = settings.final, _last(settings, steps)
     return lambda step: lr * (1 - (1 - final) * min(1.0, step / last))
 
 
 def exponential(settings: c.DecaySchedule, lr: float, steps: int) -> Callable[[int], float]:
     """From `lr` by the same factor at every step."""
-    final, last = settings.final, max(1, steps - 1) / settings.speed
+    final, last = settings.final, _last(settings, steps)
     return lambda step: lr * final ** (step / last)
+
+
+def _last(settings: c.DecaySchedule, steps: int) -> float:
+    """The step at which a decay has come to `final` times the first rate."""
+    return max(1, (settings.horizon or steps) - 1) / settings.speed
