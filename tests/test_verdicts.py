@@ -221,7 +221,7 @@ def test_logarithmic_axes_have_their_numbers_as_text() -> None:
     assert not any("$" in text for texts in labels.values() for text in texts)
     values = (2e-5, 1e-4, 0.002, 0.5, 20, 30_000, 1e5, 4e7)
     assert [draw.log_label(value) for value in values] == [
-        "2×10⁻⁵", "10⁻⁴", "0.002", "0.5", "20", "30,000", "10⁵", "4×10⁷",
+        "2·10⁻⁵", "0.0001", "0.002", "0.5", "20", "30,000", "10⁵", "4·10⁷",
     ]  # fmt: skip
 
 
@@ -368,7 +368,7 @@ def test_an_arm_with_other_overrides_counts_as_missing(
     [
         (1234.0, "steps", "1,234"), (math.inf, "steps", "never"), (-math.inf, "steps", "−∞"),
         (math.inf, "times", "∞"), (0.97, "accuracy", "0.9700"), (-0.5, "", "−0.5"),
-        (1e-5, "", "1e−05"), (12, "", "12"), (None, "steps", ""), ("as it is", "", "as it is"),
+        (1e-5, "", "10⁻⁵"), (12, "", "12"), (None, "steps", ""), ("as it is", "", "as it is"),
     ],
 )  # fmt: skip
 def test_numbers_in_words(value: float | str | None, unit: str, text: str) -> None:

@@ -59,7 +59,7 @@ def measure(evidence: Evidence) -> Finding:
             ),
             curves(
                 "stds", "Decades between the first layer's gradient and the last one's",
-                {f"{deepest} layers of sigmoids": by_std}, "std", "decades",
+                {f"{deepest} layers of sigmoids": by_std}, "std", "decades from first to last",
             ),
         ),
         tuned=Check(

@@ -98,7 +98,7 @@ def measure(evidence: Evidence) -> Finding:
                 "deviations", "Accuracy over the scale of the initial weights",
                 {RECTIFIED: runs.test, SIGMOIDS: others.final(evidence)},
                 "std", "test accuracy at the last step",
-                more=" Each arm at its registered rate. Dotted, guessing.",
+                more=" Each arm at its registered rate. Dotted: guessing.",
                 limits=(0.0, 1.0), levels=(CHANCE,),
             ),
         ),

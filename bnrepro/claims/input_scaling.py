@@ -103,10 +103,11 @@ def measure(evidence: Evidence) -> Finding:
                 "test accuracy", "inputs", names=INPUTS, limits=(0.0, 1.0),
             ),
             table(
-                "The same: steps to the best validation accuracy without BN on raw inputs are the "
-                "median over seeds, accuracies means. With BN a common scale and shift of all "
-                "inputs cancel in training (but for ε). At inference moving averages may lag "
-                "behind a shift, which moves as weights do; Algorithm 2's do not.",
+                "The same: steps to the best validation accuracy without BN on raw inputs (∞: "
+                "never reached) are the median over seeds, accuracies means. With BN a common "
+                "scale and shift of all inputs cancel in training (but for ε). At inference "
+                "moving averages may lag behind a shift, which moves as weights do; Algorithm 2's "
+                "do not.",
                 ("norm", "inputs"),
                 {
                     "learning rate": lr, "steps": first, "test accuracy": tuned.test,
@@ -154,8 +155,8 @@ CLAIM = Claim(
     "images: whitened by the covariance of the training images (ZCA; directions of less than a "
     "hundredth of the mean variance, of which MNIST has many, stay small), standardized by the "
     "mean and deviation of all training pixels, as stored from 0 to 255, and shifted by 3 "
-    "deviations; each at the best of four learning rates, which a pilot placed, after 2,000 "
-    "steps, from the same weights.",
+    "deviations. Each is trained for 2,000 steps from the same weights, at the best of three or "
+    "four learning rates, which a pilot placed.",
     criteria={
         "speed": Criterion(
             "without BN: steps to the highest validation accuracy that raw inputs come to, raw ÷ "

@@ -45,14 +45,17 @@ def measure(evidence: Evidence) -> Finding:
                 "rates", "Accuracy over the learning rate",
                 {name: runs.test.sel(network=name) for name in NETWORKS}, "lr",
                 "test accuracy at the last step", "pair", limits=(0.9, 1.0),
+                more=" Accuracies below 0.9 are not shown.",
             ),
             curves(
                 "training", "Each arm at its best learning rate",
                 {name: tuned.curve.sel(network=name) for name in NETWORKS}, "step",
                 "validation accuracy", "pair", limits=(0.9, 1.0),
+                more=" Accuracies below 0.9 are not shown.",
             ),
             table(
-                "Each arm at its best learning rate: means over seeds.", ("network", "pair"),
+                "Each arm at its best learning rate: mean accuracies over seeds.",
+                ("network", "pair"),
                 {"learning rate": lr, "test": tuned.test, "training": tuned.training},
             ),
         ),

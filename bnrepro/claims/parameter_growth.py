@@ -100,9 +100,13 @@ def measure(evidence: Evidence) -> Finding:
                 more=" Where a run diverged there is a gap.",
             ),
             table(
-                "Means over seeds: the hidden weights' norm after ÷ before training.",
+                "Means over seeds: the hidden weights' norm after ÷ before training (∞: diverged), "
+                "the share of runs that diverged, and the last test accuracy.",
                 ("network", "lr", "norm"),
-                {"growth": grown, "diverged": runs.diverged.astype(float), "test": runs.test},
+                {
+                    "growth": grown, "diverged": runs.diverged.astype(float),
+                    "test accuracy": runs.test,
+                },
             ),
         ),
         unspecified=Check("The learning rate.", choices),

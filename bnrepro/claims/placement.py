@@ -196,7 +196,7 @@ CLAIM = Claim(
     "neither with nor without Batch Normalization.”",
     unspecified="The evidence: the paper compares nothing, and of accuracy it says nothing. Here "
     "Fig. 1's network normalized at either place or nowhere for 5,000 steps (2,000 at the scale "
-    "short), each at the best of a few learning rates, which a pilot placed inside their grids; "
+    "short), each at the best of three or four learning rates, half an order of magnitude apart; "
     "and the same with ReLU and He's weights. After the nonlinearity the linear layers keep their "
     "biases, the inputs of the first nonlinearity are not normalized, and those of the output "
     "layer are. Shapes are of layers 2 and 3, whose inputs are outputs of a nonlinearity: "

@@ -7,8 +7,8 @@ import numpy as np
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMOKE, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Margin, plans
-from bnrepro.evidence.exhibits import Curves, Figure, over_seeds
-from bnrepro.evidence.grid import Array, Grid, grid, stack, table
+from bnrepro.evidence.exhibits import Curves, over_seeds
+from bnrepro.evidence.grid import Array, Grid, curves, grid, stack, table
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
 TRIES = per_scale(3, 8, 32)
@@ -109,11 +109,12 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         both,
         exhibits=(
-            Figure(
-                "search",
-                "The best of so many tries, chosen on validation images: expectation over all "
-                "choices of them, median over seeds, band from least to greatest.",
-                (panel,),
+            curves(
+                "search", "Expected test error of the best of some tries, chosen on validation "
+                "images, by their number",
+                {panel.title: 1 - over.sel(tries=[k for k in (1, 2, 4, 8, 16, 32) if k in tries])},
+                panel.x, "expected test error",
+                log_x=panel.log_x, log_y=True,
             ),
             table(
                 "The best try of each arm: medians over seeds.", ("norm",),

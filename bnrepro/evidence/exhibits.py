@@ -1,6 +1,6 @@
 """What a claim shows, as data: tables and figures whose drawing is the report's business.
 
-A number that is not finite is drawn as a gap; in a table `inf` reads as "never".
+A number that is not finite is drawn as a gap; in a table it is `∞`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -304,7 +304,8 @@ def bars(
     }
     heights = {name: [middle for middle, _, _ in of] for name, of in found.items()}
     ranges = {name: [(low, high) for _, low, high in of] for name, of in found.items()}
-    groups = [NAMES.get(key, key) for key in next(iter(values.values()))[x].to_numpy().tolist()]
+    names = NAMES if x == "norm" else {}
+    groups = [names.get(key, key) for key in next(iter(values.values()))[x].to_numpy().tolist()]
     return Bars(title, y, groups, heights, ranges, limits)
 
 

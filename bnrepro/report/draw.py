@@ -15,6 +15,7 @@ from bnrepro.evidence.arms import BATCH, NAMES, NONE
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Panel, Table
 from bnrepro.evidence.grid import AXES
 from bnrepro.plots import BLUE, GREY, INK, ORANGE, PALETTE, STYLES, empty, heat_map, tip
+from bnrepro.report.format import raised
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 5.2, 3.6
 FEW = 12  # points that can be told apart
+TICKS = 18  # values on a logarithmic axis that are named one by one, where there is room
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 MARKS = ("o", "^", "s", "D", "v", "P")
 COUNTED = (AXES["layer"], AXES["depth"], "number")  # axes with nothing between whole numbers
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
 """Color and line of the two arms of most claims."""
@@ -113,18 +114,21 @@ def _curves(axes: Axes, panel: Curves) -> None:
             low, high = _finite(line.low), _finite(line.high)
             axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
         at_end = f"{line.label}: {y[-1]:.4g} at {x[-1]:g}" if len(x) else line.label
-        axes.plot(x, y, style, color=color, linewidth=1.4, label=line.label, gid=tip(at_end))
+        above = 2 if style == STYLES[0] else 2.1  # a line with gaps does not hide one without
+        axes.plot(x, y, style, color=color, linewidth=1.4, label=line.label + _outside(y, panel),
+                  gid=tip(at_end), zorder=above)  # fmt: skip
         if few:
             for at, value in zip(x, y, strict=True):
                 said = f"{line.label}: {value:.4g} at {at:g}"
-                axes.plot([at], [value], marks[like], color=color, markersize=4, gid=tip(said))
+                axes.plot([at], [value], marks[like], color=color, markersize=4, gid=tip(said),
+                          zorder=above)  # fmt: skip
     for level in panel.levels:
-        axes.axhline(level, color=GREY, linewidth=0.6, linestyle=":")
+        axes.axhline(level, color=GREY, linewidth=1.0, linestyle=":")
     if panel.log_x:
         axes.set_xscale("log")
         _say_plainly(axes.xaxis)
-        if few:  # the values themselves, and no powers of ten
-            places = sorted({float(x) for line in panel.lines for x in line.x})
+        places = sorted({float(x) for line in panel.lines for x in line.x})
+        if len(places) <= TICKS:  # the values themselves, and no powers of ten
             axes.set_xticks(places, _apart(places))
             axes.set_xticks([], minor=True)
     elif panel.x in COUNTED:
@@ -137,6 +141,14 @@ def _curves(axes: Axes, panel: Curves) -> None:
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if len(panel.lines) > 1:
         axes.legend(fontsize=8)
+
+
+def _outside(y: np.ndarray, panel: Curves) -> str:
+    """What the legend says of a line that cannot be seen."""
+    if not panel.limits or np.isnan(y).all():
+        return ""
+    low, high = panel.limits
+    return " (below)" if np.nanmax(y) < low else " (above)" if np.nanmin(y) > high else ""
 
 
 def _apart(places: Sequence[float]) -> list[str]:
@@ -167,12 +179,12 @@ def _say_plainly(axis: Axis) -> None:
 
 
 def log_label(value: float) -> str:
-    """A number on a logarithmic axis, such as `0.02`, `1,000` or `2×10⁻⁵`."""
-    if 1e-3 <= value < 1e5:
+    """A number on a logarithmic axis, such as `0.02`, `1,000` or `2·10⁻⁵`."""
+    if 1e-4 <= value < 1e5:
         return f"{value:,.10g}"
     digits, _, exponent = f"{value:.0e}".partition("e")
-    power = f"10{str(int(exponent)).translate(RAISED)}"
-    return power if digits == "1" else f"{digits}×{power}"
+    power = raised(int(exponent))
+    return power if digits == "1" else f"{digits}·{power}"
 
 
 def _heat_map(drawing: Drawing, axes: Axes, panel: HeatMap) -> None:

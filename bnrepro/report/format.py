@@ -15,6 +15,8 @@ from bnrepro.evidence.runs import median_range
 FACTORS = {"doublings": 2.0, "decades": 10.0}
 """Units of effects that are logarithms of a ratio; the ratio is shown as well."""
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 FEW_SEEDS = 5
 """Of fewer, an interval is called all of them and not by what it covers."""
 
@@ -32,7 +34,8 @@ def said(value: float | str | None, unit: str = "") -> str:
     elif isinstance(value, int):
         text = str(value)
     else:
-        text = f"{value:.4g}"
+        digits, _, exponent = f"{value:.4g}".partition("e")
+        text = _powered(digits, exponent)
     return text.replace("-", "−")
 
 
@@ -58,10 +61,33 @@ def plain(value: float, unit: str) -> str:
     if math.isinf(value):
         return said(value)
     if unit in FACTORS:
-        return f"×{FACTORS[unit] ** value:.3g}"
+        return _ratio(value, unit)
     if unit.startswith("of the "):
         return f"{signed(100 * value, unit)} % {unit}"
     return f"{_effect(value, unit)} {_named(unit)}"
+
+
+def _ratio(value: float, unit: str) -> str:
+    """The ratio that a logarithm stands for, such as `×1.4`, `×1,060` or `×5.9·10⁷`."""
+    digits, _, exponent = f"{FACTORS[unit] ** value:.3g}".partition("e")
+    if not exponent:
+        return f"×{digits}"
+    if 0 < int(exponent) < 6:
+        return f"×{float(f'{digits}e{exponent}'):,.0f}"
+    return f"×{_powered(digits, exponent)}"
+
+
+def _powered(digits: str, exponent: str) -> str:
+    """A number from its digits and its exponent, such as `3.2·10⁻⁶`."""
+    if not exponent:
+        return digits
+    power = raised(int(exponent))
+    return power if digits == "1" else f"{digits}·{power}"
+
+
+def raised(exponent: int) -> str:
+    """A power of ten, such as `10⁻⁵`."""
+    return f"10{str(exponent).translate(RAISED)}"
 
 
 def _effect(value: float, unit: str) -> str:
@@ -187,7 +213,7 @@ def papers(criterion: Criterion) -> str:
 def _in_unit(value: float, unit: str) -> str:
     ratio = ""
     if unit in FACTORS and math.isfinite(value):
-        ratio = f" (×{FACTORS[unit] ** value:.3g})"
+        ratio = f" ({_ratio(value, unit)})"
     return f"{_effect(value, unit)} {_named(unit)}{ratio}"
 
 
@@ -224,4 +250,4 @@ def markdown(value: Any) -> Any:
 
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
-    return re.sub(r"([\\`*_<>\[\]|#~])", r"\\\1", " ".join(value.split()))
+    return re.sub(r"([\\`*_<>\[\]|#~])", r"\\\1", re.sub(r"\s+", " ", value))
