@@ -375,6 +375,24 @@ def test_numbers_in_words(value: float | str | None, unit: str, text: str) -> No
     assert words.said(value, unit) == text
 
 
+@pytest.mark.parametrize(
+    ("decades", "text"),
+    [(0.3, "×2"), (3.026, "×1,060"), (6, "×10⁶"), (7.771, "×5.9·10⁷"), (-12, "×10⁻¹²")],
+)
+def test_a_ratio_of_any_size_is_shown_without_e(decades: float, text: str) -> None:
+    assert words.plain(decades, "decades") == text
+
+
+def test_markdown_keeps_the_spaces_around_a_text() -> None:
+    assert words.markdown(" (a_b)\n c, ") == r" (a\_b) c, "
+
+
+def test_the_legend_says_which_line_is_outside_the_axis() -> None:
+    drawn = [Line("low", [1, 2], [0.1, 0.2]), Line("seen", [1, 2], [0.1, 0.95])]
+    [axes] = draw.draw(Curves("", "x", "y", drawn, limits=(0.9, 1.0))).axes
+    assert axes.get_legend_handles_labels()[1] == ["low (below)", "seen"]
+
+
 def test_the_papers_number_stands_in_the_table_and_in_the_row() -> None:
     with_it = Criterion("a ÷ b", Margin(1.0, "doublings"), "why", paper=1.5)
     without = replace(with_it, paper=None)
