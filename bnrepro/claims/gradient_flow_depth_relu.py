@@ -58,7 +58,9 @@ def measure(evidence: Evidence) -> Finding:
     return Finding(
         {"start": less(start.sel(times=HE)), **during(lr)},
         exhibits=(
-            by_layer(evidence, {f"{deepest} layers, He": rectified((deepest,), (HE,))}),
+            by_layer(
+                evidence, {f"{deepest} ReLU layers, He's weights": rectified((deepest,), (HE,))}
+            ),
             curves(
                 "training",
                 "The second layer's gradient ÷ the last one's, each arm at its best learning rate",

@@ -56,7 +56,10 @@ def measure(evidence: Evidence) -> Finding:
             table(
                 "Each arm at its best learning rate: mean accuracies over seeds.",
                 ("network", "pair"),
-                {"learning rate": lr, "test": tuned.test, "training": tuned.training},
+                {
+                    "learning rate": lr, "test accuracy": tuned.test,
+                    "training accuracy": tuned.training,
+                },
             ),
         ),
         tuned=for_each_seed(effects(runs.test.sel(lr=runs.validation.idxmax("lr")))),

@@ -61,7 +61,10 @@ def measure(evidence: Evidence) -> Finding:
             ),
             table(
                 "Each arm at its best learning rate: means over seeds.", ("norm", "order"),
-                {"learning rate": lr, "test": tuned.test, "training": tuned.training},
+                {
+                    "learning rate": lr, "test accuracy": tuned.test,
+                    "training accuracy": tuned.training,
+                },
             ),
         ),
         tuned=for_each_seed(effects(runs.test.sel(lr=runs.validation.idxmax("lr")))),
@@ -83,11 +86,11 @@ CLAIM = Claim(
     "the training data, which prevents the same examples from always appearing in a mini-batch "
     "together. This led to about 1 % improvements in the validation accuracy, which is consistent "
     "with the view of Batch Normalization as a regularizer (Sec. 3.4).” So .010 on ImageNet.",
-    unspecified="How often the same images met before, and whether a network without batch "
-    "normalization gains as much, which the explanation denies. Here either always or by chance: "
-    "batches of 32 are drawn once, and only their order changes, or all images are shuffled in "
-    "every epoch. 2,048 images of MNIST for 200 epochs, learned by heart; three hidden layers of "
-    "100 rectified units; plain SGD; the learning rate is chosen for each arm.",
+    unspecified="How often the same images met before; and whether a network without batch "
+    "normalization gains as much, which the explanation denies. Here images meet always or by "
+    "chance: batches of 32 are drawn once, and only their order changes, or all images are "
+    "shuffled in every epoch. 2,048 images of MNIST for 200 epochs, learned by heart; three hidden "
+    "layers of 100 rectified units; plain SGD; the learning rate is chosen for each arm.",
     criteria={
         "with BN": Criterion(
             "test accuracy with images shuffled − with batches that stay, with BN, of the same "

@@ -84,7 +84,7 @@ def less(values: Array) -> Array:
 def by_layer(evidence: Evidence, panels: Mapping[str, Grid]) -> Figure:
     """A figure of the gradients of initial weights over the layers, of grids of one arm a norm."""
     return curves(
-        "layers", "Gradients of the initial weights",
+        "layers", "Gradient of each layer's weights, before the first step",
         {title: _every_layer(evidence, of) for title, of in panels.items()},
         "layer", "norm of the gradient", log_y=True,
     )  # fmt: skip

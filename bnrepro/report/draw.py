@@ -174,8 +174,9 @@ def _say_plainly(axis: Axis) -> None:
         def __call__(self, x: float, pos: int | None = None) -> str:
             return log_label(x) if super().__call__(x, pos) else ""
 
-    axis.set_major_formatter(Plain())
-    axis.set_minor_formatter(Plain())
+    every_digit = (1.0, 0.7)  # all minor ticks on a shorter axis than 0.7 decades
+    axis.set_major_formatter(Plain(minor_thresholds=every_digit))
+    axis.set_minor_formatter(Plain(minor_thresholds=every_digit))
 
 
 def log_label(value: float) -> str:
