@@ -405,7 +405,7 @@ class ConstantSchedule(Schedule):
 class DecaySchedule(Schedule):
     """Decay, linear or exponential, from `optimizer.lr` to `final` times it at the last step.
 
-    With `horizon` it is there at the last of so many steps, whenever the run ends.
+    With `horizon` it is there after as many steps as that says, whenever the run ends.
 
     `speed` times as fast: linear decay is there after 1/`speed` of the steps, and stays there;
     exponential decay continues, to `final` to the power of `speed`.

@@ -54,7 +54,7 @@ class LauncherChoice:
 
 
 def joblib(jobs: int) -> tuple[str, str]:
-    """The overrides that run so many at a time, by Hydra's joblib launcher."""
+    """The overrides that run `jobs` members at a time, by Hydra's joblib launcher."""
     return "hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"
 
 
