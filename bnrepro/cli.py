@@ -376,16 +376,14 @@ def sweep(
     from rich.console import Console
 
     from bnrepro.config.overrides import refuse_elsewhere
-    from bnrepro.errors import ConfigError
     from bnrepro.sweeps import launchers
     from bnrepro.sweeps import sweep as sweeps
 
     words = overrides or []
     refuse_elsewhere("sweep", words)
-    if jobs is not None:
-        if launcher := next((word for word in words if word.startswith("hydra/launcher=")), None):
-            raise ConfigError(f"two ways to run (--jobs {jobs}, {launcher}): give one of them")
-        words = [*words, *(launchers.joblib(jobs) if jobs > 1 else ())]
+    launchers.refuse_both(jobs, words)
+    if jobs is not None and jobs > 1:
+        words = [*words, *launchers.joblib(jobs)]
     outcome = sweeps.run(words, config_dir, OUTPUTS, Console(), stack)
     table = outcome.results
     _members(table)

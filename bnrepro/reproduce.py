@@ -161,8 +161,7 @@ def run(
         StorageError: the folder cannot be written.
         Interrupted: a signal asked to stop; every run's state is kept.
     """
-    if jobs is not None and launcher:
-        raise ConfigError(f"two ways to run (--jobs {jobs}, {launcher[0]}): give one of them")
+    launchers.refuse_both(jobs, launcher)
     choice = launchers.choose(launcher) if launcher else None
     if jobs is not None and jobs > 1:
         launchers.choose(["hydra/launcher=joblib"])  # refused now where it is not installed

@@ -89,6 +89,9 @@ def test_a_sweep_takes_one_way_to_run(capsys: pytest.CaptureFixture[str], tmp_pa
     words = ["seed=0,1", "hydra/launcher=joblib", "--jobs", "2", f"sweep.dir={tmp_path / 'sweep'}"]
     assert main(["sweep", *words]) == 2
     assert "two ways to run (--jobs 2, hydra/launcher=joblib)" in capsys.readouterr().err
+    words[1] = "hydra.launcher.n_jobs=3"
+    assert main(["sweep", *words]) == 2
+    assert "two ways to run (--jobs 2, hydra.launcher.n_jobs=3)" in capsys.readouterr().err
     assert not (tmp_path / "sweep").exists()
 
 

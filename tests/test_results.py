@@ -56,7 +56,7 @@ def test_the_report_comes_out_of_the_archive(tmp_path: Path) -> None:
     assert main(["report", str(archive), "--out", str(tmp_path)]) == 0
     made = json.loads((archive / "archive.json").read_text(encoding="utf-8"))["made"]
     same = all(version(name) == was for name, was in made["versions"].items())
-    names = ("report.html", "figures/*") if same else ()
+    names = ("report.html", "report.md", "figures/*") if same else ()
     committed = [path for name in ("results.json", *names) for path in sorted(RESULTS.glob(name))]
     assert committed
     for path in committed:

@@ -10,7 +10,7 @@ from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Marg
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, steps_to, table, times_fewer
 from bnrepro.evidence.runs import TOLD_APART, Evidence
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import both_tuned
+from bnrepro.evidence.tuning import at_own_rates, both_tuned
 
 RAW, SHIFTED, STANDARDIZED, WHITENED = INPUTS = {
     "raw": "raw, as stored",
@@ -47,9 +47,7 @@ def cells(scale: str) -> Grid:
 
 
 def _arms(scale: str) -> dict[str, tuple[str, ...]]:
-    of = cells(scale)
-    own = {of.arm(*place, lr) for place, lrs in LRS.items() for lr in lrs[scale]}
-    return {arm: words for arm, words in of.arms().items() if arm in own}
+    return at_own_rates(cells(scale), {place: lrs[scale] for place, lrs in LRS.items()})
 
 
 def steps(runs: xr.Dataset) -> Array:

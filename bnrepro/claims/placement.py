@@ -13,7 +13,7 @@ from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, grid, ta
 from bnrepro.evidence.movement import drifts, tracks
 from bnrepro.evidence.runs import TOLD_APART, Evidence
 from bnrepro.evidence.stats import lower_median
-from bnrepro.evidence.tuning import both_tuned
+from bnrepro.evidence.tuning import at_own_rates, both_tuned
 
 SIGMOID, RELU = "sigmoid", "ReLU"
 
@@ -66,9 +66,7 @@ def cells(scale: str) -> Grid:
 
 
 def _arms(scale: str) -> dict[str, tuple[str, ...]]:
-    of = cells(scale)
-    own = {of.arm(*place, lr) for place, lrs in LRS.items() for lr in lrs[scale]}
-    return {arm: words for arm, words in of.arms().items() if arm in own}
+    return at_own_rates(cells(scale), {place: lrs[scale] for place, lrs in LRS.items()})
 
 
 def shapes(evidence: Evidence, of: Grid) -> xr.Dataset:

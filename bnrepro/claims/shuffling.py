@@ -5,7 +5,7 @@ from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, SMALL, per_s
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.runs import TOLD_APART, Evidence
-from bnrepro.evidence.tuning import for_each_seed, throughout
+from bnrepro.evidence.tuning import at_own_rates, for_each_seed, throughout
 
 RESHUFFLED, FIXED = "images shuffled", "batches that stay"
 ORDERS = {RESHUFFLED: (), FIXED: ("train.shuffling=batches",)}
@@ -32,9 +32,8 @@ def cells(scale: str) -> Grid:
 
 
 def _arms(scale: str) -> dict[str, tuple[str, ...]]:
-    of = cells(scale)
-    own = {of.arm(norm, order, lr) for norm in NORMS for order in ORDERS for lr in LRS[norm][scale]}
-    return {arm: words for arm, words in of.arms(*WORDS[scale]).items() if arm in own}
+    lrs = {(norm, order): LRS[norm][scale] for norm in NORMS for order in ORDERS}
+    return at_own_rates(cells(scale), lrs, *WORDS[scale])
 
 
 def effects(test: Array) -> dict[str, Array]:

@@ -5,9 +5,8 @@ import math
 import numpy as np
 
 from bnrepro.evidence import controls
-from bnrepro.evidence.arms import NAMES, NORMS, SEEDS, SMOKE, per_scale
+from bnrepro.evidence.arms import NORMS, SEEDS, SMOKE, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Margin, plans
-from bnrepro.evidence.exhibits import Curves, over_seeds
 from bnrepro.evidence.grid import Array, Grid, curves, grid, stack, table
 from bnrepro.evidence.runs import TEST, VALIDATION, Evidence
 
@@ -95,11 +94,6 @@ def measure(evidence: Evidence) -> Finding:
     test, validation = of.final(evidence, TEST), of.final(evidence, VALIDATION)
     tries = range(1, TRIES[evidence.scale] + 1)
     over = stack({k: expected(test, validation, k) for k in tries}, "tries")
-    lines = [
-        over_seeds(NAMES[norm], list(tries), over.sel(norm=norm).transpose("seed", ...).to_numpy())
-        for norm in NORMS
-    ]
-    panel = Curves("random search", "tries", "expected test accuracy", lines, log_x=True)
     both = effects(test, validation)
     best = validation.idxmax("number")
     settings = {
@@ -112,9 +106,11 @@ def measure(evidence: Evidence) -> Finding:
             curves(
                 "search", "Expected test error of the best of some tries, chosen on validation "
                 "images, by their number",
-                {panel.title: 1 - over.sel(tries=[k for k in (1, 2, 4, 8, 16, 32) if k in tries])},
-                panel.x, "expected test error",
-                log_x=panel.log_x, log_y=True,
+                {
+                    "random search":
+                        1 - over.sel(tries=[k for k in (1, 2, 4, 8, 16, 32) if k in tries])
+                },
+                "tries", "expected test error", log_x=True, log_y=True,
             ),
             table(
                 "The best try of each arm: medians over seeds.", ("norm",),

@@ -338,9 +338,8 @@ class Inception(Model):
     """The Inception of §4.2: `width` times the paper's channels, for images of about 32×32.
 
     `modules` are those of the paper's ten that it has (Fig. 5). `stem_stride` is that of the first
-    convolution, `lrn` puts local response normalization behind
-    the first two. `per_activation` normalizes the last module's outputs activation by activation,
-    not map by map (§4.2.3).
+    convolution, `lrn` puts local response normalization behind the first two. `per_activation`
+    normalizes the last module's outputs activation by activation, not map by map (§4.2.3).
     """
 
     width: Annotated[float, Limit("in (0, 16]", lambda width: 0 < width <= 16)] = MISSING

@@ -1,6 +1,6 @@
 """Both tuned: each arm at its own best setting of the same budget, chosen on validation images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import xarray as xr
 
@@ -8,7 +8,7 @@ from bnrepro.evidence import controls
 from bnrepro.evidence.arms import NAMES
 from bnrepro.evidence.claim import Check, Effects
 from bnrepro.evidence.exhibits import Figure
-from bnrepro.evidence.grid import Array, Labelled, curves, table
+from bnrepro.evidence.grid import Array, Grid, Labelled, curves, table
 
 
 def both_tuned(
@@ -51,6 +51,14 @@ def both_tuned(
 def _range(values: Array) -> str:
     low, high = values.min().item(), values.max().item()
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def at_own_rates(
+    of: Grid, lrs: Mapping[tuple[str, str], Sequence[float]], *words: str
+) -> dict[str, tuple[str, ...]]:
+    """The arms of a grid of two axes and `lr`, those of each pair at its own learning rates."""
+    own = {of.arm(*pair, lr) for pair, rates in lrs.items() for lr in rates}
+    return {arm: overrides for arm, overrides in of.arms(*words).items() if arm in own}
 
 
 def for_each_seed(effects: Effects) -> Check:

@@ -15,7 +15,7 @@ from bnrepro.evidence.arms import BATCH, NAMES, NONE
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Panel, Table
 from bnrepro.evidence.grid import AXES
 from bnrepro.plots import BLUE, GREY, INK, ORANGE, PALETTE, STYLES, empty, heat_map, tip
-from bnrepro.report.format import raised
+from bnrepro.report.format import powered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,8 +184,7 @@ def log_label(value: float) -> str:
     if 1e-4 <= value < 1e5:
         return f"{value:,.10g}"
     digits, _, exponent = f"{value:.0e}".partition("e")
-    power = raised(int(exponent))
-    return power if digits == "1" else f"{digits}·{power}"
+    return powered(digits, exponent)
 
 
 def _heat_map(drawing: Drawing, axes: Axes, panel: HeatMap) -> None:

@@ -35,7 +35,7 @@ def said(value: float | str | None, unit: str = "") -> str:
         text = str(value)
     else:
         digits, _, exponent = f"{value:.4g}".partition("e")
-        text = _powered(digits, exponent)
+        text = powered(digits, exponent)
     return text.replace("-", "−")
 
 
@@ -74,20 +74,15 @@ def _ratio(value: float, unit: str) -> str:
         return f"×{digits}"
     if 0 < int(exponent) < 6:
         return f"×{float(f'{digits}e{exponent}'):,.0f}"
-    return f"×{_powered(digits, exponent)}"
+    return f"×{powered(digits, exponent)}"
 
 
-def _powered(digits: str, exponent: str) -> str:
-    """A number from its digits and its exponent, such as `3.2·10⁻⁶`."""
+def powered(digits: str, exponent: str) -> str:
+    """A number from its digits and its exponent, such as `3.2·10⁻⁶`, or `10⁻⁶` of the digit 1."""
     if not exponent:
         return digits
-    power = raised(int(exponent))
+    power = f"10{str(int(exponent)).translate(RAISED)}"
     return power if digits == "1" else f"{digits}·{power}"
-
-
-def raised(exponent: int) -> str:
-    """A power of ten, such as `10⁻⁵`."""
-    return f"10{str(exponent).translate(RAISED)}"
 
 
 def _effect(value: float, unit: str) -> str:

@@ -53,6 +53,21 @@ class LauncherChoice:
     threads: int = 1
 
 
+OF_LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
+"""How overrides of Hydra's launcher begin."""
+
+
+def refuse_both(jobs: int | None, words: Sequence[str]) -> None:
+    """Refuse `--jobs` together with overrides of a launcher, which say how many as well.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    given = next((word for word in words if word.lstrip("+").startswith(OF_LAUNCHER)), None)
+    if jobs is not None and given:
+        raise ConfigError(f"two ways to run (--jobs {jobs}, {given}): give one of them")
+
+
 def joblib(jobs: int) -> tuple[str, str]:
     """The overrides that run `jobs` members at a time, by Hydra's joblib launcher."""
     return "hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"
@@ -65,7 +80,7 @@ def choose(words: Sequence[str]) -> LauncherChoice:
         ConfigError: one is no such override, or what it says cannot be.
     """
     for word in words:
-        if not word.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher.")):
+        if not word.lstrip("+").startswith(OF_LAUNCHER):
             raise ConfigError(
                 f"a claim fixes what is run ({word}): choose only where it runs, by "
                 "hydra/launcher=NAME and hydra.launcher.SETTING=VALUE"
