@@ -65,6 +65,21 @@ def diverged(config: Config, at: int = 10) -> Planted:
     return Planted({"test_accuracy": start, "validation_accuracy": start}, diverged_at=at)
 
 
+def at_once(planted: Planted) -> Planted:
+    """The same run, had its first loss not been finite: what was measured before is there."""
+    start = ([0], [CHANCE])
+    before = {
+        name: values
+        for name, values in planted.probes.get(min(planted.probes, default=0), {}).items()
+        if not name.endswith("/gradient_norm")
+    }
+    return Planted(
+        {"test_accuracy": start, "validation_accuracy": start},
+        {0: before} if before else {},
+        diverged_at=1,
+    )
+
+
 def write(folder: Path, config: Config, planted: Planted) -> StoredRun:
     """Write a run's folder as `store` would, but for flushing it to the disk."""
     (folder / "probes").mkdir(parents=True)

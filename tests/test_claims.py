@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from planting import Config, Plant, Planted, evidence, learning, plant_of
+from planting import Config, Plant, Planted, arms_of, at_once, evidence, learning, plant_of
 
 from bnrepro import claims
 from bnrepro.claims.stable_distributions import of_paper
@@ -65,6 +65,24 @@ def lose_a_run(claim: Claim, runs: Evidence, arm: str, seed: int) -> None:
     found = judge(claim, dataclasses.replace(runs, runs={**runs.runs, arm: left}))
     assert found.verdict == Verdict.INCOMPLETE, arm
     assert (found.present, found.asked) == (runs.asked - 1, runs.asked)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("name", IDS)
+def test_a_claim_is_judged_though_arms_diverge_at_once(
+    name: str, every: int, tmp_path: Path
+) -> None:
+    claim, plant = claims.load(name), plant_of(name)
+    lost = [*arms_of(claim, SHORT)][::every]
+
+    def losing(arm: str, config: Config, seed: int, holds: bool) -> Planted:
+        planted = plant(arm, config, seed, holds)
+        return at_once(planted) if arm in lost else planted
+
+    found = judge(claim, evidence(claim, losing, SHORT, tmp_path, lambda seed: True))
+    assert found.present == found.asked
+    if every == 1:
+        assert found.verdict not in {Verdict.REPRODUCED, Verdict.SAME_DIRECTION}
 
 
 @pytest.mark.reliability

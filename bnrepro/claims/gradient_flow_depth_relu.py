@@ -43,7 +43,8 @@ def measure(evidence: Evidence) -> Finding:
     ).sel(depth=deepest, drop=True)
 
     def during(lr: Array) -> dict[str, Array]:
-        chosen = abs(signed.sel(lr=lr)).mean("step", skipna=False)
+        with np.errstate(invalid="ignore"):  # of no probe at all
+            chosen = abs(signed.sel(lr=lr)).mean("step", skipna=False)
         return {"trained": less(chosen.fillna(np.inf))}
 
     lr = best(runs.validation)

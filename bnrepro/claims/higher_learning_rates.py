@@ -50,10 +50,11 @@ def _arms(scale: str) -> dict[str, tuple[str, ...]]:
 def largest(runs: xr.Dataset, near: float = NEAR) -> Array:
     """The largest learning rate at which each arm trains: (norm, seed).
 
-    It trains where its last validation accuracy is within `near` of the best of any rate.
+    It trains where its last validation accuracy is within `near` of the best of any rate. An arm
+    that diverges at every rate has the grid's least.
     """
     trains = runs.validation >= runs.validation.max("lr") - near
-    rates: Array = runs.lr.where(trains & ~runs.diverged).max("lr")
+    rates: Array = runs.lr.where(trains & ~runs.diverged).max("lr").fillna(runs.lr[0].item())
     return rates
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import BATCH, SEEDS, SMOKE
 from bnrepro.evidence.claim import Claim, Criterion, Finding, Group, Margin, plans
-from bnrepro.evidence.grid import Array, Grid, curves, decades, grid, table
+from bnrepro.evidence.grid import Array, Grid, after_start, curves, decades, grid, table
 from bnrepro.evidence.runs import TOLD_APART, Evidence
 
 EXACT, OWN = "algorithm2", "batch_statistics"
@@ -65,12 +65,13 @@ def _arms(scale: str) -> dict[str, tuple[str, ...]]:
     return ALL.arms(*watched) | AT_SIZE.arms(*small, *whole)
 
 
-def lag(evidence: Evidence) -> Array:
-    """Validation accuracy with moving averages − with Algorithm 2, at every checkpoint."""
+def checkpoints(evidence: Evidence) -> tuple[Array, Array]:
+    """Validation accuracies after the start, with moving averages and with Algorithm 2."""
     moving, exact = (
-        ALL.curves(evidence, f"{kind}validation_accuracy") for kind in ("", "population_")
+        after_start(ALL.curves(evidence, f"{kind}validation_accuracy"))
+        for kind in ("", "population_")
     )
-    return (moving - exact).isel(step=slice(1, None))
+    return moving, exact
 
 
 def studied(evidence: Evidence, of: Grid, study: str, *keys: str) -> Array:
@@ -114,10 +115,10 @@ def at_the_end(evidence: Evidence) -> dict[str, Array]:
 
 def measure(evidence: Evidence) -> Finding:
     """How far moving averages are off, in every condition; what the networks infer at the end."""
-    off = lag(evidence)
+    moving, exact = checkpoints(evidence)
+    off = moving - exact
     tracking = (TOLD_APART - abs(off).mean("step")).where(~ALL.diverged(evidence), -np.inf)
-    exact = ALL.curves(evidence, "population_validation_accuracy")
-    learned = exact.isel(step=-1) - exact.isel(step=1)
+    learned = exact.isel(step=-1) - exact.isel(step=0)
     estimates = {
         name: studied(evidence, AT_SIZE, "variance-estimate", kind, "test_accuracy")
         for name, kind in (("with m ÷ (m − 1)", "unbiased"), ("without", "biased"))
@@ -146,7 +147,7 @@ def measure(evidence: Evidence) -> Finding:
                 {
                     "distance": abs(off).mean("step"),
                     "last, Algorithm 2": exact.isel(step=-1),
-                    "last, moving averages": (exact + off).isel(step=-1),
+                    "last, moving averages": moving.isel(step=-1),
                 },
             ),
             table(

@@ -1,6 +1,7 @@
 """Whether batch normalization saves time, and not steps alone: each of its steps takes longer."""
 
 import numpy as np
+import xarray as xr
 
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import BATCH, FIG1, NORMS, SEEDS
@@ -21,8 +22,12 @@ def _arms(scale: str) -> dict[str, tuple[str, ...]]:
 
 
 def seconds(evidence: Evidence) -> tuple[Array, Array]:
-    """Seconds of a step, the median of turns: (norm, seed); the share of time at work: (seed)."""
-    studies = [study or {} for study in evidence.studies(TIMED, STUDY)]
+    """Seconds of a step, the median of turns: (norm, seed); the share of time at work: (seed).
+
+    A run that diverged was not timed: NaN, and no share.
+    """
+    untimed = {"seconds": dict.fromkeys(NORMS, np.nan), "share": 0.0}
+    studies = [study or untimed for study in evidence.studies(TIMED, STUDY)]
     coords = {"seed": list(evidence.seeds)}
     taken = stack(
         {
@@ -39,8 +44,12 @@ def measure(evidence: Evidence) -> Finding:
     a_step, share = seconds(evidence)
     dearer = doublings(a_step.sel(norm=BATCH, drop=True), a_step.sel(norm="none", drop=True))
     total = steps(runs) * a_step
+
+    def saved(of: xr.Dataset) -> dict[str, Array]:
+        return {"seconds": (speed(of) - dearer).fillna(-np.inf)}
+
     return Finding(
-        {"seconds": speed(runs) - dearer},
+        saved(runs),
         exhibits=(
             Figure(
                 "seconds", "What a step takes, and training to the highest validation accuracy "
@@ -57,13 +66,10 @@ def measure(evidence: Evidence) -> Finding:
                 {"milliseconds a step": 1000 * a_step, "steps": steps(runs), "seconds": total},
             ),
         ),
-        tuned=both_tuned(at_lr, lambda lr: {"seconds": speed(at_lr.sel(lr=lr)) - dearer}),
+        tuned=both_tuned(at_lr, lambda lr: saved(at_lr.sel(lr=lr))),
         unspecified=Check(
             "Another learning rate, the same for both.",
-            {
-                f"learning rate {lr:g}": {"seconds": speed(at_lr.sel(lr=lr)) - dearer}
-                for lr in LRS[evidence.scale]
-            },
+            {f"learning rate {lr:g}": saved(at_lr.sel(lr=lr)) for lr in LRS[evidence.scale]},
         ),
         controls={
             "training": runs.test,

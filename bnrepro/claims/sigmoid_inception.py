@@ -6,7 +6,7 @@ from bnrepro.evidence import claim, controls
 from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Group, Margin, plans
 from bnrepro.evidence.fig2_arms import BN_X5, CHANGES, NETWORKS, arm, lr
-from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
+from bnrepro.evidence.grid import Array, Grid, after_start, best, curves, grid, table
 from bnrepro.evidence.paper.fig2 import FIG3
 from bnrepro.evidence.runs import CHANCE, Evidence
 
@@ -49,7 +49,7 @@ def networks(scale: str) -> Grid:
 
 def highest(runs: xr.Dataset) -> Array:
     """The highest validation accuracy after the first step, that of guessing at least."""
-    return runs["curve"].isel(step=slice(1, None)).max("step").clip(CHANCE)
+    return after_start(runs["curve"]).max("step").clip(CHANCE)
 
 
 def ahead(test: Array, baseline: str | Array) -> dict[str, Array]:

@@ -60,13 +60,19 @@ def of_layers(evidence: Evidence, arm: str) -> list[tuple[np.ndarray, np.ndarray
         ]
 
 
+def initial(evidence: Evidence, arm: str) -> np.ndarray:
+    """log10 of the norm of each layer's first gradient (S, L); infinite if the first loss is."""
+    return np.stack(
+        [
+            values[0] if len(values) else np.full(values.shape[1], np.inf)
+            for _, values in of_layers(evidence, arm)
+        ]
+    )
+
+
 def ends(evidence: Evidence, of: Grid) -> Array:
     """Gradients of the initial weights, in decades, of the first `layer`, 0, and the last, −1."""
-    return of.array(
-        evidence,
-        lambda arm: np.stack([values[0][[0, -1]] for _, values in of_layers(evidence, arm)]),
-        layer=(0, -1),
-    )
+    return of.array(evidence, lambda arm: initial(evidence, arm)[:, [0, -1]], layer=(0, -1))
 
 
 def uneven(ends: Array) -> Array:
@@ -91,7 +97,7 @@ def by_layer(evidence: Evidence, panels: Mapping[str, Grid]) -> Figure:
 
 
 def _every_layer(evidence: Evidence, of: Grid) -> Array:
-    found = {arm: np.stack([v[0] for _, v in of_layers(evidence, arm)]) for arm in of.arms()}
+    found = {arm: initial(evidence, arm) for arm in of.arms()}
     layers = range(FIRST, FIRST + next(iter(found.values())).shape[1])
     gradients = 10 ** of.array(evidence, found.__getitem__, layer=layers)
     others = [axis for axis in gradients.dims if axis not in ("norm", "seed", "layer")]

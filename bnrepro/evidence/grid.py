@@ -233,6 +233,12 @@ def digits(deviation: Array) -> Array:
     return decades(xr.ones_like(deviation), deviation)
 
 
+def after_start(curve: Array) -> Array:
+    """A curve after step 0; where every run diverged before it was seen again, it guesses once."""
+    later = curve.isel(step=slice(1, None))
+    return later if later.sizes["step"] else later.reindex(step=[1], fill_value=CHANCE)
+
+
 def steps_to(curve: Array, target: Array | float, diverged: Array) -> Array:
     """The first step at or above a target; infinite if it is never reached, or the run diverged."""
     first = curve["step"].where(curve >= target).min("step").fillna(np.inf)
