@@ -60,8 +60,9 @@ def equal_accuracy(runs: xr.Dataset) -> tuple[Array, Array]:
     last, slow = runs.step[-1].item(), runs.curve.sel(norm=NONE, drop=True)
     after = slow.isel(step=slow.step >= START * last)
     first = steps_to(runs.curve, after.isel(step=0, drop=True), runs.diverged)
-    begin, end = first.where(np.isfinite(first), 0), steps_to(
-        runs.curve, after.max("step"), runs.diverged
+    begin, end = (
+        first.where(np.isfinite(first), 0),
+        steps_to(runs.curve, after.max("step"), runs.diverged),
     )
     return begin / (last or 1), end / (last or 1)  # 0 if every run diverged before a second look
 
