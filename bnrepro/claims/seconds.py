@@ -1,5 +1,7 @@
 """Whether batch normalization saves time, and not steps alone: each of its steps takes longer."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -26,7 +28,7 @@ def seconds(evidence: Evidence) -> tuple[Array, Array]:
 
     A run that diverged was not timed: NaN, and no share.
     """
-    untimed = {"seconds": dict.fromkeys(NORMS, np.nan), "share": 0.0}
+    untimed: dict[str, Any] = {"seconds": dict.fromkeys(NORMS, np.nan), "share": 0.0}
     studies = [study or untimed for study in evidence.studies(TIMED, STUDY)]
     coords = {"seed": list(evidence.seeds)}
     taken = stack(
