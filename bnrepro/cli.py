@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = Path("outputs")
 HOUR = 3600.0  # seconds of work before which is asked, on a terminal
+LINE = 100  # characters of a line of prose, at most
 SHOWN = 20  # rows of a sweep's table on the terminal
 BUG, INTERRUPTED = 70, 130
 WORKING = ("train", "sweep", "reproduce")  # what they print only shows what they do
@@ -155,6 +156,7 @@ EXAMPLES = {
         "bnrepro runs --sort -test_accuracy": "the best first",
         "bnrepro runs outputs/sweep --only norm=batch": "those with batch normalization",
         "bnrepro runs --watch": "how far each is, until Ctrl-C",
+        "bnrepro runs outputs/my-run": "one run in a paragraph, and the command that repeats it",
     },
     "compare": {"bnrepro compare runs/with-bn runs/without-bn": "two runs side by side"},
     "tensorboard": {
@@ -558,9 +560,19 @@ def runs(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List runs, their state, and how far they are."""
-    from bnrepro.report import runs as table
+    """List runs, their state, and how far they are.
 
+    Of one run's own folder it tells what was trained, how it ended, and how to repeat it.
+    """
+    from bnrepro.report import card
+    from bnrepro.report import runs as table
+    from bnrepro.store import StoredRun
+
+    run = StoredRun(folder)
+    if run.exists() and not (only or sort or watch or as_csv or as_json):
+        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else LINE
+        _say(card.card(run, min(room, LINE)))
+        return
     rows = table.rows(folder, only or [], sort)
     if as_json or as_csv:
         _say(json.dumps(rows, indent=2) if as_json else table.as_csv(rows).rstrip())

@@ -4,7 +4,7 @@ What needs Hydra lies in `compose`, `complete`, `overrides` and `hydra`, and is 
 """
 
 from bnrepro.config.check import first_line
-from bnrepro.config.convert import flat, from_dict, plain, to_dict, to_yaml
+from bnrepro.config.convert import flat, from_dict, plain, shown, to_dict, to_yaml
 from bnrepro.config.identity import (
     RESULTS_NUMBER,
     differences,
@@ -54,5 +54,5 @@ __all__ = [
     "Model", "NoNorm", "Norm", "Optimizer", "OwnImages", "Placement", "Sgd", "Shuffling",
     "TorchNorm", "brought_by", "choices", "conf_dir", "differences", "first_line", "flat",
     "from_dict", "identifying_settings", "maker", "option", "options_of", "other_results", "plain",
-    "run_id", "to_dict", "to_yaml", "unknown",
+    "run_id", "shown", "to_dict", "to_yaml", "unknown",
 ]  # fmt: skip

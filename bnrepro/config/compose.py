@@ -16,9 +16,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from bnrepro.config import hydra
 from bnrepro.config.check import check, first_line, unknown_setting
 from bnrepro.config.convert import flat, keys, to_dict, to_yaml
+from bnrepro.config.identity import IGNORED, differences
 from bnrepro.config.options import option, options_of
 from bnrepro.config.overrides import prepare, refuse_odd_words
-from bnrepro.config.schema import FOLDERS, OPTIONS, TEXT, Config
+from bnrepro.config.schema import FOLDERS, OPTIONS, TEXT, Config, OwnImages
 from bnrepro.errors import ConfigError
 from bnrepro.reading import is_unicode
 
@@ -43,6 +44,42 @@ def compose(
     with hydra.context(name):
         composed = compose_config(overrides)
     return ComposedRun(composed, parse(composed))
+
+
+def overrides_of(values: Mapping[str, Any]) -> list[str]:
+    """The overrides that make the same run as a stored configuration, none that is not needed.
+
+    Places (`run.dir`) and what only shows a run (`tensorboard`) are left out, but for the folder
+    of images that have no place of their own.
+
+    Args:
+        values: the configuration as `to_dict` gives it.
+
+    Raises:
+        ConfigError: none do: the configuration is of another version, or of packages that are
+            not installed.
+    """
+    wanted = flat(values)
+    default = compose([]).config
+    chosen = [
+        f"{group}={wanted.get(f'{group}.name')}"
+        for group in OPTIONS
+        if wanted.get(f"{group}.name") != getattr(default, group).name
+    ]
+    base = compose(chosen).config
+    ignored = tuple(
+        f"{name}." for name in IGNORED
+        if name != "dataset.root" or not isinstance(base.dataset, OwnImages)
+    )  # fmt: skip
+    there = flat(to_dict(base))
+    words = [
+        f"{name}={hydra.typed(value)}"
+        for name, value in wanted.items()
+        if not f"{name}.".startswith(ignored) and not (name in there and there[name] == value)
+    ]
+    if different := differences(to_dict(compose([*chosen, *words]).config), values):
+        raise ConfigError(f"no overrides make this run ({'; '.join(different)})")
+    return [*chosen, *words]
 
 
 HYDRAS_OWN = {

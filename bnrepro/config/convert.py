@@ -51,6 +51,15 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
+def shown(value: Any) -> str:
+    """A setting's value as one types it, but for quotes: `null`, `true`, `[100,100]`."""
+    if isinstance(value, list):
+        return f"[{','.join(map(shown, value))}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(plain(value))
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level of dotted names."""
     result: dict[str, Any] = {}

@@ -5,6 +5,7 @@ What Hydra and OmegaConf have to say about a bad override becomes one line here.
 
 import importlib.util
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf, errors, open_dict, read_write
 from bnrepro import reading
 from bnrepro.config import files
 from bnrepro.config.check import first_line, unknown_setting
-from bnrepro.config.convert import keys
+from bnrepro.config.convert import keys, shown
 from bnrepro.config.options import GUESTS, conf_dir, defaults, options_of, unknown, why_not
 from bnrepro.config.schema import OPTIONS
 from bnrepro.errors import ConfigError, RunInUseError
@@ -132,6 +133,19 @@ def is_text(value: str) -> bool:
 def quoted(text: str) -> str:
     """Text as a quoted string of Hydra's override grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def typed(value: object) -> str:
+    """A setting's value as one types it in an override: a number, a text, a list of either.
+
+    Text is in quotes where Hydra would read it as something else.
+    """
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    if not isinstance(value, str):
+        return shown(value)
+    bare = re.fullmatch(r"[\w./+-]+", value) and value.lower() != "null" and is_text(value)
+    return value if bare else quoted(value)
 
 
 def apply(overrides: list[Override], base: DictConfig) -> DictConfig:
