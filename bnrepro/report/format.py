@@ -39,6 +39,11 @@ def said(value: float | str | None, unit: str = "") -> str:
     return text.replace("-", "−")
 
 
+def of_column(name: str) -> str:
+    """The unit of a table's column, by its name: digits of accuracies are as many in every row."""
+    return "accuracy" if "accuracy" in name.lower() else ""
+
+
 def numbered(seeds: Sequence[int]) -> str:
     """Seeds by their numbers, which follow one another."""
     first, last = seeds[0], seeds[-1]

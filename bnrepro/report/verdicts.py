@@ -32,6 +32,7 @@ from bnrepro.report.format import (
     interval,
     markdown,
     numbered,
+    of_column,
     papers,
     plain,
     plain_effect,
@@ -394,7 +395,7 @@ def _templates(html: bool) -> Any:
         finalize=None if html else markdown,
     )
     functions = (
-        said, signed, bound, asked_for, effect, papers, interval, coverage, spread, plain,
+        said, of_column, signed, bound, asked_for, effect, papers, interval, coverage, spread, plain,
         plain_effect, plain_interval, expected, table, arms, checks, slug, numbers, marks.strip,
     )  # fmt: skip
     environment.globals.update({function.__name__: function for function in functions})
