@@ -40,7 +40,7 @@ COUNTS = ("0", "1", "2", "3", "7", "60", "1000", "1292", "5000")
 
 def plausible(chance: random.Random) -> list[str]:
     """Some settings of one run on digits, each of the right type and many at their limits."""
-    norm = chance.choice(["batch", "none", "torch", "detached"])
+    norm = chance.choice([*c.OPTIONS["norm"]])
     optimizer = chance.choice(["sgd", "adam", "adagrad"])
     choices = {
         "model.hidden": ("[1]", "[3]", "[30,20]", "[5,1,5]", "[]", "[0]"),
@@ -75,13 +75,20 @@ def plausible(chance: random.Random) -> list[str]:
         "dataset.limit": ("null", *COUNTS),
         "tags": ("[]", "[a]", "['b c',ä]"),
     }
-    if norm != "none":
-        choices |= {"norm.eps": NUMBERS, "norm.momentum": ("null", *NUMBERS)}
+    if norm not in ("none", "dyt"):
+        choices["norm.eps"] = NUMBERS
+    if norm not in ("none", "dyt", "layer", "group"):
+        choices["norm.momentum"] = ("null", *NUMBERS)
+    if norm not in ("none", "detached"):
+        choices["norm.placement"] = ("pre", "post")
+    if norm == "group":
+        choices["norm.groups"] = COUNTS
+    if norm == "dyt":
+        choices["norm.alpha"] = NUMBERS
     if norm == "detached":
         choices["norm.scaling"] = ("true", "false")
     if norm in ("batch", "torch"):
         choices |= {
-            "norm.placement": ("pre", "post"),
             "norm.population_batches": COUNTS,
             "norm.keep_bias": ("true", "false"),
             "norm.affine": ("true", "false"),

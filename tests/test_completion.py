@@ -14,6 +14,8 @@ from bnrepro import cli
 from bnrepro.config.complete import complete
 
 BIN = Path(sys.executable).parent
+NORMS = ["batch", "detached", "dyt", "group", "l1", "layer", "linf", "noisy", "none", "torch",
+         "whiten"]  # fmt: skip
 
 
 def ask(shell: str, words: list[str]) -> list[str]:
@@ -33,7 +35,7 @@ def ask(shell: str, words: list[str]) -> list[str]:
     ("words", "answers"),
     [
         (["tr"], ["train"]),
-        (["train", "norm="], ["norm=batch", "norm=detached", "norm=none", "norm=torch"]),
+        (["train", "norm="], [f"norm={name}" for name in NORMS]),
         (["train", "norm=to"], ["norm=torch"]),
         (["train", "norm=none", "experiment=f"], ["experiment=fig1"]),
         (["train", "optimizer.l"], ["optimizer.lr="]),
@@ -52,7 +54,7 @@ def test_fish_gets_completions(words: list[str], answers: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "answers"),
     [
-        ("norm=batch,n", ["norm=batch,none"]),
+        ("norm=batch,n", ["norm=batch,noisy", "norm=batch,none"]),
         ("norm=batch,none model.activation=", ["model.activation=sigmoid", "model.activation=relu",
                                                "model.activation=tanh"]),
         ("optimizer=sgd tensorboard=", ["tensorboard=false", "tensorboard=true"]),
@@ -71,7 +73,7 @@ def test_settings_with_few_values_offer_them(words: str, answers: list[str]) -> 
 @pytest.mark.parametrize(
     ("typed", "last", "answers"),
     [
-        (["norm"], "", ["batch", "detached", "none", "torch"]),  # as bash gives norm=
+        (["norm"], "", NORMS),  # as bash gives norm=
         (["norm", "="], "ba", ["batch"]),
         (["norm=none"], "norm=ba", ["norm=batch"]),  # as other shells give it
         (["norm", "=", "none", "hydra/launcher"], "", ["basic", "joblib", "ray", "submitit_local",
@@ -115,7 +117,7 @@ def test_bash_completes_where_it_splits_at_the_equals_sign(tmp_path: Path) -> No
     shell.expect_exact("READY> ")
     for typed, completed in (
         ("bnrepro train norm=ba", "norm=batch "),
-        ("bnrepro train norm=\t", "batch     detached  none      torch"),
+        ("bnrepro train norm=\t", "whiten"),
         ("bnrepro train norm=none experiment=fi", "experiment=fig1 "),
         ("bnrepro train expe", "experiment="),
         ("bnrepro train dataset=digits optimizer.weight", "optimizer.weight_decay="),

@@ -7,7 +7,18 @@ from typing import Any, get_type_hints
 
 from bnrepro.config.convert import flat, to_dict
 from bnrepro.config.options import options_of, unknown
-from bnrepro.config.schema import OPTIONS, STUDIES, Config, Inception, Placement, TorchNorm
+from bnrepro.config.schema import (
+    OPTIONS,
+    STUDIES,
+    Config,
+    Decayed,
+    GroupNorm,
+    Inception,
+    Placement,
+    TorchNorm,
+    Trained,
+    WhiteningNorm,
+)  # fmt: skip
 from bnrepro.errors import ConfigError
 
 
@@ -55,6 +66,13 @@ def _combinations(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     divides = ghost is None or size % ghost == 0
     yield "norm.ghost_size", ghost, divides, f"a divisor of the batch size {size}"
     fits = norm.placement is None or {*model.dimensions} <= {*norm.dimensions}
+    if isinstance(norm, GroupNorm):
+        channels, groups = model.multiples, norm.groups
+        parts = all(width % groups == 0 for width in channels)
+        allowed = f"a divisor of {', '.join(map(str, channels))}"
+        yield "norm.groups", groups, parts, f"{allowed} with model={model.name}"
+        several = model.dimensions != (0,) or groups not in channels
+        yield "norm.groups", groups, several, "less than the units of a layer, or each is always 0"
     norms: dict[str, Any] = {name: entry.settings for name, entry in options_of("norm").items()}
     suited = [name for name, of in norms.items() if {*model.dimensions} <= {*of.dimensions}]
     yield "norm", norm.name, fits, f"{', '.join(suited)} with model={model.name}"
@@ -62,8 +80,22 @@ def _combinations(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
         possible = not model.per_activation or (norm.placement is not None and 0 in norm.dimensions)
         yield "model.per_activation", model.per_activation, possible, "false without norm=batch"
     between = model.hidden_layers >= 2 and norm.has_jacobian and not after
-    allowed = "false without two hidden layers, or with a norm after the nonlinearity"
+    allowed = "false without two hidden layers, or with a norm of another kind or place than §3.3's"
     yield "probe.jacobian", c.probe.jacobian, between or not c.probe.jacobian, allowed
+    row = model.hidden_layers > 0 or not c.probe.gradient_shift
+    yield "probe.gradient_shift", c.probe.gradient_shift, row, "false without model=mlp"
+    smooth = not (c.probe.landscape and isinstance(norm, WhiteningNorm))
+    yield (
+        "probe.landscape",
+        c.probe.landscape,
+        smooth,
+        "false with norm=whiten, differentiable once",
+    )
+    before = model.hidden_layers > 0 and norm.placement is Placement.pre
+    every, decays = c.train.parameters is Trained.all, c.train.decayed is Decayed.all
+    allowed = "all without model=mlp and a norm before the nonlinearity"
+    yield "train.parameters", c.train.parameters.value, before or every, allowed
+    yield "train.decayed", c.train.decayed.value, before or decays, allowed
     plain, population = norm.placement is None, norm.population_batches > 0
     moving = c.train.eval_population
     yield "train.eval_population", moving, population or not moving, "false without norm=batch"
@@ -75,8 +107,10 @@ def _combinations(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
         ),
         "inference": (population, "norm=batch"),
         "variance-estimate": (population, "norm=batch"),
+        "precise-statistics": (population, "norm=batch"),
+        "whitening-seconds": (isinstance(norm, WhiteningNorm), "norm=whiten"),
         "bias-drift": (
-            not (plain or after) and norm.keep_bias,
+            norm.needs_batch and norm.keep_bias and not after,
             "norm=detached or norm.keep_bias=true",
         ),
     }

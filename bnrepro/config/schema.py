@@ -26,7 +26,8 @@ FINGERPRINT = "dataset.fingerprint"
 
 STUDIES = (
     "identity-transform", "scale-invariance", "inference", "input-shift", "amplification",
-    "step-seconds", "bias-drift", "variance-estimate",
+    "step-seconds", "bias-drift", "variance-estimate", "whitening-seconds",
+    "depth", "precise-statistics",
 )  # fmt: skip
 """Measurements of the network a run ends with, see `bnrepro.training.studies`."""
 
@@ -110,6 +111,21 @@ class Shuffling(Enum):
 
     examples = "examples"
     batches = "batches"
+
+
+class Trained(Enum):
+    """Which parameters are trained: all, γ and β of the norms, or as many weights at random."""
+
+    all = "all"
+    norms = "norms"
+    random = "random"
+
+
+class Decayed(Enum):
+    """Which parameters weight decay holds for: all, or the weights before a norm."""
+
+    all = "all"
+    normalized = "normalized"
 
 
 class Device(Enum):
@@ -292,6 +308,72 @@ class DetachedNorm(Norm):
 
 
 @dataclass
+class LaterNorm(Norm):
+    """A norm of a later paper, before the nonlinearity or after it."""
+
+    placement: Placement = MISSING
+
+    dimensions = (0, 2)
+
+
+@dataclass
+class OverBatch(LaterNorm):
+    """One that takes statistics over the batch; `eps` and `momentum` are as in `BatchNorm`."""
+
+    eps: Annotated[float, POSITIVE] = MISSING
+    momentum: Annotated[float | None, MOMENTUM] = MISSING
+
+    needs_batch = True
+
+
+@dataclass
+class NoisyNorm(OverBatch):
+    """Batch normalization followed by noise (Santurkar et al. 2018)."""
+
+
+@dataclass
+class L1Norm(OverBatch):
+    """Batch normalization by the mean absolute deviation (Hoffer et al. 2018)."""
+
+
+@dataclass
+class LinfNorm(OverBatch):
+    """Batch normalization by the largest deviation (Hoffer et al. 2018)."""
+
+
+@dataclass
+class WhiteningNorm(OverBatch):
+    """Full whitening of each layer over the batch (§2); `eps` is added to every variance."""
+
+
+@dataclass
+class LayerNorm(LaterNorm):
+    """Layer normalization (Ba et al. 2016): of each image by itself, over all of a layer."""
+
+    eps: Annotated[float, POSITIVE] = MISSING
+
+    needs_batch = False
+    keep_bias = True  # a shift of one unit is not what it takes away
+
+
+@dataclass
+class GroupNorm(LayerNorm):
+    """Group normalization (Wu & He 2018): the same over each of `groups` parts of a layer."""
+
+    groups: Annotated[int, AT_LEAST_1] = MISSING
+
+
+@dataclass
+class DynamicTanh(LaterNorm):
+    """γ·tanh(α·x) + β in the place of a norm (Zhu et al. 2025); α starts at `alpha`."""
+
+    alpha: Annotated[float, POSITIVE] = MISSING
+
+    needs_batch = False
+    keep_bias = True
+
+
+@dataclass
 class Model(Option):
     """The network."""
 
@@ -317,6 +399,11 @@ class Model(Option):
         """Fully connected hidden layers in a row; 0 for a network of another kind."""
         return 0
 
+    @property
+    def multiples(self) -> list[int]:
+        """Numbers such that every layer's channels are a multiple of one; none if unknown."""
+        return []
+
 
 @dataclass
 class Mlp(Model):
@@ -331,6 +418,11 @@ class Mlp(Model):
     def hidden_layers(self) -> int:
         """As many as there are widths."""
         return len(self.hidden)
+
+    @property
+    def multiples(self) -> list[int]:
+        """The widths."""
+        return self.hidden
 
 
 @dataclass
@@ -351,6 +443,11 @@ class Inception(Model):
     dimensions = (2,)
     compiled_from = 6_000
     probed = 3
+
+    @property
+    def multiples(self) -> list[int]:
+        """Channels come in fours, whatever the width."""
+        return [4]
 
 
 @dataclass
@@ -422,7 +519,9 @@ class Train:
     `compile` makes one program of a whole step, which takes a minute at first, is kept for other
     runs, and needs a C++ compiler; the last bits differ from uncompiled. None does so for runs that
     are long enough to win, where there is a compiler. `eval_population` has every evaluation also
-    take the statistics of Algorithm 2 and judge the network by them.
+    take the statistics of Algorithm 2 and judge the network by them. `parameters` are those that
+    are trained; the others stay as they were drawn. Weight decay holds for those that are
+    `decayed`.
     """
 
     steps: Annotated[int, AT_LEAST_1] = MISSING
@@ -433,6 +532,8 @@ class Train:
     compile: bool | None = None
     eval_population: bool = False
     shuffling: Shuffling = Shuffling.examples
+    parameters: Trained = Trained.all
+    decayed: Decayed = Decayed.all
 
 
 @dataclass
@@ -455,7 +556,9 @@ class Probe:
 
     `layers` are the nonlinearities whose inputs are measured; without, as many as the model's
     `probed` says. `jacobian` measures the singular values of the Jacobians between hidden layers as
-    well (§3.3), `moments` skewness, kurtosis and sparsity on both sides of each nonlinearity.
+    well (§3.3), `moments` skewness, kurtosis and sparsity on both sides of each nonlinearity,
+    `gradient_shift` how a step of the layers before changes a layer's gradient, and `landscape` how
+    loss and gradient vary along the gradient, and the largest curvature.
     """
 
     every: Annotated[int, Limit("0 (never) or more", lambda steps: steps >= 0)] = MISSING
@@ -463,6 +566,8 @@ class Probe:
     layers: list[str] | None = None
     jacobian: bool = False
     moments: bool = False
+    gradient_shift: bool = False
+    landscape: bool = False
 
 
 @dataclass
@@ -544,6 +649,13 @@ OPTIONS: Mapping[str, Mapping[str, Entry]] = {
         "none": Entry(NoNorm, "torch.nn:Identity"),
         "torch": Entry(TorchNorm, "bnrepro.nn.norms:torch"),
         "detached": Entry(DetachedNorm, "bnrepro.nn.norms:detached"),
+        "noisy": Entry(NoisyNorm, "bnrepro.nn.noisy:make"),
+        "layer": Entry(LayerNorm, "bnrepro.nn.group_norm:layer"),
+        "group": Entry(GroupNorm, "bnrepro.nn.group_norm:group"),
+        "dyt": Entry(DynamicTanh, "bnrepro.nn.dynamic_tanh:make"),
+        "l1": Entry(L1Norm, "bnrepro.nn.deviations:l1"),
+        "linf": Entry(LinfNorm, "bnrepro.nn.deviations:linf"),
+        "whiten": Entry(WhiteningNorm, "bnrepro.nn.whitening:make"),
     },
     "model": {
         "mlp": Entry(Mlp, "bnrepro.nn.mlp:Mlp"),

@@ -444,6 +444,18 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     """While it trains with running statistics, the number of examples that are normalized
     by themselves; None: all of a batch."""
 
+    def _follow(self, mean: Tensor, var: Tensor) -> None:
+        """Count a batch, and move the running statistics towards its own, unless they are off."""
+        if not self.track_running_stats:
+            return
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        momentum = _newest_weight(self.momentum, self.num_batches_tracked, mean)
+        _move(self.running_mean, mean.detach(), momentum)
+        _move(self.running_var, var.detach(), momentum)
+
     def forward(self, input: Tensor) -> Tensor:
         """Normalized `input`, in its shape, dtype and memory format."""
         if not is_scripting():  # noqa: SIM102, TorchScript reads on after an `and`

@@ -9,7 +9,7 @@ that the mean takes it away again.
 import torch
 from torch import Tensor
 
-from bnrepro.nn.batchnorm import _BatchNorm, _move
+from bnrepro.nn.batchnorm import _BatchNorm
 
 
 class StopGradientNorm(_BatchNorm):
@@ -49,7 +49,6 @@ class StopGradientNorm(_BatchNorm):
         """Mean and variance to normalize by, both (C,); in training the averages follow them."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         if not self.training or len(x) == 0:  # an empty batch has no statistics
             return self.running_mean, self.running_var
         m = len(x)
@@ -57,13 +56,5 @@ class StopGradientNorm(_BatchNorm):
             raise ValueError(f"expected more than 1 example when training (got {tuple(x.shape)})")
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         mean, var = x.mean(0), x.var(0, correction=0)
-        if self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-            momentum: float | Tensor = (
-                self.num_batches_tracked.to(mean.dtype).reciprocal()
-                if self.momentum is None
-                else self.momentum
-            )
-            _move(self.running_mean, mean, momentum)
-            _move(self.running_var, var * (m / (m - 1)), momentum)
+        self._follow(mean, var * (m / (m - 1)))
         return mean, var

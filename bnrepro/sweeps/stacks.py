@@ -46,6 +46,8 @@ def common(config: c.Config) -> dict[str, Any] | None:
         and config.norm.stackable
         and config.optimizer.stackable
         and not config.train.compile
+        and config.train.parameters is c.Trained.all
+        and config.train.decayed is c.Decayed.all
         # Batches of examples have one size, step by step.
         and config.train.shuffling is c.Shuffling.examples
     )

@@ -22,6 +22,7 @@ RUN_MAKING = (
     "data",
     "nn",
     *(f"training/{name}.py" for name in ("environment", "jacobian", "loop", "optim", "probes")),
+    *(f"training/{name}.py" for name in ("gradient_shift", "landscape", "restriction")),
     *(f"training/{name}.py" for name in ("program", "run", "stacked", "stacked_step", "step")),
     "training/studies",
 )

@@ -36,6 +36,15 @@ class Optimizer(ABC):
         self.weight_decay = weight_decay
         self.numbers = [self._number(value) for value in (weight_decay, *numbers)]
         self.state = [torch.zeros_like(p) for _ in range(moments) for p in self.parameters]
+        self._trained = self._decayed = False
+
+    def restrict(self, trained: Sequence[Tensor], decayed: Sequence[Tensor]) -> None:
+        """Change parameters only where `trained` is 1, and decay them only where `decayed` is.
+
+        Each has a tensor for every parameter, or none: then there is no restriction.
+        """
+        self._trained, self._decayed = bool(trained), bool(decayed)
+        self.numbers += [*trained, *decayed]
 
     def _number(self, value: float) -> Tensor:
         return torch.tensor(value, device=self.parameters[0].device, dtype=self.parameters[0].dtype)
@@ -49,13 +58,20 @@ class Optimizer(ABC):
             parameters: the optimizer's, or what stands for them.
             gradients: one for each.
             state: as `self.state`.
-            numbers: as `self.numbers`.
+            numbers: as `self.numbers`, restrictions after all others.
             lr: the learning rate, ().
         """
         weight_decay, *others = numbers
+        count = len(parameters)
+        others, decayed = _cut(others, count * self._decayed)
+        others, trained = _cut(others, count * self._trained)
         if self.weight_decay:
             decays = torch._foreach_mul(parameters, weight_decay)
+            if decayed:
+                decays = torch._foreach_mul(decays, decayed)
             gradients = list(torch._foreach_add(gradients, decays))
+        if trained:
+            gradients = list(torch._foreach_mul(gradients, trained))
         self._move(parameters, gradients, state, others, lr)
 
     @abstractmethod
@@ -85,6 +101,12 @@ class Optimizer(ABC):
         """Take up what `state_dict` returned."""
         for own, kept in zip(self.state, state["state"], strict=True):
             own.copy_(kept)
+
+
+def _cut(tensors: Tensors, count: int) -> tuple[Tensors, Tensors]:
+    """All but the last `count`, and these."""
+    place = len(tensors) - count
+    return tensors[:place], tensors[place:]
 
 
 def build(settings: c.Optimizer, parameters: Iterable[nn.Parameter]) -> Optimizer:

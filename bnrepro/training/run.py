@@ -19,7 +19,9 @@ from bnrepro.nn import build
 from bnrepro.nn.inference import population_statistics
 from bnrepro.store import RunWriter, StoredRun
 from bnrepro.training import environment, optim
+from bnrepro.training.gradient_shift import gradient_shifts
 from bnrepro.training.jacobian import correlations, singular_values
+from bnrepro.training.landscape import landscape
 from bnrepro.training.loop import (
     DivergedError,
     LoopState,
@@ -32,6 +34,7 @@ from bnrepro.training.loop import (
 from bnrepro.training.probes import Probe
 from bnrepro.training.program import CompileError
 from bnrepro.training.progress import RunProgress
+from bnrepro.training.restriction import decayed, trained
 from bnrepro.training.signals import StopSignals
 from bnrepro.training.step import CompiledStep, EagerStep, Step
 from bnrepro.training.studies import measure
@@ -291,6 +294,10 @@ class Training:
         self._generator = generator
         self._dataset, self._model, self._stop = dataset, model, stop
         self.optimizer = optim.build(config.optimizer, model.parameters())
+        self.optimizer.restrict(
+            trained(model, config.train.parameters, config.seed),
+            decayed(model, config.train.decayed),
+        )
         self._probed = dataset.train.images[: config.probe.size]
         layers = probed_layers(config, model)
         self._probe = Probe(model, self._probed, layers, moments=config.probe.moments)
@@ -452,6 +459,13 @@ class Training:
         if self._config.probe.jacobian:
             arrays |= singular_values(self._model, self._probed)
             arrays |= correlations(self._model, self._probed)
+        labels = self._dataset.train.labels[: len(self._probed)]
+        if self._config.probe.gradient_shift:
+            last = self._config.train.steps - 1
+            lr = optim.schedule(self._config)(min(step, last))
+            arrays |= gradient_shifts(self._model, self._probed, labels, lr)
+        if self._config.probe.landscape:
+            arrays |= landscape(self._model, self._probed, labels)
         self._writer.probe(step, arrays)
         if self._tensorboard:
             self._show(lambda logger: logger.probe(step, arrays))

@@ -40,6 +40,8 @@ OF_LAYERS = {
     "gradient_norm": "norms/gradient",
     "weight_norm": "norms/weight",
     "bias_norm": "norms/bias",
+    "gradient_shift": "gradient shift/relative to the gradient",
+    "gradient_cosine": "gradient shift/cosine",
 }
 """Measurements as `Probe` names them, the mean over the units of a layer, and what their tags begin
 with."""

@@ -15,12 +15,15 @@ from bnrepro import config as c
 from bnrepro.data import Dataset
 from bnrepro.training.studies.amplification import amplification
 from bnrepro.training.studies.bias_drift import bias_drift
+from bnrepro.training.studies.depth import depth
 from bnrepro.training.studies.identity_transform import identity_transform
 from bnrepro.training.studies.inference import inference
 from bnrepro.training.studies.input_shift import input_shift
+from bnrepro.training.studies.precise_statistics import precise_statistics
 from bnrepro.training.studies.scale_invariance import scale_invariance
 from bnrepro.training.studies.step_seconds import step_seconds
 from bnrepro.training.studies.variance_estimate import variance_estimate
+from bnrepro.training.studies.whitening_seconds import whitening_seconds
 
 __all__ = ["STUDIES", "measure"]
 
@@ -33,10 +36,15 @@ STUDIES: dict[str, Callable[[nn.Module, Dataset, c.Config], dict[str, Any]]] = {
     "step-seconds": step_seconds,
     "bias-drift": bias_drift,
     "variance-estimate": variance_estimate,
+    "whitening-seconds": whitening_seconds,
+    "depth": depth,
+    "precise-statistics": precise_statistics,
 }
 """The closed table of studies, by the names a configuration asks for them."""
 
-EXACT = ("identity-transform", "scale-invariance", "inference", "amplification", "bias-drift")
+EXACT = (
+    "identity-transform", "scale-invariance", "inference", "amplification", "bias-drift", "depth",
+)  # fmt: skip
 """Studies in float64, so that rounding hides neither a failed identity nor a small change."""
 
 

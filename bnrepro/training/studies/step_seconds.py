@@ -5,7 +5,7 @@ else slows the machine slows both.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
@@ -32,15 +32,31 @@ def step_seconds(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[s
         of all turns in which this process was running; near 1, nothing else kept it from that.
     """
     plain = replace(config, norm=c.NoNorm(name="none"))
-    size = config.train.batch_size
+    steps = whole_steps(config, dataset, STEPS)
+    seconds, share = timed({of.norm.name: of for of in (config, plain)}, dataset, steps, TURNS)
+    return {"seconds": seconds, "share": share}
+
+
+def whole_steps(config: c.Config, dataset: Dataset, count: int) -> list[Step]:
+    """The first steps of a run, of whole batches only."""
+    size, lr = config.train.batch_size, config.optimizer.lr
     batches, augmented = epoch_of(config, 0, dataset.train.labels)
     whole = [batch for batch in batches if len(batch) == size]
-    lr = config.optimizer.lr
-    steps = [Step(batch, augmented, lr, measured=False) for batch in islice(cycle(whole), STEPS)]
+    return [Step(batch, augmented, lr, measured=False) for batch in islice(cycle(whole), count)]
+
+
+def timed(
+    configs: Mapping[str, c.Config], dataset: Dataset, steps: Sequence[Step], turns: int
+) -> tuple[dict[str, list[float]], float]:
+    """Time the same steps of a new network of each configuration, in turns, after one more.
+
+    Returns:
+        Seconds of a step, by name, in each turn; the share of that time in which this process ran.
+    """
     with torch.random.fork_rng(devices=[]):
-        makers = {of.norm.name: _maker(of, dataset) for of in (config, plain)}
+        makers = {name: _maker(of, dataset) for name, of in configs.items()}
         seconds: dict[str, list[float]] = {name: [] for name in makers}
-        for turn in range(TURNS + 1):
+        for turn in range(turns + 1):
             if turn == 1:
                 began, ran = time.perf_counter(), time.process_time()
             for name, make_step in makers.items():
@@ -50,9 +66,9 @@ def step_seconds(model: nn.Module, dataset: Dataset, config: c.Config) -> dict[s
                 if dataset.train.labels.is_cuda:
                     torch.cuda.synchronize()
                 if turn:
-                    seconds[name].append((time.perf_counter() - start) / STEPS)
+                    seconds[name].append((time.perf_counter() - start) / len(steps))
     share = (time.process_time() - ran) / (time.perf_counter() - began)
-    return {"seconds": seconds, "share": share}
+    return seconds, share
 
 
 def _maker(config: c.Config, dataset: Dataset) -> Callable[[Step], Tensor]:
