@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 ARXIV: Mapping[str, str] = {
     "Arora et al. 2018": "1812.03981",
+    "Ba et al. 2016": "1607.06450",
     "Bjorck et al. 2018": "1806.02375",
     "Chen et al. 2019": "1905.05928",
+    "Daneshmand et al. 2020": "2003.01652",
     "De and Smith 2020": "2002.10444",
     "Desjardins et al. 2015": "1507.00210",
     "Dodge et al. 2019": "1909.03004",
     "Fort et al. 2019": "1912.02757",
+    "Frankle et al. 2021": "2003.00152",
     "He et al. 2016": "1603.05027",
     "Hoffer et al. 2017": "1705.08741",
     "Hoffer et al. 2018": "1803.01814",
@@ -38,5 +41,6 @@ ARXIV: Mapping[str, str] = {
     "Yang et al. 2019": "1902.08129",
     "Zhang et al. 2016": "1611.03530",
     "Zhang et al. 2019": "1901.09321",
+    "Zhu et al. 2025": "2503.10622",
 }
 """By what a claim's `later` calls them, their numbers on arXiv."""
