@@ -197,8 +197,9 @@ CLAIM = Claim(
     unspecified="How near a network of finite width comes. Here 24 layers of 100 to 1,000 "
     "rectified units from He's initial weights, at the start, on 1,000 images as one batch, in "
     "float64. The growth is that of the straight line through the logarithms of the squared "
-    "gradients of layers 7 to 23. Networks of 100 units and 8 to 48 layers are trained for 1,000 "
-    "steps in batches of 60, at four learning rates: one trains that comes above .9 at some.",
+    "gradients of layers 7 to 23; in a pilot (seed 100) it was 1.440 at 1,000 units. Networks of "
+    "100 units and 8 to 48 layers are trained for 1,000 steps in batches of 60, at four learning "
+    "rates: one trains that comes above .9 at some.",
     criteria={
         "growth": Criterion(
             "by how much the squared gradient of the weights grows a layer with BN, at the start, "
@@ -225,7 +226,7 @@ CLAIM = Claim(
         "training": controls.trains("the shallowest network of each arm", TRAINED),
         "measured": controls.exists("the share of the networks whose start was measured", 1.0),
     },
-    expected=Expected("REPRODUCED", 0.0, known=True),
+    expected=Expected("REPRODUCED", -0.03, known=True),
     first_seed=FIRST_OF_LATER,
     why="The theory is of infinitely wide layers; in narrower ones gradients grow somewhat faster.",
     to_settle="Layers of some thousand units, and batches as large.",
