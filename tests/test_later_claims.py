@@ -394,9 +394,12 @@ def watched(what: Mapping[str, tuple[float, float]], **more: Sequence[object]) -
     ("doubled", "expected"), [(0.0, Verdict.REPRODUCED), (-1.0, Verdict.OPPOSITE)]
 )
 def test_gradients_that_shift_less_are_against_the_claim(doubled: float, expected: Verdict) -> None:
-    runs = watched({"shift": (-2.0, -2.0 + doubled), "cosine": (0.8, 0.8)}, layer=("a", "b"))
+    runs = watched(
+        dict.fromkeys(("shift", "distance"), (-2.0, -2.0 + doubled)) | {"cosine": (0.8, 0.8)},
+        layer=("a", "b"),
+    )
     found = gradient_shift.effects(runs)
-    for name in ("shift", "equal step"):
+    for name in ("shift", "distance", "equal step"):
         assert verdict("gradient-shift", name, found[name]) == expected
     assert verdict("gradient-shift", "angle", found["angle"]) == Verdict.REPRODUCED
     lost = runs.where((runs.norm == "none") | (runs.step == 0))

@@ -56,7 +56,9 @@ def test_the_shift_in_a_linear_network_is_that_of_the_closed_form() -> None:
     g2_new = w3.T @ error(moved1, w2) @ (moved1 @ x).T
     g3_new = error(moved1, moved2) @ (moved2 @ moved1 @ x).T
     assert value == pytest.approx(error(w1, w2).square().sum().item() / 2)
-    for (shift, cosine), old, new in zip(found, (g2, g3), (g2_new, g3_new), strict=True):
+    pairs = zip(found, (g2, g3), (g2_new, g3_new), strict=True)
+    for (shift, cosine, distance), old, new in pairs:
+        assert distance == pytest.approx((old - new).norm().item())
         assert shift == pytest.approx(((old - new).norm() / old.norm()).item())
         assert cosine == pytest.approx(((old * new).sum() / old.norm() / new.norm()).item())
         assert shift > 1e-3
@@ -65,10 +67,10 @@ def test_the_shift_in_a_linear_network_is_that_of_the_closed_form() -> None:
 def test_a_layer_behind_one_that_does_not_move_does_not_shift() -> None:
     w = {"w1": matrix(3, 3), "w2": matrix(3, 3, seed=1)}
     x = matrix(3, 8, seed=2)
-    _, [(shift, cosine)] = shifts_of(
+    _, [(shift, cosine, distance)] = shifts_of(
         lambda p: (p["w2"] @ p["w1"] @ x).square().sum(), w, [["w1"], ["w2"]], 0.0
     )
-    assert shift == 0
+    assert shift == distance == 0
     assert cosine == pytest.approx(1)
 
 
@@ -103,6 +105,8 @@ def test_every_layer_of_a_network_as_by_hand(digits: Dataset, norm: str) -> None
         old, new = by_hand.get_submodule(name).weight.grad, moved.get_submodule(name).weight.grad
         shift = (old - new).norm() / old.norm()
         assert found.pop(f"{name}/gradient_shift") == pytest.approx(shift.item(), rel=1e-5)
+        distance = found.pop(f"{name}/gradient_distance")
+        assert distance == pytest.approx((old - new).norm().item(), rel=1e-5)
         cosine = nn.functional.cosine_similarity(old.flatten(), new.flatten(), dim=0)
         assert found.pop(f"{name}/gradient_cosine") == pytest.approx(cosine.item(), rel=1e-5)
     assert not found

@@ -5,7 +5,7 @@ import xarray as xr
 
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import SEEDS
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, doublings, stack, table, whatever
 from bnrepro.evidence.later_arms import FIRST_OF_LATER
 from bnrepro.evidence.runs import Evidence
@@ -150,7 +150,8 @@ CLAIM = Claim(
     "shares, so that lengths cancel; γ, β and biases stay. Networks are compared at the same loss "
     "of the same 500 training images; both arms have one learning rate, 1 for the network of Fig. "
     "1 and 0.1 for eight layers of rectified units, for 2,000 steps (600 at the scale short), "
-    "probed every 50.",
+    "probed every 50. In a pilot (seed 100) of 600 steps the gradient changed less than half as "
+    "much with batch normalization.",
     criteria={
         "gradient": Criterion(
             "‖G(s) − G‖ ÷ ‖G‖, without BN ÷ with BN, mean over five lengths s and six losses",
@@ -184,6 +185,7 @@ CLAIM = Claim(
         "training": controls.trains("each arm at the learning rate of both"),
         "losses": controls.exists("the share of the losses that both arms come down to", 0.5),
     },
+    expected=Expected("REPRODUCED", 1.2),
     first_seed=FIRST_OF_LATER,
     why="By relative steps the first layers of a deep network with batch normalization are the "
     "steepest: gradients explode towards them.",

@@ -38,8 +38,9 @@ def gradient_shifts(
         lr: the learning rate of the step.
 
     Returns:
-        By layer, float32 (): `gradient_shift`, ‖G - G′‖/‖G‖, and `gradient_cosine`, that of the
-        angle between the gradients G and G′ of its weights; and `LOSS`.
+        By layer, float32 (), of the gradients G and G′ of its weights: `gradient_shift`,
+        ‖G - G′‖/‖G‖; `gradient_cosine`, that of the angle between them; `gradient_distance`,
+        ‖G - G′‖. And `LOSS`.
     """
     names = [name for name, _ in weighted(model)]
     layers: list[list[str]] = []
@@ -55,9 +56,9 @@ def gradient_shifts(
         own = {name: p.detach() for name, p in model.named_parameters()}
         value, shifts = shifts_of(loss, own, layers, lr)
     found = {LOSS: np.array(value, np.float32)}
-    for name, (shift, cosine) in zip(names[1:], shifts, strict=True):
-        found[f"{name}/gradient_shift"] = np.array(shift, np.float32)
-        found[f"{name}/gradient_cosine"] = np.array(cosine, np.float32)
+    for name, shift in zip(names[1:], shifts, strict=True):
+        for what, number in zip(("shift", "cosine", "distance"), shift, strict=True):
+            found[f"{name}/gradient_{what}"] = np.array(number, np.float32)
     return found
 
 
@@ -66,8 +67,8 @@ def shifts_of(
     parameters: Mapping[str, Tensor],
     layers: Sequence[Sequence[str]],
     lr: float,
-) -> tuple[float, list[tuple[float, float]]]:
-    """Shift and cosine at every layer but the first, by the first parameter of each; and the loss.
+) -> tuple[float, list[tuple[float, float, float]]]:
+    """The loss; shift, cosine and distance at every layer but the first, by its first parameter.
 
     Args:
         loss: a function of the parameters.
@@ -84,6 +85,6 @@ def shifts_of(
             mixed[name] = (leaves[name] - lr * gradients[name]).detach()
         (shifted,) = torch.autograd.grad(loss(mixed), mixed[layer[0]])
         old, new = gradients[layer[0]].double(), shifted.double()
-        shift = (new - old).norm() / old.norm()
-        shifts.append((shift.item(), ((old * new).sum() / (old.norm() * new.norm())).item()))
+        distance, cosine = (new - old).norm(), (old * new).sum() / (old.norm() * new.norm())
+        shifts.append(((distance / old.norm()).item(), cosine.item(), distance.item()))
     return value.item(), shifts

@@ -16,4 +16,5 @@ def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
         for layer in [*(f"linear{n}" for n in range(2, depth + 1)), "output"]:
             probes[step][f"{layer}/gradient_shift"] = np.float32(shift * 1.1**number)
             probes[step][f"{layer}/gradient_cosine"] = np.float32(cosine)
+            probes[step][f"{layer}/gradient_distance"] = np.float32(3 * shift * 1.1**number)
     return replace(learning(config, 0.95, 1), probes=probes)
