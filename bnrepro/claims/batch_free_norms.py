@@ -17,16 +17,15 @@ BATCH, GROUP, LAYER, TANH, NONE = ARMS = ("batch", "group", "layer", "dyt", "non
 LEAST, USUAL, LARGEST = 2, 32, 512
 """The batch of the primary criterion; about that of §4.2; and one in which means say most."""
 
-SIZES = per_scale((LEAST, USUAL, LARGEST), (LEAST, USUAL, LARGEST), (LEAST, 8, USUAL, 128, LARGEST))
+SIZES = per_scale((LEAST, USUAL, LARGEST), (LEAST, USUAL, LARGEST), (LEAST, 8, USUAL, LARGEST))
 
-STEPS = {LEAST: 5000, 8: 4000, USUAL: 2000, 128: 1000, LARGEST: 500}
+STEPS = {LEAST: 5000, 8: 3000, USUAL: 2000, LARGEST: 500}
 """At the scale paper. Arms are compared at the same batch, of which all have as many."""
 
 LRS: Mapping[int, tuple[float, ...]] = {
     LEAST: (0.001, 0.003, 0.01, 0.03, 0.1),
     8: (0.01, 0.03, 0.1, 0.3),
     USUAL: (0.03, 0.1, 0.3, 1.0),
-    128: (0.1, 0.3, 1.0, 3.0),
     LARGEST: (0.1, 0.3, 1.0, 3.0),
 }
 """Learning rates of each batch, half an order of magnitude apart."""

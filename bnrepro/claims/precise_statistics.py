@@ -4,7 +4,7 @@ import numpy as np
 
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import SEEDS, SMOKE
-from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
+from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, curves, grid, stack, table
 from bnrepro.evidence.later_arms import FIRST_OF_LATER
 from bnrepro.evidence.runs import TOLD_APART, Evidence
@@ -158,7 +158,8 @@ CLAIM = Claim(
     "deviations, which moves the mean of Wu with every step of W; at three times the rate; with "
     "averages that remember a hundred and a thousand steps. At ten checkpoints both accuracies are "
     "taken of the same network on the validation images, by Algorithm 2 from 100 batches; and at "
-    "the end from 120 to 10,000 images.",
+    "the end from 120 to 10,000 images. In a pilot (seed 100) of 1,000 steps Algorithm 2 gained "
+    ".038 with shifted inputs.",
     criteria={
         "shifted inputs": Criterion(
             "validation accuracy by Algorithm 2 − with moving averages, of the same network, mean "
@@ -185,6 +186,7 @@ CLAIM = Claim(
     scales=plans(_arms, SEEDS, RUN),
     measure=measure,
     controls={"training": controls.trains("the network with Algorithm 2 in each condition")},
+    expected=Expected("REPRODUCED", 0.02),
     first_seed=FIRST_OF_LATER,
     why="Averages of ten steps follow a network whose statistics change less than that.",
     to_settle="Large batches, where few steps make an epoch.",

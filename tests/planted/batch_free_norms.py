@@ -2,7 +2,7 @@ from math import log10
 
 from planting import Config, Planted, learning
 
-BEST = {2: 0.01, 8: 0.03, 32: 0.1, 128: 0.3, 512: 0.3}
+BEST = {2: 0.01, 8: 0.03, 32: 0.1, 512: 0.3}
 
 
 def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
