@@ -17,11 +17,12 @@ TRAINED = {
 
 WIDTHS = per_scale((50, 100), (50, 200), (50, 100, 200))
 LRS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
-    NORMS: per_scale((0.3, 1.0), (0.1, 0.3, 1.0, 3.0)),
-    RANDOM: per_scale((0.3, 1.0), (0.3, 1.0, 3.0, 10.0)),
+    NORMS: per_scale((1.0, 3.0), (1.0, 3.0, 10.0, 30.0)),
+    RANDOM: per_scale((1.0, 3.0), (3.0, 10.0, 30.0, 100.0)),
     ALL: per_scale((0.3,), (0.1, 0.3, 1.0)),
 }
-"""Learning rates, half an order of magnitude apart."""
+"""Learning rates, half an order of magnitude apart, about where a pilot's were best: few parameters
+take large steps."""
 
 _RELU = ("model.activation=relu", "init=he", "init.scale=1")
 WORDS = {
@@ -113,7 +114,9 @@ CLAIM = Claim(
     "units from He's initial weights, with batch normalization, on MNIST, for 2,000 steps (500 at "
     "the scale short). With γ and β alone the weights and the last layer stay as drawn; in the "
     "other arm two of the weights into each unit are trained, drawn by the seed, and γ and β stay "
-    "1 and 0. Each arm is at the best of four learning rates, half an order of magnitude apart.",
+    "1 and 0. Each arm is at the best of four learning rates, half an order of "
+    "magnitude apart. In a pilot (seed 100) of 500 steps and 200 units γ and β came to .795 at the "
+    "rate 10, as many weights to .768 at 30.",
     criteria={
         "widest": Criterion(
             "test accuracy at the last step, γ and β alone − as many weights, of the same seed, in "

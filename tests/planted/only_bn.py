@@ -9,6 +9,6 @@ def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     which, width = config["train"]["parameters"], config["model"]["hidden"][0]
     wide = width / 1000
     final = {"all": 0.97, "random": 0.5, "norms": 0.7 + wide if holds else 0.5}[which]
-    best = {"all": 0.3, "random": 1.0, "norms": 1.0}[which]
+    best = {"all": 0.3, "random": 10.0, "norms": 3.0}[which]
     slow = 0.05 * abs(log10(config["optimizer"]["lr"] / best))
     return learning(config, final - slow - 0.0001 * seed, 10, train_accuracy=0.9)
