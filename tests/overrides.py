@@ -46,7 +46,7 @@ def plausible(chance: random.Random) -> list[str]:
         "model.hidden": ("[1]", "[3]", "[30,20]", "[5,1,5]", "[]", "[0]"),
         "model.activation": ("sigmoid", "relu", "tanh"),
         "model.dropout": ("0", "0.5", "0.999", "1"),
-        "init": ("gaussian", "xavier", "he"),
+        "init": ("gaussian", "xavier", "he", "shifted"),
         "init.scale": NUMBERS,
         "optimizer.lr": NUMBERS,
         "optimizer.weight_decay": NUMBERS,

@@ -58,6 +58,19 @@ def learning(config: Config, final: float, half: float, **more: float) -> Plante
     return Planted({"test_accuracy": curve, "validation_accuracy": curve}, summary=more)
 
 
+def rising(config: Config, final: float, arrives: int, **more: float) -> Planted:
+    """A run that rises in a straight line to an accuracy, there at a step, and keeps it.
+
+    Other numbers of the summary are `more`.
+    """
+    last, every = config["train"]["steps"], config["train"]["eval_every"]
+    steps = [*range(0, last, every), last]
+    values = [CHANCE + (final - CHANCE) * min(step / arrives, 1.0) for step in steps]
+    return Planted(
+        {"test_accuracy": (steps, values), "validation_accuracy": (steps, values)}, summary=more
+    )
+
+
 def diverged(config: Config, at: int = 10) -> Planted:
     """A run whose loss was not finite at a step."""
     steps = list(range(0, at, config["train"]["eval_every"]))

@@ -12,6 +12,7 @@ from conftest import wait_for_step
 from torch import nn
 
 from bnrepro import config as c
+from bnrepro.claims import input_shift
 from bnrepro.cli import main
 from bnrepro.config.compose import compose
 from bnrepro.config.schema import INCEPTION_MODULES
@@ -25,10 +26,15 @@ from bnrepro.nn.inception import MODULES, Convolution, Inception
 from bnrepro.nn.norms import PerActivation
 from bnrepro.store import StoredRun
 from bnrepro.training.optim import schedule
+from bnrepro.training.studies.input_shift import SHIFTS
 
 FAST = ("experiment=cifar10-inception", "dataset=digits", "dataset.limit=300", "train.steps=12",
         "train.eval_every=6", "train.log_every=1", "train.checkpoint_every=5", "probe.size=60",
         "train.compile=false", "studies=[]", "tensorboard=false")  # fmt: skip
+
+
+ALL = (f"model.modules=[{','.join(MODULES)}]", "model.stem_stride=2")
+"""The paper's ten modules, on maps as small as theirs are to their images."""
 
 
 def configured(*overrides: str) -> c.Config:
@@ -58,7 +64,7 @@ def shapes(model: nn.Module, images: torch.Tensor) -> dict[str, tuple[int, ...]]
 
 
 def test_its_modules_and_their_sizes_are_the_papers_narrowed() -> None:
-    model = network("model.lrn=false")
+    model = network(*ALL, "model.lrn=false")
     found = shapes(model, torch.rand(2, 3, 32, 32))
     assert list(found) == ["conv1", "conv2", "pool", *MODULES, "mean", "dropout", "output"]
     assert [found[name][1:] for name in ("conv1", "conv2", "pool")] == [(16, 16), (16, 16), (8, 8)]
@@ -68,14 +74,14 @@ def test_its_modules_and_their_sizes_are_the_papers_narrowed() -> None:
     assert 1.0e5 < count(model) < 1.1e5
     assert sum(isinstance(module, nn.Linear) for module in model.modules()) == 1
     # Of full width, what the appendix says: 256, 320, 576, …, 1024.
-    wide = network("model.width=1.0", "model.lrn=false")
+    wide = network(*ALL, "model.width=1.0", "model.lrn=false")
     channels = [wide.get_submodule(name).channels for name in MODULES]
     assert channels == [256, 320, 576, 576, 576, 576, 576, 1024, 1024, 1024]
     assert 1.0e7 < count(wide) < 1.15e7
 
 
 def test_the_stem_may_keep_the_resolution() -> None:
-    found = shapes(network("model.stem_stride=1"), torch.rand(2, 3, 32, 32))
+    found = shapes(network(*ALL, "model.stem_stride=1"), torch.rand(2, 3, 32, 32))
     assert found["pool"][1:] == (16, 16)
 
 
@@ -86,11 +92,9 @@ def test_a_network_may_have_some_of_the_modules() -> None:
     assert list(found) == ["conv1", "conv2", "pool", *some, "mean", "dropout", "output"]
     assert [found[name][1] for name in some] == [16, 8, 8, 4, 4]
     assert 5.0e4 < count(model) < 5.4e4
-    whole, default = (network(*words) for words in ((f"model.modules=[{','.join(MODULES)}]",), ()))
-    assert {n: p.shape for n, p in whole.named_parameters()} == {
-        n: p.shape for n, p in default.named_parameters()
-    }
-    assert tuple(MODULES) == INCEPTION_MODULES
+    default = compose(["model=inception", "init=he"]).config.model
+    assert isinstance(default, c.Inception)
+    assert default.modules == [*MODULES] == [*INCEPTION_MODULES]
     last = network("model.modules=[3a]", "model.per_activation=true")
     places = [name for name, m in last.named_modules() if isinstance(m, PerActivation)]
     assert places
@@ -99,7 +103,7 @@ def test_a_network_may_have_some_of_the_modules() -> None:
 
 @pytest.mark.parametrize("kind", ["batch", "torch"])
 def test_every_convolution_is_normalized_map_by_map_before_its_nonlinearity(kind: str) -> None:
-    model = network(f"norm={kind}")
+    model = network(*ALL, f"norm={kind}")
     layer = BatchNorm2d if kind == "batch" else nn.BatchNorm2d
     convolutions = [m for m in model.modules() if isinstance(m, Convolution)]
     assert len(convolutions) == sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 68
@@ -147,7 +151,7 @@ def test_per_activation_the_last_module_has_a_unit_for_every_place() -> None:
     assert {name.split(".")[0] for name in by_place} == {"5b"}
     assert len(by_place) == 4
     module = model.get_submodule("5b")
-    assert sum(m.num_features for m in by_place.values()) == module.channels * 2 * 2
+    assert sum(m.num_features for m in by_place.values()) == module.channels * 4 * 4
     model.eval()
     model(torch.rand(3, 3, 32, 32))
     model.train()
@@ -280,13 +284,40 @@ def test_killed_in_mid_epoch_and_resumed_it_ends_the_same(tmp_path: Path) -> Non
 def test_the_study_of_shifted_inputs(tmp_path: Path) -> None:
     run = train(tmp_path / "run", "studies=[input-shift]", "norm.population_batches=3")
     found = json.loads((run.folder / "summary.json").read_text())["studies"]["input-shift"]
-    assert set(found) == {"none", "inverted", "dimmed", "recoloured"}
+    assert list(found) == list(SHIFTS) == [input_shift.NONE, *input_shift.SHIFTS]
     assert found["none"]["frozen"] == run.summary()["test_accuracy"]  # type: ignore[index]
-    assert found["recoloured"] == found["none"]  # grey
+    assert found["recolored"] == found["none"]  # gray
     assert all(0 <= each["again"] <= 1 for each in found.values())
     none = train(tmp_path / "none", "studies=[input-shift]", "norm=none")
     found = none.summary()["studies"]["input-shift"]  # type: ignore[index]
     assert {each["again"] for each in found.values()} == {None}
+
+
+def test_what_shifts_do_to_images() -> None:
+    light = torch.rand(3, 2, 5, 5)
+
+    def shifted(name: str, images: torch.Tensor = light) -> torch.Tensor:
+        shift, strength = SHIFTS[name]
+        return shift(images, strength, torch.Generator().manual_seed(0))
+
+    assert torch.equal(shifted("none"), light)
+    assert torch.equal(shifted("dimmed to 0.3"), 0.3 * light)
+    assert torch.allclose(shifted("inverted"), 1 - light)
+    assert torch.equal(shifted("recolored"), light[:, [1, 0]])
+    blurred = shifted("blurred 1×")
+    assert torch.allclose(blurred[:, :, 2, 3], light[:, :, 1:4, 2:5].mean((2, 3)))
+    assert torch.allclose(blurred[:, :, 0, 0], light[:, :, :2, :2].mean((2, 3)))
+    assert torch.allclose(shifted("blurred 2×"), shifted("blurred 1×", blurred))
+    squares = shifted("pixels of 2")
+    assert torch.allclose(squares[:, :, 3, 2], light[:, :, 2:4, 2:4].mean((2, 3)))
+    assert torch.allclose(squares[:, :, 4, 1], light[:, :, 4, :2].mean(2))  # cut off
+    gray = torch.full((50, 1, 20, 20), 0.5)
+    noise = shifted("noise of 0.1", gray) - gray
+    assert abs(noise.std() - 0.1) < 0.003
+    assert abs(noise.mean()) < 0.003
+    strong = shifted("noise of 0.2", gray)
+    assert (strong.min(), strong.max()) == (0, 1)
+    assert torch.equal(shifted("noise of 0.2", gray), strong)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

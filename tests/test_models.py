@@ -156,7 +156,7 @@ def test_the_layers_with_weights_in_order() -> None:
     assert [name for name, _ in weighted(network(batch()))] == ["linear1", "linear2", "output"]
 
 
-@pytest.mark.parametrize("name", ["gaussian", "xavier", "he"])
+@pytest.mark.parametrize("name", ["gaussian", "xavier", "he", "shifted"])
 @pytest.mark.parametrize(
     "norm",
     [batch(PRE), batch(POST), batch(PRE, c.TorchNorm), keeping(), detached()],
@@ -193,6 +193,17 @@ def test_the_first_weights_are_gaussian_with_the_deviation_of_the_rule(name, dev
         assert abs((values**4).mean() - 3) < 4 * math.sqrt(96 / n)
         assert torch.equal(layer.bias, torch.zeros(o))
     assert torch.equal(model.output.bias, torch.zeros(10))
+
+
+def test_from_shifted_weights_sigmoids_begin_as_units_of_mean_0_and_slope_1() -> None:
+    init = c.ShiftedInit("shifted", 0.8)
+    model = network(init=init, hidden=(30, 20), shape=(1, 6, 6), seed=5).double()
+    x = torch.randn(50, 1, 6, 6, dtype=torch.float64)
+    xavier = weights(network(init=c.Init("xavier", 0.8), hidden=(30, 20), shape=(1, 6, 6), seed=5))
+    h = x.flatten(1) * 4  # the images are as they are: their weights are four times Xavier's
+    for weight in xavier[:-1]:
+        h = 4 * torch.sigmoid(h @ weight.double().T) - 2
+    assert torch.allclose(model(x), h @ xavier[-1].double().T, rtol=0, atol=1e-5)
 
 
 def test_a_scale_of_zero_gives_zeros() -> None:

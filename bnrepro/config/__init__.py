@@ -50,6 +50,7 @@ from bnrepro.config.schema import (
     OwnImages,
     Placement,
     Sgd,
+    ShiftedInit,
     Shuffling,
     TorchNorm,
     Trained,
@@ -61,8 +62,8 @@ __all__ = [
     "Adam", "BatchNorm", "Cifar10", "Config", "ConstantSchedule", "Dataset", "DecaySchedule",
     "Decayed", "DetachedNorm", "Device", "DynamicTanh", "Entry", "Folder", "GroupNorm", "Inception",
     "Init", "Inputs", "L1Norm", "LayerNorm", "LinfNorm", "Mlp", "Mnist", "Model", "NoNorm",
-    "NoisyNorm", "Norm", "Optimizer", "OwnImages", "Placement", "Sgd", "Shuffling", "TorchNorm",
-    "Trained", "WhiteningNorm", "brought_by", "choices", "conf_dir", "differences", "first_line",
+    "NoisyNorm", "Norm", "Optimizer", "OwnImages", "Placement", "Sgd", "ShiftedInit", "Shuffling",
+    "TorchNorm", "Trained", "WhiteningNorm", "brought_by", "choices", "conf_dir", "differences", "first_line",
     "flat", "from_dict", "identifying_settings", "maker", "option", "options_of", "other_results",
     "plain", "run_id", "shown", "to_dict", "to_yaml", "unknown",
 ]  # fmt: skip

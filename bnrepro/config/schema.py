@@ -452,9 +452,19 @@ class Inception(Model):
 
 @dataclass
 class Init(Option):
-    """Initial weights. `scale` is the standard deviation (gaussian) or a gain (xavier, he)."""
+    """Initial weights. `scale` is the standard deviation (gaussian), or a gain on it (others)."""
 
     scale: Annotated[float, NOT_NEGATIVE] = MISSING
+
+    mean: ClassVar[float] = 0.0
+    """That of hidden units, which biases take away from a layer's inputs at the start."""
+
+
+@dataclass
+class ShiftedInit(Init):
+    """Initial weights for sigmoids: biases take their mean away."""
+
+    mean = 0.5
 
 
 @dataclass
@@ -665,6 +675,7 @@ OPTIONS: Mapping[str, Mapping[str, Entry]] = {
         "gaussian": Entry(Init, "bnrepro.nn.build:gaussian"),
         "xavier": Entry(Init, "bnrepro.nn.build:xavier"),
         "he": Entry(Init, "bnrepro.nn.build:he"),
+        "shifted": Entry(ShiftedInit, "bnrepro.nn.build:shifted"),
     },
     "optimizer": {
         "sgd": Entry(Sgd, "bnrepro.training.optim:Sgd"),

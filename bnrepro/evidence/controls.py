@@ -51,6 +51,17 @@ def exists(what: str, least: float) -> Control:
     return Control(f"{what} is at least {least:.3g} in the median", check)
 
 
+def flat(who: str, most: float = 0.002) -> Control:
+    """Of what a curve gains over its last tenth (seed,): no more than that, in the median."""
+
+    def check(gained: Array) -> tuple[bool, str]:
+        median = float(lower_median(np.asarray(gained)))
+        return median <= most, f"{median:.4f}"
+
+    return Control(f"{who} gains at most {most:g} over the last tenth of its steps, in the median",
+                   check)  # fmt: skip
+
+
 def at_most(what: str, most: float) -> Control:
     """Of numbers: none is above a bound."""
 
