@@ -17,6 +17,7 @@ MLP = ("dataset=digits", "train.steps=12", "train.log_every=1", "train.eval_ever
 INCEPTION = ("experiment=cifar10-inception", "dataset=digits", "dataset.limit=300",
              "train.steps=6", "train.log_every=1", "train.eval_every=3", "model.width=0.0625",
              "train.compile=false", "tensorboard=false", "device=cpu", "probe.every=0",
+             "model.modules=[3a,3b,3c,4a,4b,4c,4d,4e,5a,5b]", "model.stem_stride=2",
              # Larger steps make of the roundings of another processor another run.
              "optimizer.lr=0.0001")  # fmt: skip
 
@@ -38,10 +39,9 @@ KINDS: dict[str, tuple[str, ...]] = {
         "predictions=true", "model.activation=relu", "init=he"),
     "inputs, limit, batches": (*MLP, "dataset.inputs=standardized", "dataset.limit=500",
                                "train.shuffling=batches", "train.batch_size=50", "seed=4"),
-    "inception": (*INCEPTION, "norm.population_batches=3"),
-    "inception without": (*INCEPTION, "norm=none"),
-    "inception per activation": (*INCEPTION, "model.per_activation=true", "model.lrn=false",
-                                 "studies=[]"),
+    "inception": (*INCEPTION, "norm.population_batches=3", "studies=[input-shift]"),
+    "inception without": (*INCEPTION, "norm=none", "studies=[input-shift]"),
+    "inception per activation": (*INCEPTION, "model.per_activation=true", "model.lrn=false"),
 }  # fmt: skip
 """Overrides of a run of each kind."""
 
