@@ -63,7 +63,7 @@ __all__ = [
     "Decayed", "DetachedNorm", "Device", "DynamicTanh", "Entry", "Folder", "GroupNorm", "Inception",
     "Init", "Inputs", "L1Norm", "LayerNorm", "LinfNorm", "Mlp", "Mnist", "Model", "NoNorm",
     "NoisyNorm", "Norm", "Optimizer", "OwnImages", "Placement", "Sgd", "ShiftedInit", "Shuffling",
-    "TorchNorm", "Trained", "WhiteningNorm", "brought_by", "choices", "conf_dir", "differences", "first_line",
-    "flat", "from_dict", "identifying_settings", "maker", "option", "options_of", "other_results",
-    "plain", "run_id", "shown", "to_dict", "to_yaml", "unknown",
+    "TorchNorm", "Trained", "WhiteningNorm", "brought_by", "choices", "conf_dir", "differences",
+    "first_line", "flat", "from_dict", "identifying_settings", "maker", "option", "options_of",
+    "other_results", "plain", "run_id", "shown", "to_dict", "to_yaml", "unknown",
 ]  # fmt: skip
