@@ -395,8 +395,9 @@ def _templates(html: bool) -> Any:
         finalize=None if html else markdown,
     )
     functions = (
-        said, of_column, signed, bound, asked_for, effect, papers, interval, coverage, spread, plain,
-        plain_effect, plain_interval, expected, table, arms, checks, slug, numbers, marks.strip,
+        said, of_column, signed, bound, asked_for, effect, papers, interval, coverage, spread,
+        plain, plain_effect, plain_interval, expected, table, arms, checks, slug, numbers,
+        marks.strip,
     )  # fmt: skip
     environment.globals.update({function.__name__: function for function in functions})
     environment.globals["forest_row"] = marks.row
