@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bnrepro.nn.inference import batch_statistics, fold, population_statistics
     from bnrepro.store.library import Run, load_run, load_runs
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Run", "batch_statistics", "fold", "load_run",
