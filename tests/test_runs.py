@@ -341,8 +341,11 @@ def test_the_readme_tells_every_command_and_ci_runs_its_test_command() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 150
     commands = ("train", "sweep", "claims", "reproduce", "runs", "report", "data", "tensorboard")
+    every = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     for command in (*commands, "bench"):
         assert f"`bnrepro {command}" in readme
+        assert f"| `bnrepro {command}" in every
+    assert "| `bnrepro compare" in every
     test_command = "pip install '.[test]' && pytest"
     assert f"\n{test_command}\n" in readme
     assert f"\n{test_command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
