@@ -39,6 +39,16 @@ KINDS: dict[str, tuple[str, ...]] = {
         "predictions=true", "model.activation=relu", "init=he"),
     "inputs, limit, batches": (*MLP, "dataset.inputs=standardized", "dataset.limit=500",
                                "train.shuffling=batches", "train.batch_size=50", "seed=4"),
+    "noise, shifts of gradients, landscape": (
+        *MLP, "norm=noisy", "probe.gradient_shift=true", "probe.landscape=true"),
+    "groups, rectified": (*MLP, "norm=group", "model.hidden=[20,16]", "model.activation=relu",
+                          "init=he", "studies=[depth]"),
+    "tanh of learned width": (*MLP, "norm=dyt"),
+    "largest deviations": (*MLP, "norm=linf"),
+    "whitening": (*MLP, "norm=whiten", "train.batch_size=50"),
+    "some weights, some decay": (
+        *MLP, "norm=batch", "train.parameters=random", "train.decayed=normalized",
+        "optimizer.weight_decay=0.1", "studies=[precise-statistics]"),
     "inception": (*INCEPTION, "norm.population_batches=3", "studies=[input-shift]"),
     "inception without": (*INCEPTION, "norm=none", "studies=[input-shift]"),
     "inception per activation": (*INCEPTION, "model.per_activation=true", "model.lrn=false"),
