@@ -188,12 +188,12 @@ CLAIM = Claim(
     statement="In a deep network with batch normalization squared gradients grow by 1.467 a layer "
     "towards the input at the start.",
     section="§3.3; Yang et al. 2019",
-    paper_says="“Batch Normalization makes the training more resilient to the parameter scale”; it "
-    "“helps address” gradients that explode or vanish (§1, §3.3); no network of a depth at which "
-    "that shows. Yang et al. 2019: with ReLU and no shortcuts squared gradients grow by at least "
-    "π ÷ (π − 1) = 1.467 a layer, in the limit of wide layers and large batches, from whatever "
-    "initial weights; so networks deeper than some tens of layers do not train. Daneshmand et al. "
-    "2020: without batch normalization what deep layers put out becomes of rank one.",
+    paper_says="“Batch Normalization helps address these issues”, gradients that explode or vanish "
+    "among them (§3.3); but no network of a depth at which that shows. Yang et al. 2019: with ReLU "
+    "and no shortcuts squared gradients grow by at least π ÷ (π − 1) = 1.467 a layer, in the limit "
+    "of wide layers and large batches, from whatever initial weights; so networks deeper than some "
+    "tens of layers do not train. Daneshmand et al. 2020: without batch normalization what deep "
+    "layers put out becomes of rank one.",
     unspecified="How near a network of finite width comes. Here 24 layers of 100 to 1,000 "
     "rectified units from He's initial weights, at the start, on 1,000 images as one batch, in "
     "float64. The growth is that of the straight line through the logarithms of the squared "

@@ -189,10 +189,10 @@ CLAIM = Claim(
     statement="Full whitening of each layer takes more time than batch normalization to the same "
     "accuracy.",
     section="§2, §3",
-    paper_says="“The full whitening of each layer’s inputs is costly and not everywhere "
-    "differentiable” (§3); it takes the covariance matrix and its inverse square root, and the "
-    "derivatives of both (§2). “It has been long known that the network training converges faster "
-    "if its inputs are whitened” (§2). No experiment has it.",
+    paper_says="Its “full whitening” is “costly and not everywhere differentiable” (§3); it takes "
+    "the covariance matrix and its inverse square root, and the derivatives of both (§2). “It has "
+    "been long known … that the network training converges faster if its inputs are whitened” "
+    "(§2). No experiment has it.",
     unspecified="Everything. Here each of three hidden layers of 128 sigmoids is whitened before "
     "its nonlinearity over batches of 256 images, Cov[x]^(-½)·(x − E[x]), with the gradient "
     "through both, and γ and β as in batch normalization; .1 is added to every variance, which in "
