@@ -158,7 +158,7 @@ CLAIM = Claim(
     "units from He's initial weights, in batches of 16 (4,000 steps), 128 (1,500) and 1,024 (500), "
     "each arm in each batch at the best of five to seven learning rates, half an order of "
     "magnitude apart. The learning rate is constant: a decay would hide what a rate is worth. In a "
-    "pilot (seed 100) of a fifth of the steps the best rates in the largest batch were 0.1 and 3.2.",
+    "short pilot (seed 100) the best rates in the largest batch were 0.1 and 3.2.",
     criteria={
         "larger steps": Criterion(
             f"in batches of {LARGE:,}: test accuracy that BN gains at its own best rate over the "
