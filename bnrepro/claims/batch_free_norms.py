@@ -26,7 +26,7 @@ LRS: Mapping[int, tuple[float, ...]] = {
     LEAST: (0.001, 0.003, 0.01, 0.03, 0.1),
     8: (0.01, 0.03, 0.1, 0.3),
     USUAL: (0.03, 0.1, 0.3, 1.0),
-    LARGEST: (0.1, 0.3, 1.0, 3.0),
+    LARGEST: (0.1, 0.3, 1.0, 3.0, 10.0),
 }
 """Learning rates of each batch, half an order of magnitude apart."""
 
@@ -154,7 +154,8 @@ CLAIM = Claim(
     "from He's initial weights, on MNIST, with four groups of 25 units a layer; in batches of 2 to "
     "512, each norm at each batch at the best of four or five learning rates. All norms have the "
     "same number of steps at the same batch, 5,000 at 2 and 500 at 512: batches are compared only "
-    "by how far ahead a norm is in them.",
+    "by how far ahead a norm is in them. In a pilot (seed 100) of a fifth of the steps group "
+    "normalization was ahead by .50 at 2.",
     criteria={
         "smallest": Criterion(
             _ahead("group", str(LEAST)),

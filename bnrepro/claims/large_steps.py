@@ -49,7 +49,7 @@ def cells(scale: str) -> Grid:
 
 _DEEP = ("model.activation=relu", "init=he", "init.scale=1", hidden(8))
 WORDS = {
-    "smoke": ("experiment=fig1", *SMOKE, *_DEEP),
+    "smoke": ("experiment=fig1", *SMOKE, *_DEEP, "dataset.limit=1024"),
     "short": ("experiment=fig1", *_DEEP, "probe.every=0", "tensorboard=false"),
     "paper": ("experiment=fig1", *_DEEP, "probe.every=0", "tensorboard=false",
               "train.compile=true"),

@@ -11,7 +11,7 @@ def plant(arm: str, config: Config, seed: int, holds: bool) -> Planted:
     normalized, depth = config["norm"]["name"] == "batch", len(config["model"]["hidden"])
     if not config["studies"]:
         trains = not (holds and normalized and depth > 8)
-        return learning(config, 0.95 if trains else 0.5, 1)
+        return learning(config, 0.95 if trains else 0.2, 1)
     times = (1.467 if holds else 1.2) + 0.0001 * seed
     gradient = np.append(times ** -np.arange(depth, dtype=float), 1.0).tolist()
     ranks = [30.0 if normalized or not holds else max(1.0, 30.0 * 0.7**n) for n in range(depth)]
