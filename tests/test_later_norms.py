@@ -309,7 +309,7 @@ def test_one_image_cannot_be_trained_on_over_a_batch(name: str) -> None:
     with pytest.raises(ConfigError, match="batch_size"):
         compose([f"norm={name}", "train.batch_size=1"])
     model = build(compose([f"norm={name}"]).config, (1, 8, 8), 10)
-    with pytest.raises(ValueError, match="ore than 1 value"):
+    with pytest.raises(ValueError, match="than 1 value"):
         model(torch.zeros(1, 1, 8, 8))
 
 

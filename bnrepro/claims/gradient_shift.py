@@ -35,12 +35,12 @@ def shifts(evidence: Evidence, network: str, of: Grid) -> xr.Dataset:
     Of a run that diverged there are those before it did.
     """
     layers = [*(f"linear{n}" for n in range(2, LAYERS[network] + 1)), "output"]
-    whats = ("shift", "distance", "cosine")
-    names = [f"{layer}/gradient_{what}" for layer in layers for what in whats]
+    kinds = ("shift", "distance", "cosine")
+    names = [f"{layer}/gradient_{what}" for layer in layers for what in kinds]
     found = watched(evidence, of, [LOSS, *names])
     shift, distance, cosine = (
         stack({layer: found[f"{layer}/gradient_{what}"] for layer in layers}, "layer")
-        for what in whats
+        for what in kinds
     )
     with np.errstate(divide="ignore"):
         doubled = {"shift": np.log2(shift), "distance": np.log2(distance)}
