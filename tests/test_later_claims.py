@@ -33,6 +33,7 @@ from bnrepro.evidence.judge import Verdict, judged
 from bnrepro.nn.build import build
 from bnrepro.nn.inference import population_statistics
 from bnrepro.store import StoredRun
+from bnrepro.sweeps.stacks import common
 from bnrepro.training.loop import score
 from bnrepro.training.optim import Adagrad, Adam, Sgd
 from bnrepro.training.restriction import decayed, trained
@@ -282,6 +283,16 @@ def test_what_cannot_be_restricted_or_studied_is_refused(words: list[str], told:
     with pytest.raises(ConfigError) as error:
         compose(words)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["train.parameters=norms", "train.decayed=normalized", *(
+        f"norm={name}" for name in ("noisy", "layer", "group", "dyt", "l1", "linf", "whiten"))],
+)  # fmt: skip
+def test_what_a_stack_does_not_know_trains_alone(word: str) -> None:
+    assert common(compose(["train.compile=false"]).config) is not None
+    assert common(compose(["train.compile=false", word]).config) is None
 
 
 # Effects
