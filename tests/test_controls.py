@@ -64,3 +64,9 @@ def test_a_flat_optimum_whose_highest_value_is_at_an_edge_by_chance_does_not_fai
 def test_a_grid_with_cells_that_were_not_run_has_the_edges_it_has() -> None:
     values = over_lrs([0.5, 0.8, 0.9, 0.95])
     assert controls.at_edges(values.where(values.lr < 3)) == ["without BN at 1"]
+
+
+def test_a_curve_is_flat_where_the_median_seed_gains_little() -> None:
+    gained = Array([-0.01, 0.001, 0.002, 0.004, 0.01], SEEDS, ["seed"])
+    assert controls.flat("it").check(gained) == (True, "0.0020")
+    assert controls.flat("it", 0.001).check(gained) == (False, "0.0020")
