@@ -91,8 +91,8 @@ def regained(accuracy: Array) -> Array:
 
 def effects(accuracy: Array, inception: Array) -> dict[str, Array]:
     """Every criterion's effects, of a network with batch normalization and of Inception."""
-    again = accuracy.sel(by=AGAIN)
-    costs = lost(inception.sel(by=FROZEN)) - lost(accuracy).sel(by=AGAIN)
+    again, as_it_is = accuracy.sel(by=AGAIN), accuracy.sel(by=FROZEN, shift=NONE)
+    costs = lost(inception.sel(by=FROZEN)) - (as_it_is - again)
     return {
         "regained": over_kinds(regained(accuracy)),
         "compared": over_kinds(costs),
