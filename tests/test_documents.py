@@ -57,7 +57,7 @@ def documented() -> list[tuple[str, str]]:
 
 
 def test_every_command_of_the_documents_is_one() -> None:
-    """Its name, options and settings are; the tutorial's, and README's, are run by other tests."""
+    """Its name, options and settings are; test_tutorial.py runs those that a reader begins with."""
     found = documented()
     assert len(found) > 40
     for name, line in found:

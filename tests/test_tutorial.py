@@ -1,4 +1,4 @@
-"""The tutorial, from its first command to its last, as it stands."""
+"""The tutorial, from its first command to its last, and README's first, as they stand."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Command, wait_for
-from documents import blocks, words
+from documents import blocks, commands, words
 from test_dashboard import answer, served
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -55,3 +55,16 @@ def test_the_tutorial(
         exec(block, scope)
     assert len(scope["table"]) == 12
     assert "batch" in capfd.readouterr().out
+
+
+@pytest.mark.timeout(300)
+def test_readme_leads_from_its_first_command_to_a_picture(tmp_path: Path, command: Command) -> None:
+    first = next(line for line in commands(ROOT / "README.md") if line.startswith("bnrepro sweep"))
+    assert f"pip install . && {first}\n" in blocks(ROOT / "README.md")[0]
+    done = command(*words(first), "train.steps=60")  # as many as show that it works
+    assert done.returncode == 0, done.stderr
+    drawn = re.search(r"^draw it: (bnrepro .*)$", done.stdout, re.M)
+    assert drawn is not None
+    assert re.search(r"^look inside: bnrepro tensorboard /", done.stdout, re.M)
+    assert command(*words(drawn[1])).returncode == 0
+    assert len(list((tmp_path / "outputs").glob("*/sweep.png"))) == 1
