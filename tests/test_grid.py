@@ -24,7 +24,7 @@ def names(asked: Grid) -> list[str]:
         (["seed=0,1", "norm=batch,none"], {"seed": ["0", "1"], "norm": ["batch", "none"]}),
         (["seed=range(0,3)"], {"seed": ["0", "1", "2"]}),
         (["seed=choice(4,5)", "optimizer.lr=1"], {"seed": ["4", "5"]}),
-        (["norm=glob(*,exclude=[t*,d*])"], {"norm": ["batch", "none"]}),
+        (["norm=glob([b*,no*],exclude=[noisy])"], {"norm": ["batch", "none"]}),
         (["model.hidden=[5],[5,6]"], {"model.hidden": ["[5]", "[5,6]"]}),
         (["experiment=fig1,digits"], {"experiment": ["fig1", "digits"]}),
         (["seed=1,1,2"], {"seed": ["1", "2"]}),
