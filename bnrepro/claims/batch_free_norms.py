@@ -8,9 +8,9 @@ from bnrepro.evidence import controls
 from bnrepro.evidence.arms import SEEDS, SMOKE, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, heat_maps, table
-from bnrepro.evidence.later_arms import FIRST_OF_LATER, NORM_NAMES, at_own_rates
+from bnrepro.evidence.later_arms import FIRST_OF_LATER, NORM_NAMES
 from bnrepro.evidence.runs import TEST, TOLD_APART, TRAIN, VALIDATION, Evidence
-from bnrepro.evidence.tuning import both_tuned, throughout
+from bnrepro.evidence.tuning import at_own_rates, both_tuned, throughout
 
 BATCH, GROUP, LAYER, TANH, NONE = ARMS = ("batch", "group", "layer", "dyt", "none")
 

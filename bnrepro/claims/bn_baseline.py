@@ -2,7 +2,7 @@
 
 import math
 
-from bnrepro.evidence import claim, controls, fig2_curves
+from bnrepro.evidence import controls, fig2_curves
 from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
 from bnrepro.evidence.fig2_arms import (
@@ -51,13 +51,7 @@ def measure(evidence: Evidence) -> Finding:
     choices = {name: effects(of, evidence, name, BN_BASELINE) for name in lrs if name != INCEPTION}
     return Finding(
         found,
-        comparisons=(
-            claim.PaperNumber(
-                "times fewer steps to Inception's highest accuracy (the paper: ImageNet)",
-                "times", paper.fewer(BN_BASELINE),
-                2.0 ** found["speed"].sel(bound="least").to_numpy(),
-            ),
-        ) if evidence.scale != "smoke" else (),
+        comparisons=fig2_curves.beside_paper(evidence, BN_BASELINE, found["speed"]),
         exhibits=(
             fig2_curves.figure(of, evidence, pair, target),
             fig2_curves.compared(of, evidence, target),

@@ -2,7 +2,7 @@
 
 import math
 
-from bnrepro.evidence import claim, controls, fig2_curves
+from bnrepro.evidence import controls, fig2_curves
 from bnrepro.evidence.arms import CIFAR_SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
 from bnrepro.evidence.fig2_arms import (
@@ -51,13 +51,7 @@ def measure(evidence: Evidence) -> Finding:
     slow = best_of(of, evidence, LRS_OF_INCEPTION[evidence.scale])
     return Finding(
         found,
-        comparisons=(
-            claim.PaperNumber(
-                "times fewer steps to Inception's highest accuracy (the paper: ImageNet, at ×30)",
-                "times", paper.fewer(PAPER_X30),
-                2.0 ** found["speed"].sel(bound="least").to_numpy(),
-            ),
-        ) if evidence.scale != "smoke" else (),
+        comparisons=fig2_curves.beside_paper(evidence, PAPER_X30, found["speed"], ", at ×30"),
         exhibits=(
             fig2_curves.figure(of, evidence, (INCEPTION, BN_X5, BN_X30), target),
             fig2_curves.compared(of, evidence, target),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnrepro.evidence import claim, controls, fig2_curves
+from bnrepro.evidence import controls, fig2_curves
 from bnrepro.evidence.arms import CIFAR_SEEDS, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Group, Margin, plans
 from bnrepro.evidence.exhibits import Figure
@@ -112,12 +112,7 @@ def measure(evidence: Evidence) -> Finding:
     slow = best_of(of, evidence, lrs)
     return Finding(
         found,
-        comparisons=(
-            claim.PaperNumber(
-                "times fewer steps to Inception's highest accuracy (the paper: ImageNet)",
-                "times", paper.fewer(BN_X5), 2.0 ** found["speed"].sel(bound="least").to_numpy(),
-            ),
-        ) if evidence.scale != "smoke" else (),
+        comparisons=fig2_curves.beside_paper(evidence, BN_X5, found["speed"]),
         exhibits=(
             fig2_curves.figure(of, evidence, (INCEPTION, BN_X5), target),
             _dose_and_response(every.final(evidence), responses),

@@ -3,30 +3,28 @@
 import numpy as np
 import xarray as xr
 
-from bnrepro.evidence import controls
 from bnrepro.evidence.arms import SEEDS
 from bnrepro.evidence.claim import Check, Claim, Criterion, Expected, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, stack, table, whatever
 from bnrepro.evidence.later_arms import FIRST_OF_LATER
 from bnrepro.evidence.runs import Evidence
 from bnrepro.evidence.smooth_arms import (
+    CONTROLS,
     LAYERS,
     LOSS,
     LR,
     NETWORKS,
     RECTIFIED,
     SIGMOIDS,
+    TENTH,
     WORDS,
     arms,
     at_equal_loss,
     cells,
-    reached,
+    controlled,
     watched,
 )  # fmt: skip
 from bnrepro.evidence.tuning import both_tuned, throughout
-
-TENTH = 0.14
-"""A tenth more, in doublings."""
 
 
 def shifts(evidence: Evidence, network: str, of: Grid) -> xr.Dataset:
@@ -121,12 +119,7 @@ def measure(evidence: Evidence) -> Finding:
                 }
             },
         ),
-        controls={
-            "training": stack({n: each.test.sel(lr=LR[n]) for n, each in runs.items()}, "network"),
-            "losses": stack({n: reached(each.loss) for n, each in same.items()}, "network").min(
-                "network"
-            ),
-        },
+        controls=controlled(runs, same),
     )  # fmt: skip
 
 
@@ -178,10 +171,7 @@ CLAIM = Claim(
     },
     scales=plans(arms, SEEDS, WORDS),
     measure=measure,
-    controls={
-        "training": controls.trains("each arm at the learning rate of both"),
-        "losses": controls.exists("the share of the losses that both arms come down to", 0.5),
-    },
+    controls=CONTROLS,
     expected=Expected("OPPOSITE", -1.5),
     first_seed=FIRST_OF_LATER,
     why="A layer behind batch normalization gets inputs of the same mean and deviation after the "

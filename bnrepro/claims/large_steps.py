@@ -9,8 +9,9 @@ from bnrepro.evidence.arms import NORMS, SEEDS, SMOKE, per_scale, spaced
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.deep_arms import hidden
 from bnrepro.evidence.grid import Array, Grid, curves, doublings, grid, table
-from bnrepro.evidence.later_arms import FIRST_OF_LATER, at_own_rates
+from bnrepro.evidence.later_arms import FIRST_OF_LATER
 from bnrepro.evidence.runs import TEST, TOLD_APART, VALIDATION, Evidence
+from bnrepro.evidence.tuning import at_own_rates
 
 SMALL, LARGE = 16, 1024
 SIZES = per_scale((SMALL, LARGE), (SMALL, LARGE), (SMALL, 128, LARGE))
@@ -28,8 +29,7 @@ among those with it."""
 
 def lrs(scale: str, norm: str, size: int) -> tuple[float, ...]:
     """The learning rates of an arm in a batch; at the scale smoke two that both have."""
-    every = LRS[norm, size]
-    return (0.03, 0.1) if scale == "smoke" else every
+    return (0.03, 0.1) if scale == "smoke" else LRS[norm, size]
 
 
 def _steps(scale: str, size: int) -> int:

@@ -6,9 +6,9 @@ from bnrepro.evidence import controls
 from bnrepro.evidence.arms import SEEDS, SMOKE, per_scale
 from bnrepro.evidence.claim import Check, Claim, Criterion, Finding, Margin, plans
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
-from bnrepro.evidence.later_arms import FIRST_OF_LATER, at_own_rates
+from bnrepro.evidence.later_arms import FIRST_OF_LATER
 from bnrepro.evidence.runs import Evidence
-from bnrepro.evidence.tuning import for_each_seed, throughout
+from bnrepro.evidence.tuning import at_own_rates, for_each_seed, throughout
 
 NORMS, RANDOM, ALL = "γ and β", "as many weights", "all parameters"
 TRAINED = {

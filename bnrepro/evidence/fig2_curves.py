@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from bnrepro.evidence.claim import PaperNumber
 from bnrepro.evidence.exhibits import Curves, Figure, Line, Table, over_seeds
 from bnrepro.evidence.fig2_arms import BN_X30, HIGHEST, LR, PAPER_X30
 from bnrepro.evidence.grid import Array, Grid, doublings, stack, table
@@ -121,6 +122,24 @@ def counted_otherwise(
         "accuracy": one(peak, quick) - one(peak, slow)
     }
     return choices
+
+
+def beside_paper(
+    evidence: Evidence, network: str, speed: Array, where: str = ""
+) -> tuple[PaperNumber, ...]:
+    """How many times fewer steps than Inception a network takes, here and in the paper.
+
+    Args:
+        evidence: of the runs; those of the scale smoke are not compared.
+        network: what the paper calls it.
+        speed: doublings (bound, seed), as `fewer` gives them.
+        where: what is to be said of the paper's number besides.
+    """
+    if evidence.scale == "smoke":
+        return ()
+    what = f"times fewer steps to Inception's highest accuracy (the paper: ImageNet{where})"
+    times = 2.0 ** speed.sel(bound="least").to_numpy()
+    return (PaperNumber(what, "times", paper.fewer(network), times),)
 
 
 def by_lr(values: Array, times: Mapping[str, float]) -> Array:

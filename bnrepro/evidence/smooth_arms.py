@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from bnrepro.evidence import controls
 from bnrepro.evidence.arms import NORMS, SMOKE, per_scale
+from bnrepro.evidence.claim import Control
 from bnrepro.evidence.deep_arms import hidden
 from bnrepro.evidence.grid import Array, Grid, grid, stack
 from bnrepro.evidence.runs import Evidence, aligned
@@ -39,6 +41,15 @@ LOSSES = (1.5, 1.0, 0.7, 0.5, 0.35, 0.25)
 """Losses of the probed images at which arms are compared, about equally far apart in logarithms."""
 
 LOSS = "network/loss"
+
+TENTH = 0.14
+"""A tenth more, in doublings."""
+
+CONTROLS: Mapping[str, Control] = {
+    "training": controls.trains("each arm at the learning rate of both"),
+    "losses": controls.exists("the share of the losses that both arms come down to", 0.5),
+}
+"""What both claims rest on; `controlled` is what these are about."""
 
 
 def cells(scale: str, network: str) -> Grid:
@@ -109,3 +120,15 @@ def reached(loss: Array) -> Array:
     levels = at_equal_loss(loss, loss)
     shares: Array = levels.notnull().all("norm").mean("loss")
     return shares
+
+
+def controlled(runs: Mapping[str, xr.Dataset], same: Mapping[str, xr.Dataset]) -> dict[str, Array]:
+    """What `CONTROLS` look at.
+
+    Args:
+        runs: of each network, as `Grid.runs` makes them.
+        same: with the `loss` of the probed images, both arms at the learning rate of `LR`.
+    """
+    test = {network: each.test.sel(lr=LR[network]) for network, each in runs.items()}
+    losses = {network: reached(each.loss) for network, each in same.items()}
+    return {"training": stack(test, "network"), "losses": stack(losses, "network").min("network")}

@@ -1,6 +1,7 @@
 """Both tuned: each arm at its own best setting of the same budget, chosen on validation images."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import xarray as xr
 
@@ -54,9 +55,12 @@ def _range(values: Array) -> str:
 
 
 def at_own_rates(
-    of: Grid, lrs: Mapping[tuple[str, str], Sequence[float]], *words: str
+    of: Grid, lrs: Mapping[tuple[Any, Any], Sequence[float]], *words: str
 ) -> dict[str, tuple[str, ...]]:
-    """The arms of a grid of two axes and `lr`, those of each pair at its own learning rates."""
+    """The arms of a grid of two axes and `lr`, those of each pair at its own learning rates.
+
+    `words` come before the axes' own overrides.
+    """
     own = {of.arm(*pair, lr) for pair, rates in lrs.items() for lr in rates}
     return {arm: overrides for arm, overrides in of.arms(*words).items() if arm in own}
 
