@@ -362,8 +362,7 @@ def sweep(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Members at a time, by joblib; by default one.", metavar="N"),
+        int | None, typer.Option(min=1, help="Members at a time; by default one.", metavar="N")
     ] = None,
     stack: StackSize = 1,
     debug: Debug = False,
@@ -372,8 +371,7 @@ def sweep(
 
     A setting takes several values as KEY=V1,V2, and as range(…), choice(…) or glob(…).
 
-    Rerun, it runs only what is missing. hydra/launcher=joblib uses every core,
-    submitit_slurm and ray a cluster.
+    Rerun, it runs only what is missing. hydra/launcher=submitit_slurm and =ray use a cluster.
     """
     from rich.console import Console
 
@@ -384,9 +382,7 @@ def sweep(
     words = overrides or []
     refuse_elsewhere("sweep", words)
     launchers.refuse_both(jobs, words)
-    if jobs is not None and jobs > 1:
-        words = [*words, *launchers.joblib(jobs)]
-    outcome = sweeps.run(words, config_dir, OUTPUTS, Console(), stack)
+    outcome = sweeps.run(words, config_dir, OUTPUTS, Console(), jobs=jobs, stack=stack)
     table = outcome.results
     _members(table)
     _say(f"sweep: {table.folder}\ndraw it: bnrepro report {table.folder}")
@@ -474,11 +470,7 @@ def reproduce(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Runs at a time; by default one per core with joblib, one without it.",
-            metavar="N",
-        ),
+        typer.Option(min=1, help="Runs at a time; by default one per core.", metavar="N"),
     ] = None,
     pilot: Annotated[
         bool,

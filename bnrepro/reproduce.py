@@ -6,7 +6,6 @@ registered now, is not made again; nor is one that is in the archive, where a re
 what was read of every run.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,7 +16,6 @@ from rich.console import Console
 
 from bnrepro import claims, data
 from bnrepro import config as c
-from bnrepro.config import hydra
 from bnrepro.errors import ConfigError, NotArchivedError
 from bnrepro.evidence.claim import PAPER, Claim
 from bnrepro.evidence.judge import Judgement
@@ -151,8 +149,7 @@ def run(
     Args:
         request: what is asked for.
         console: to tell how far it is.
-        jobs: how many runs at once; as many as there are cores where Hydra's joblib launcher is
-            installed.
+        jobs: how many runs at a time; if None, as many as there are cores.
         launcher: overrides that choose one of Hydra's launchers instead, and set it.
         stack: how many runs that differ in numbers only train together as one computation.
 
@@ -163,8 +160,6 @@ def run(
     """
     launchers.refuse_both(jobs, launcher)
     choice = launchers.choose(launcher) if launcher else None
-    if jobs is not None and jobs > 1:
-        launchers.choose(["hydra/launcher=joblib"])  # refused now where it is not installed
     out, before, arms, members = request.out, request.before, request.arms, request.members
     with sweep.written(out, "--out"):
         kept = [name for name in before.claims if name not in arms and name in claims.ids()]
@@ -229,10 +224,15 @@ def estimate(request: Request, console: Console, jobs: int | None = None) -> Est
     missing = [member for member in members if member.name not in archived]
     planned, pending = _planned(request, missing)
     left = [planned[index] for index in pending]
-    _, parallel, at_once = _choose(jobs, len(left))
+    jobs = _choose(jobs, len(left)).jobs
     seconds, size = cost.total(left, cost.measure(left, console) if left else {})
     steps = sum(int(member.config["train"]["steps"]) for member in left)
-    return Estimate(len(members), len(left), steps, seconds / parallel, size, at_once)
+    return Estimate(len(members), len(left), steps, seconds / jobs, size, at_once(jobs))
+
+
+def at_once(jobs: int) -> str:
+    """How many runs train at a time, in words."""
+    return f"{jobs} runs at a time" if jobs > 1 else "one run at a time"
 
 
 def _before(out: Path, scale: str, pilot: bool) -> Reproduction:
@@ -382,9 +382,9 @@ def _run(
     if stack > 1:
         console.print(stacks.describe(groups), highlight=False)
     if choice is None:
-        choice, _, at_once = _choose(jobs, len(groups))
+        choice = _choose(jobs, len(groups))
         if len(groups) > 1:
-            console.print(at_once, highlight=False, markup=False, soft_wrap=True)
+            console.print(at_once(choice.jobs), highlight=False)
     with StopSignals() as stop, SweepProgress("reproduce", folder, planned, pending, console):
         launchers.run(choice, folder, digest, groups, stop)
 
@@ -430,16 +430,6 @@ def _overwriting(member: Member) -> Member:
     return replace(member, config=config)
 
 
-def _choose(jobs: int | None, pending: int) -> tuple[LauncherChoice, int, str]:
-    """One run after another, or `jobs` at a time by Hydra's joblib launcher; that in words, too."""
-    more = ""
-    if jobs is None:
-        jobs, cores = 1, os.cpu_count() or 1
-        if hydra.is_installed("joblib"):
-            jobs = cores
-        elif cores > 1:
-            more = f" (on {cores} cores: pip install '.[joblib]' in bnrepro's folder)"
-    jobs = min(jobs, max(1, pending))
-    if jobs == 1:
-        return LauncherChoice(), 1, f"one run at a time{more}"
-    return LauncherChoice("joblib", launchers.joblib(jobs)), jobs, f"{jobs} runs at a time"
+def _choose(jobs: int | None, pending: int) -> LauncherChoice:
+    """So many runs at a time here; if nobody says, as many as there are cores."""
+    return LauncherChoice(jobs=min(jobs or launchers.cores(), max(1, pending)))

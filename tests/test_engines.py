@@ -102,8 +102,6 @@ def test_a_missing_launcher_is_reported_before_its_settings(
     words = ["seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"]
     assert main(["sweep", *words, f"sweep.dir={tmp_path / 'sweep'}"]) == 2
     assert "pip install '.[slurm]'" in capsys.readouterr().err
-    assert main(["sweep", "seed=0,1", "--jobs", "2", f"sweep.dir={tmp_path / 'sweep'}"]) == 2
-    assert "pip install '.[joblib]'" in capsys.readouterr().err
 
 
 @pytest.mark.reliability

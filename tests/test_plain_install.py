@@ -36,7 +36,6 @@ def test_a_launcher_that_is_not_installed_is_named_with_what_to_install(tmp_path
     sweeps = {f"sweep seed=0,1 hydra/launcher={name}": name for name in extras}
     asked = sweeps | {
         "reproduce faster-training hydra/launcher=joblib": "joblib",
-        "reproduce faster-training --jobs 2": "joblib",
         "train --cfg hydra hydra/launcher=submitit_slurm": "submitit_slurm",
     }
     done = subprocess.run(

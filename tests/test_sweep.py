@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,47 @@ from bnrepro.cli import main
 from bnrepro.errors import StorageError
 from bnrepro.store import StoredRun
 from bnrepro.store import sweep as sweepfolder
+from bnrepro.sweeps import launchers
 from bnrepro.sweeps import sweep as sweeps
 from bnrepro.sweeps import worker as members
 from bnrepro.sweeps.grid import Grid, grid
+from bnrepro.sweeps.launchers import LauncherChoice
+from bnrepro.training.signals import StopSignals
 
 FAULTY = Path(__file__).with_name("faulty")
+LAUNCHERS = ("basic", "joblib", "submitit_local")
+
+
+def test_members_supervised_side_by_side_each_have_their_own_exit_code() -> None:
+    def ended(code: int) -> int | None:
+        with members._processes:
+            process = members._start(partial(os._exit, code), f"exits {code}")
+        while (found := members._exit_code(process, 0.01)) is None:
+            pass
+        return found
+
+    codes = list(range(60))  # starting one asks all that were started how they ended
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ended, codes)) == codes
+
+
+def test_what_breaks_one_supervisor_ends_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def supervise(
+        sweep: Path, digest: str, indices: Sequence[int], stop: Callable[[], bool]
+    ) -> None:
+        begun.append(indices)
+        if indices == [0]:
+            raise ZeroDivisionError
+        wait_for(stop)
+
+    monkeypatch.setattr(members, "supervise", supervise)
+    with pytest.raises(ZeroDivisionError):
+        launchers.run(LauncherChoice(jobs=2), tmp_path, "", [[0], [1], [2]], StopSignals())
+    assert [2] not in begun
 
 
 def test_a_long_temporary_folder_leaves_room_for_the_name_of_a_socket(
@@ -61,7 +99,7 @@ def test_a_grid_is_the_same_with_either_launcher_and_a_finished_one_runs_nothing
         assert run.config()["optimizer"]["lr"] == float(row["optimizer.lr"])
         assert run.config()["threads"] == run.manifest()["threads"] == 1
         assert (run.folder / ".hydra" / "overrides.yaml").is_file()
-    elsewhere = tmp_path / "by joblib"
+    elsewhere = tmp_path / "two at a time"
     words_ = [*words, "--jobs", "2", f"sweep.dir='{elsewhere}'"]
     other = command("sweep", *words_)
     assert other.returncode == 0, other.stderr
@@ -136,7 +174,7 @@ def test_the_cost_of_a_member_does_not_grow_with_their_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Process:
-        exitcode = 0
+        exitcode, sentinel = 0, os.open(os.devnull, os.O_RDONLY)
 
         def __init__(self, **of: Any) -> None:
             pass
@@ -238,13 +276,15 @@ def test_failed_members_leave_the_others_alone_and_are_rerun(
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "way", [("--jobs", "2"), *((f"hydra/launcher={name}",) for name in LAUNCHERS)]
+)
 def test_a_signal_keeps_the_state_of_every_member_and_the_sweep_resumes(
-    tmp_path: Path, launcher: str
+    tmp_path: Path, way: tuple[str, ...]
 ) -> None:
     words = ["dataset=digits", "seed=0,1", "train.steps=3000", "train.eval_every=1500",
-             "model.hidden=[10]", "tensorboard=false", f"sweep.dir={tmp_path / 'sweep'}",
-             f"hydra/launcher={launcher}"]  # fmt: skip
+             "model.hidden=[10]", "tensorboard=false",
+             f"sweep.dir={tmp_path / 'sweep'}", *way]  # fmt: skip
     process = forked.Command("sweep", *words)
     wait_for(lambda: any((tmp_path / "sweep").glob("*/metrics.jsonl")))
     os.killpg(process.pid, signal.SIGTERM)
@@ -258,11 +298,12 @@ def test_a_signal_keeps_the_state_of_every_member_and_the_sweep_resumes(
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_nothing_outlives_a_sweep_that_is_killed(tmp_path: Path, launcher: str) -> None:
+@pytest.mark.parametrize(
+    "way", [("--jobs", "2"), *((f"hydra/launcher={name}",) for name in LAUNCHERS[1:])]
+)
+def test_nothing_outlives_a_sweep_that_is_killed(tmp_path: Path, way: tuple[str, ...]) -> None:
     words = ["dataset=digits", "seed=range(0,4)", "train.steps=1000000", "model.hidden=[10]",
-             "tensorboard=false", f"hydra/launcher={launcher}",
-             f"sweep.dir={tmp_path / 'sweep'}"]  # fmt: skip
+             "tensorboard=false", f"sweep.dir={tmp_path / 'sweep'}", *way]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "bnrepro", "sweep", *words],
         stdout=subprocess.DEVNULL,
@@ -270,7 +311,7 @@ def test_nothing_outlives_a_sweep_that_is_killed(tmp_path: Path, launcher: str) 
         env={**os.environ, "MARK": str(tmp_path)},
     )
     wait_for(lambda: any((tmp_path / "sweep").glob("*/metrics.jsonl")))
-    assert len(marked(tmp_path)) > 3  # the sweep, launcher's processes, fork servers, members
+    assert len(marked(tmp_path)) > 3  # the sweep, its launcher's processes, fork servers, members
     process.kill()
     process.wait()
     wait_for(lambda: not marked(tmp_path))

@@ -5,8 +5,9 @@ Hydra composes the configuration from `conf/`, a user's own `--config-dir` and t
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -171,17 +172,22 @@ def with_hydra_node(
         configs: as they were checked before.
         overrides: of each, as one would type them.
     """
-    with hydra.context("train"):
-        plain = compose_config([])
     runs = []
     for config, words in zip(configs, overrides, strict=True):
-        composed = plain.copy()
+        composed = plain().copy()
         with read_write(composed), open_dict(composed):
             for key, value in escaped(to_dict(config)).items():
                 composed[key] = value
             composed.hydra.overrides.task = list(words)
         runs.append(ComposedRun(composed, config))
     return runs
+
+
+@cache
+def plain() -> DictConfig:
+    """What Hydra composes without overrides, with its own `hydra` node."""
+    with hydra.context("train"):
+        return compose_config([])
 
 
 def show(run: ComposedRun, what: str) -> str:
@@ -204,16 +210,16 @@ def parse(composed: DictConfig) -> Config:
     for key in values:
         if key not in top:
             raise ConfigError(unknown_setting(key, top))
-    groups: dict[str, Any] = {}
+    kinds: list[Callable[[], Any]] = []
     for group in OPTIONS:
         names = ", ".join(options_of(group))
         if group not in values:
             raise ConfigError(f"group '{group}' is missing: choose one of {names}")
         if not isinstance(values[group], dict):
             raise ConfigError(f"bad value {values[group]!r} ({group}): choose one of {names}")
-        groups[group] = option(group, str(values[group].get("name"))).settings()
+        kinds.append(option(group, str(values[group].get("name"))).settings)
     _require_text(values)
-    schema = OmegaConf.structured(Config(**groups))
+    schema = _schema(*kinds)
     try:
         typed = OmegaConf.merge(schema, escaped(values))
         config = OmegaConf.to_object(typed)
@@ -222,6 +228,15 @@ def parse(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+@lru_cache(maxsize=100)
+def _schema(*kinds: Callable[[], Any]) -> DictConfig:
+    """What a configuration may hold, by the settings of the options that it chooses."""
+    groups = {group: kind() for group, kind in zip(OPTIONS, kinds, strict=True)}
+    schema = OmegaConf.structured(Config(**groups))
+    assert isinstance(schema, DictConfig)
+    return schema
 
 
 def sweep_settings(composed: DictConfig) -> Any:
@@ -285,7 +300,7 @@ def _references(node: Any) -> int:
 def _plain(composed: DictConfig) -> dict[str, Any]:
     """The composed configuration as plain containers, interpolations resolved."""
     refuse_many_references(composed)
-    settings = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    settings = hydra.masked(composed, "hydra") if "hydra" in composed else composed
     try:
         container = OmegaConf.to_container(settings, resolve=True)
     except OmegaConfBaseException as error:

@@ -1,7 +1,7 @@
-"""Where a sweep's members run: here, one after another, or wherever one of Hydra's launchers is.
+"""Where a sweep's members run: here, some at a time, or wherever one of Hydra's launchers is.
 
-Nothing here schedules: a launcher is given the members' numbers, and what it calls for each only
-starts the member's process and waits for it.
+Nothing here schedules: threads or a launcher are given the members' numbers, and what is called for
+each only starts the member's process and waits for it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 BASIC = "basic"
-"""Hydra's name for its own launcher, in whose place stands the loop below."""
+"""Hydra's name for its own launcher, in whose place stand the threads below."""
 
 SUBMITIT = ("submitit_local", "submitit_slurm")
 """Launchers that make a job of each member; its process gets a signal before its end."""
@@ -46,11 +47,15 @@ class WorkerLostError(LauncherError):
 
 @dataclass(frozen=True)
 class LauncherChoice:
-    """One of Hydra's launchers by name, its settings as overrides, the threads of each member."""
+    """One of Hydra's launchers by name, its settings as overrides, the threads of each member.
+
+    How many members run at a time, `jobs`, is said here only where none of Hydra's is chosen.
+    """
 
     launcher: str = BASIC
     words: tuple[str, ...] = ()
     threads: int = 1
+    jobs: int = 1
 
 
 OF_LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
@@ -66,11 +71,6 @@ def refuse_both(jobs: int | None, words: Sequence[str]) -> None:
     given = next((word for word in words if word.lstrip("+").startswith(OF_LAUNCHER)), None)
     if jobs is not None and given:
         raise ConfigError(f"two ways to run (--jobs {jobs}, {given}): give one of them")
-
-
-def joblib(jobs: int) -> tuple[str, str]:
-    """The overrides that run `jobs` members at a time, by Hydra's joblib launcher."""
-    return "hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"
 
 
 def choose(words: Sequence[str]) -> LauncherChoice:
@@ -103,11 +103,12 @@ def run(
         Interrupted: a signal came; members that ran were asked to stop.
     """
     if choice.launcher == BASIC:
-        _run_here(sweep, digest, pending, stop)
+        _limit_threads(choice, choice.jobs)
+        _run_here(sweep, digest, pending, stop, choice.jobs)
         return
     at_once = BATCH
     if choice.launcher == "submitit_local":  # it starts at once all that it gets
-        at_once = max(1, (os.cpu_count() or 1) // choice.threads)
+        at_once = max(1, cores() // choice.threads)
     for first in range(0, len(pending), at_once):
         batch = list(pending[first : first + at_once])
         for attempt in range(ATTEMPTS):
@@ -121,13 +122,26 @@ def run(
 
 
 def _run_here(
-    sweep: Path, digest: str, pending: Sequence[Sequence[int]], stop: StopSignals
+    sweep: Path, digest: str, pending: Sequence[Sequence[int]], stop: StopSignals, jobs: int
 ) -> None:
-    with stop.deferred():
-        for indices in pending:
-            worker.supervise(sweep, digest, indices, lambda: stop.received is not None)
-            if stop.received is not None:
-                raise Interrupted(stop.received)
+    broken = threading.Event()
+
+    def asked() -> bool:
+        return stop.received is not None or broken.is_set()
+
+    def supervise(indices: Sequence[int]) -> None:
+        try:
+            if not asked():
+                worker.supervise(sweep, digest, indices, asked)
+        except BaseException:  # a bug, or this process has to end: the others are not begun
+            broken.set()
+            raise
+
+    with stop.deferred(), ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(supervise, indices) for indices in pending]:
+            done.result()
+        if stop.received is not None:
+            raise Interrupted(stop.received)
 
 
 class Task:
@@ -197,7 +211,7 @@ def _launch(
     ]
     with hydra.context("sweep"):
         config, launch = hydra.launcher(overrides, Task(sweep, digest, choice.launcher))
-    _limit_threads(choice, config)
+    _limit_threads(choice, config.hydra.launcher.get("n_jobs"))
     with hydra.context("sweep"), _one_line_errors(choice, sweep):
         for job in launch([[f"+members={list(indices)}"] for indices in pending]):
             _ = job.return_value  # raises what supervising raised: a bug, not a member's failure
@@ -232,15 +246,21 @@ def _not_done(sweep: Path, digest: str, pending: Sequence[Sequence[int]]) -> lis
     return left
 
 
-def _limit_threads(choice: LauncherChoice, config: Any) -> None:
+def _limit_threads(choice: LauncherChoice, jobs: Any) -> None:
     """Refuse more threads at once on this machine than it has cores."""
-    jobs = config.hydra.launcher.get("n_jobs")
-    cores = os.cpu_count() or 1
     if not isinstance(jobs, int):
         return
-    at_once = cores + 1 + jobs if jobs < 0 else jobs
-    if choice.threads > 1 and at_once * choice.threads > cores:
+    at_once = cores() + 1 + jobs if jobs < 0 else jobs
+    if choice.threads > 1 and at_once > 1 and at_once * choice.threads > cores():
         raise ConfigError(
-            f"{at_once} jobs of {choice.threads} threads on {cores} cores would slow each other "
-            "down (threads): use threads=1 or fewer hydra.launcher.n_jobs"
+            f"{at_once} jobs of {choice.threads} threads on {cores()} cores would slow each other "
+            "down (threads): use threads=1 or fewer jobs"
         )
+
+
+def cores() -> int:
+    """The cores that this process may use: a job of Slurm has fewer than its machine."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1

@@ -34,9 +34,15 @@ class Outcome:
 
 
 def run(
-    words: Sequence[str], config_dir: Path | None, outputs: Path, console: Console, stack: int = 1
+    words: Sequence[str],
+    config_dir: Path | None,
+    outputs: Path,
+    console: Console,
+    *,
+    jobs: int | None = None,
+    stack: int = 1,
 ) -> Outcome:
-    """Run what a sweep lacks; what is a result already is left as it is.
+    """Run what a sweep lacks, `jobs` members at a time; what is a result already is left as it is.
 
     Of members that differ in numbers only, up to `stack` train together as one computation.
 
@@ -63,7 +69,7 @@ def run(
             index for index, member in enumerate(members)
             if asked.overwrites or not sweep.finished(folder, member)
         ]  # fmt: skip
-        choice = LauncherChoice(asked.launcher, asked.launcher_words, asked.threads)
+        choice = LauncherChoice(asked.launcher, asked.launcher_words, asked.threads, jobs or 1)
         groups = stacks.group(members, pending, stack)
         if stack > 1:
             say(stacks.describe(groups))

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
@@ -51,6 +52,9 @@ WITHOUT_SERVER = 255
 
 
 _context: ForkServerContext | None = None
+_processes = threading.RLock()
+"""Held while processes are started or asked how they ended: starting one asks all of them, and an
+answer that two threads read at once would be lost."""
 
 
 SOCKET_FOLDER_BYTES = 70
@@ -94,19 +98,20 @@ def supervise(sweep: Path, digest: str, indices: Sequence[int], stop: Callable[[
     What became of each stands in its folder. Where `stop` says so, they are asked to stop.
     """
     members = read_some(sweep, digest, indices)
-    process = _start(partial(_run, sweep, members), members[0].name)
+    with _processes:
+        process = _start(partial(_run, sweep, members), members[0].name)
     try:
-        while process.exitcode is None:
-            process.join(WAIT)
+        while (code := _exit_code(process, WAIT)) is None:
             if stop():
                 _end(process)
-        if process.exitcode == WITHOUT_SERVER:
+        if code == WITHOUT_SERVER:
             _outlast(process.pid, stop)
     except BaseException:  # this process has to end: it takes the member with it
         _end(process)
         raise
-    code, asked = process.exitcode, stop()
-    process.close()
+    asked = stop()
+    with _processes:
+        process.close()
     for member in members:
         if not asked and not finished(sweep, member):
             _note(sweep, member, code)
@@ -127,6 +132,13 @@ def _start(work: Callable[[], None], name: str) -> BaseProcess:
     return process
 
 
+def _exit_code(process: BaseProcess, seconds: float) -> int | None:
+    """How a process ended; None if it has not within so many seconds."""
+    wait([process.sentinel], seconds)
+    with _processes:
+        return process.exitcode
+
+
 def _outlast(pid: int | None, stop: Callable[[], bool]) -> None:
     """Wait for a member that lives on although its server was killed, which would tell its end."""
     try:
@@ -142,11 +154,12 @@ def _outlast(pid: int | None, stop: Callable[[], bool]) -> None:
 
 
 def _end(process: BaseProcess) -> None:
-    process.terminate()
-    process.join(SECONDS_TO_STOP)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
+    with _processes:
+        process.terminate()
+    if _exit_code(process, SECONDS_TO_STOP) is None:
+        with _processes:
+            process.kill()
+        wait([process.sentinel])
 
 
 def _note(sweep: Path, member: Member, code: int) -> None:
@@ -198,8 +211,6 @@ def _run(sweep: Path, members: list[Member]) -> None:
 
 def _end_with_parent() -> None:
     """Ask this process to stop when the one that started it is gone."""
-    from multiprocessing.connection import wait
-
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
