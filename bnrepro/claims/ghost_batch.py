@@ -65,7 +65,7 @@ def measure(evidence: Evidence) -> Finding:
             curves(
                 "rates", "Accuracy over the learning rate, for each number of images",
                 {"Each learning rate": runs.test}, "lr", "test accuracy at the last step",
-                "ghost", names=NAMES,
+                "ghost", names=NAMES, limits=(0.87, 0.93),
             ),
             table(
                 "Each number of images at its best learning rate: means over seeds.", ("ghost",),

@@ -150,7 +150,7 @@ def judged(
 
 
 def against(summary: Summary, criterion: Criterion) -> Verdict:
-    """Where the interval lies: the first row that fits of the table in docs/claims.md."""
+    """Where the interval lies: the first row that fits of the table in docs/judging.md."""
     if summary.interval is None:
         return Verdict.INCOMPLETE
     (low, high), margin = summary.interval, criterion.margin.value

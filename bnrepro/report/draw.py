@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 5.2, 3.6
 FEW = 12  # points that can be told apart
 TICKS = 18  # values on a logarithmic axis that are named one by one, where there is room
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
-MARKS = ("o", "^", "s", "D", "v", "P")
+MARKS = ("o", "^", "s", "D", "v", "P", "X", "p")
 COUNTED = (AXES["layer"], AXES["depth"], "number")  # axes with nothing between whole numbers
 
 OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}

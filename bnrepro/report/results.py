@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def as_json(scale: str, facts: Mapping[str, str], shown: Sequence[ReportedClaim]) -> str:
-    """What `results.json` holds; docs/claims.md has its form.
+    """What `results.json` holds; docs/judging.md has its form.
 
     Args:
         scale: of the runs.
