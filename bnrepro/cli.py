@@ -237,7 +237,7 @@ Claims = Annotated[
     typer.Argument(
         metavar="CLAIM|KEY=VALUE",
         help="Claims, as 'bnrepro claims' lists them; by default every one. Then where to run "
-        "them, as for a sweep: hydra/launcher=NAME and hydra.launcher.SETTING=VALUE.",
+        "them, as for a sweep (hydra/launcher=NAME).",
         autocompletion=_complete_claim,
         show_default=False,
     ),

@@ -153,6 +153,19 @@ def test_a_claim_is_complete(name: str) -> None:
         assert criterion.margin.value or criterion.width, "indifference is stated at a margin of 0"
 
 
+def test_notes_are_the_paragraphs_of_a_claims_file_after_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text('"""What is asked.\n\nWhat was\nseen.\n\nAnd more.\n"""\n')
+    monkeypatch.setattr(claims, "source", lambda name: claims.Source("me", file, dict))
+    assert claims.notes("mine") == ["What was seen.", "And more."]
+    file.write_text("CLAIM = None\n")
+    assert claims.notes("mine") == []
+    monkeypatch.setattr(claims, "source", lambda name: claims.Source("me", None, dict))
+    assert claims.notes("mine") == []
+
+
 FORMS = {
     "doublings": lambda number: {f"{2**number:.2g}", f"{2**number:.3g}"},
     "accuracy": lambda number: {f"{number:.3f}"[1:], f"{number:.4f}"[1:]},

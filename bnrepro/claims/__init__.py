@@ -5,6 +5,7 @@ folders that a user names (`add_folder`), and by the entry points `bnrepro.claim
 packages, each of which is a module with a `CLAIM`, or a `Claim`.
 """
 
+import ast
 import importlib
 import importlib.util
 import pkgutil
@@ -60,6 +61,16 @@ def source(claim: str) -> Source:
     if claim not in sources:
         raise ConfigError(_unknown(claim))
     return sources[claim]
+
+
+def notes(claim: str) -> list[str]:
+    """What a claim's file notes of its runs: the paragraphs of its docstring after the first.
+
+    They are no part of the claim, and may be written when the runs are known.
+    """
+    path = source(claim).path
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) if path else None
+    return [" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n")[1:]]
 
 
 def load(claim: str) -> Claim:

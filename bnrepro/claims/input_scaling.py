@@ -1,4 +1,9 @@
-"""§2: networks train faster on whitened inputs; with BN bad scaling costs less."""
+"""§2: networks train faster on whitened inputs; with BN bad scaling costs less.
+
+What helps is the common scale, not decorrelation: inputs that are whitened train three times
+slower than inputs that are only standardized, and to a lower accuracy. Of MNIST's directions most
+hardly vary, and whitening makes them as large as those that tell digits apart (Wadia et al. 2020).
+"""
 
 from collections.abc import Mapping
 

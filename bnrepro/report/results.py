@@ -45,6 +45,7 @@ def _numbers(one: ReportedClaim) -> dict[str, Any]:
         "section": claim.section,
         "group": claim.group.value,
         "reason": {"why": claim.why, "to_settle": claim.to_settle},
+        "notes": one.notes,
         "runs": judgement.present,
         "asked": judgement.asked,
         "began": one.began,

@@ -68,6 +68,7 @@ class ReportedClaim:
     began: str | None
     made: list[str]
     images: dict[str, dict[str, bytes]]  # of every figure by its name: its panels' files
+    notes: list[str]
 
     @property
     def primary(self) -> Judged | None:
@@ -204,6 +205,7 @@ def _show(
             *_made_on(runs, asked.results[name], asked.data),
         ],
         {figure.name: _images(name, figure) for figure in _figures(judgement)},
+        claims.notes(name),
     )
 
 
