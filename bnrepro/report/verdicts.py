@@ -385,7 +385,7 @@ def slug(words: str) -> str:
 def _templates(html: bool) -> Any:
     """Both kinds of template escape every value."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=PackageLoader("bnrepro.report"),
@@ -405,6 +405,10 @@ def _templates(html: bool) -> Any:
     environment.globals["forest_row"] = marks.row
     environment.globals["arxiv"] = ARXIV
     if html:
+        # A list of numbers, which has no spaces, may be broken at its commas.
+        environment.globals["breaking"] = lambda text: (
+            escape(text).replace(",", Markup(",<wbr>")) if "[" in text else text
+        )
         environment.globals["inline"] = lambda image: Markup(image.decode())
     else:
         environment.filters["path"] = Markup
