@@ -1,4 +1,8 @@
-"""§1, §3.3: batch normalization keeps small changes of parameters from amplifying with depth."""
+"""§1, §3.3: batch normalization keeps small changes of parameters from amplifying with depth.
+
+At the start it is the other way round: over twelve layers of rectified units a small change grows
+eightfold with batch normalization, and hardly at all without it from He's initial weights.
+"""
 
 from typing import Any
 
