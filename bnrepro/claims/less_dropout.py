@@ -1,7 +1,7 @@
 """§3.4: batch normalization regularizes, so that less dropout is needed, or none.
 
-The network with batch normalization and no dropout (0.952) is better than the one without at its best
-dropout (0.950). But there dropout adds less than was asked for, so that how much of it batch
+The network with batch normalization and no dropout (0.952) is better than the one without at its
+best dropout (0.950). But there dropout adds less than was asked for, so that how much of it batch
 normalization takes away cannot be told.
 """
 

@@ -1,8 +1,8 @@
 """§3.1, Algorithm 2: moving averages track what the population's statistics give as it trains.
 
-Two details matter. Averages that remember a hundred steps or a thousand are behind the network while
-it trains, by half a point and by six. And the factor m ÷ (m − 1) harms: in training the network saw
-the variance without it (0.2 points at batches of 8, 9.5 at batches of 2).
+Two details matter. Averages that remember a hundred steps or a thousand are behind the network
+while it trains, by half a point and by six. And the factor m ÷ (m − 1) harms: in training the
+network saw the variance without it (0.2 points at batches of 8, 9.5 at batches of 2).
 """
 
 import numpy as np
