@@ -1,4 +1,10 @@
-"""§3.3, a conjecture: the layer Jacobians have singular values close to 1, so close together."""
+"""§3.3, a conjecture: the layer Jacobians have singular values close to 1, so close together.
+
+At Fig. 1's learning rate there is no difference. At each arm's best one the singular values without
+batch normalization come to spread over 1.5 decades more: it keeps a large rate from driving them
+apart, rather than drawing them together. The derivation's premise does not hold: units of a layer
+correlate at 0.3 where it takes them for uncorrelated.
+"""
 
 from typing import Any
 
