@@ -672,7 +672,9 @@ def report(
     ] = None,
     as_table: Annotated[
         bool,
-        typer.Option("--table", help="Print the claims of DIR/results.json as a Markdown table."),
+        typer.Option(
+            "--table", help="Print the paper's experiments in DIR/results.json as Markdown."
+        ),
     ] = False,
     claims_dir: ClaimsDir = None,
     debug: Debug = False,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,33 +147,44 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Any], page: str) -> str:
-    """The claims of `results.json` as a table in Markdown, for a README.
+    """The paper's experiments in `results.json` as a table in Markdown, for a README.
+
+    Below it stands how many claims of each other group came out how.
 
     Args:
         results: what the file holds.
         page: the address of `report.md`, to whose sections the claims are linked.
     """
-    every = results["claims"]
-    lines = []
-    for group in Group:
-        members = {name: of for name, of in every.items() if of["group"] == group.value}
+    own, *others = (
+        {name: of for name, of in results["claims"].items() if of["group"] == group.value}
+        for group in Group
+    )
+    lines = [f"| {Group.EXPERIMENT} | here | verdict |", "|" + " --- |" * 3] if own else []
+    in_order = sorted(own, key=lambda name: (_last_section(own[name]), name))
+    lines += [_row(name, own[name], page) for name in in_order]
+    for group, members in zip(list(Group)[1:], others, strict=True):
         if members:
-            lines += ["", f"**{group.value[0].upper()}{group.value[1:]}**", ""]
-            lines += ["| claim | the paper | here | both tuned | verdict |", "|" + " --- |" * 5]
-            lines += [_row(name, of, page) for name, of in members.items()]
+            counted = Counter(_verdict(of) for of in members.values())
+            tally = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
+            lines += ["", f"{group.value[0].upper()}{group.value[1:]}: {tally}."]
     return "\n".join(lines).strip() + "\n"
 
 
+def _last_section(of: Mapping[str, Any]) -> list[str]:
+    return re.findall(r"§[\d.]+", of["section"])[-1:]
+
+
 def _row(name: str, of: Mapping[str, Any], page: str) -> str:
-    primary, tuned, mark = of["primary"], of["tuned"], of["registered"]["mark"]
-    cells = [
-        f"[{name}]({page}#{name})",
-        _words(primary["the_papers"], primary["unit"]),
-        f"{_words(primary['effect'], primary['unit'])} {_between(primary)}".strip(),
-        f"{_words(tuned['effect'], tuned['unit'])} {_between(tuned)}" if tuned else "",
-        f"**{of['verdict']}**{f', {mark}' if mark else ''}",
-    ]
-    return f"| {' | '.join(cells)} |"
+    primary = of["primary"]
+    here = f"{_words(primary['effect'], primary['unit'])} {_between(primary)}".strip()
+    papers = _words(primary["the_papers"], primary["unit"])
+    numbers = f"{here}; the paper {papers}" if papers else here
+    return f"| [{of['statement']}]({page}#{name}) | {numbers} | {_verdict(of)} |"
+
+
+def _verdict(of: Mapping[str, Any]) -> str:
+    mark = of["registered"]["mark"]
+    return f"{of['verdict']}, {mark}" if mark else str(of["verdict"])
 
 
 def _words(effect: Any, unit: str) -> str:
