@@ -25,7 +25,7 @@ DARK = "#111111"
 INK = "#1a1a1b"
 """The color of text and axes, in whose place an SVG has that of the page's text."""
 
-PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F6FD1", "#9A6324")
+PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F6FD1")
 STYLES = ("-", "--", "-.", ":")
 
 

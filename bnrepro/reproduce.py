@@ -431,5 +431,5 @@ def _overwriting(member: Member) -> Member:
 
 
 def _choose(jobs: int | None, pending: int) -> LauncherChoice:
-    """So many runs at a time here; if nobody says, as many as there are cores."""
+    """Some runs at a time here; if nobody says how many, one a core."""
     return LauncherChoice(jobs=min(jobs or launchers.cores(), max(1, pending)))

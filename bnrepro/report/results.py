@@ -214,11 +214,16 @@ def _bounded(least: float, greatest: float) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Containers and numbers as JSON has them; what is not finite by its name, such as "inf"."""
+    """Containers and numbers as JSON has them; what is not finite by its name, such as "inf".
+
+    Nine digits: those after them differ between processors, and come from no measurement.
+    """
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else str(value)
+    return value

@@ -133,7 +133,7 @@ def _start(work: Callable[[], None], name: str) -> BaseProcess:
 
 
 def _exit_code(process: BaseProcess, seconds: float) -> int | None:
-    """How a process ended; None if it has not within so many seconds."""
+    """How a process ended; None if it runs on after some seconds."""
     wait([process.sentinel], seconds)
     with _processes:
         return process.exitcode
