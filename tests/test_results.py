@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,8 @@ def test_the_results_are_of_the_papers_scale_and_whole() -> None:
 @pytest.mark.skipif(SUPERSEDED, reason="the committed results are of an earlier registration")
 def test_a_claim_was_registered_before_its_first_run(name: str) -> None:
     found = FOUND["claims"][name]
-    registered = datetime.fromisoformat(found["registered"]["date"])
-    assert registered <= datetime.fromisoformat(found["began"])
+    # Of the same day it is the commits that tell: the runs' descend from the registration's.
+    assert found["registered"]["date"] <= found["began"][:10]
     for which in ("unlisted", "earlier", "unknown", "dirty"):
         assert not found["registered"][which], which
 
