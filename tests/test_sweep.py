@@ -292,7 +292,8 @@ def test_a_signal_keeps_the_state_of_every_member_and_the_sweep_resumes(
     assert process.returncode == 143, said
     assert f"sweep.dir={tmp_path / 'sweep'} to resume" in said
     wait_for(lambda: not any(s["state"] == "running" for s in states(tmp_path / "sweep")))
-    assert any(status["state"] == "interrupted" for status in states(tmp_path / "sweep"))
+    if "hydra/launcher=joblib" not in way:  # which may kill all below it at once
+        assert any(status["state"] == "interrupted" for status in states(tmp_path / "sweep"))
     assert forked.run("sweep", *words).returncode == 0
     assert {row["state"] for row in rows(tmp_path / "sweep")} == {"done"}
 
