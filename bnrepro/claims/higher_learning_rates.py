@@ -1,4 +1,9 @@
-"""With batch normalization networks train at learning rates at which others do not."""
+"""With batch normalization networks train at learning rates at which others do not.
+
+First runs, of seeds 10 to 19, had He's weights times 0.07, the scale of Fig. 1's. Without batch
+normalization no rectified network trained, and the control said so. Since then they are He's own,
+with seeds that nobody had seen.
+"""
 
 import math
 
@@ -17,7 +22,7 @@ NEAR = 0.02
 """How far below an arm's own best validation accuracy a rate at which it trains may be."""
 
 RECTIFIED, SIGMOIDS = "eight ReLU layers", "three sigmoid layers"
-NETWORKS = {RECTIFIED: ("model.activation=relu", "init=he", hidden(8)), SIGMOIDS: ()}
+NETWORKS = {RECTIFIED: ("model.activation=relu", "init=he", "init.scale=1", hidden(8)), SIGMOIDS: ()}
 """He's initial weights for the one; the other is the network of Fig. 1."""
 
 
@@ -174,6 +179,7 @@ CLAIM = Claim(
     },
     group=Group.ARGUMENT,
     expected=Expected("REPRODUCED", 2.6),
+    first_seed=40,
     why="Without BN it is the rectified network that diverges; at each arm's own best rate little "
     "may be left of the difference.",
     to_settle="A network as deep as Inception, trained for long.",
