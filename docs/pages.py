@@ -22,8 +22,8 @@ THE_REPORT = """# The report
 
 [The report](results/report.html) is one page that is whole in itself: every claim with its
 verdict, what the paper says, figures, and why a claim did not hold.
-[`results.json`](results/results.json) has its numbers. [How claims are judged](judging.md) tells the
-rules.
+[`results.json`](results/results.json) has its numbers. [How claims are judged](judging.md) tells
+the rules.
 """
 CHOICES = """# What the paper leaves open, and what we chose
 

@@ -102,6 +102,14 @@ def test_a_setting_of_another_option_gets_a_message_of_its_own() -> None:
         compose(["norm=none", "norm.eps=1"])
 
 
+def test_fig_1_with_another_option_has_that_options_values() -> None:
+    """He's weights are not scaled by what suits a Gaussian, and Adam's steps are not SGD's."""
+    fig1 = compose(["experiment=fig1"]).config
+    assert (fig1.init.scale, fig1.optimizer.lr) == (0.07, 0.07)
+    other = compose(["experiment=fig1", "init=he", "optimizer=adam"]).config
+    assert (other.init.scale, other.optimizer.lr) == (1.0, 0.001)
+
+
 def test_the_options_in_conf_are_those_the_code_knows() -> None:
     for group in c.OPTIONS:
         options = c.options_of(group)

@@ -22,7 +22,10 @@ NEAR = 0.02
 """How far below an arm's own best validation accuracy a rate at which it trains may be."""
 
 RECTIFIED, SIGMOIDS = "eight ReLU layers", "three sigmoid layers"
-NETWORKS = {RECTIFIED: ("model.activation=relu", "init=he", "init.scale=1", hidden(8)), SIGMOIDS: ()}
+NETWORKS = {
+    RECTIFIED: ("model.activation=relu", "init=he", "init.scale=1", hidden(8)),
+    SIGMOIDS: (),
+}
 """He's initial weights for the one; the other is the network of Fig. 1."""
 
 
