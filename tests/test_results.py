@@ -17,21 +17,11 @@ from bnrepro.training.environment import facts
 
 RESULTS = ROOT / "docs" / "results"
 FOUND: dict[str, Any] = json.loads((RESULTS / "results.json").read_text(encoding="utf-8"))
-SUPERSEDED = not all("primary" in claim for claim in FOUND["claims"].values())
-"""Whether they are of an earlier registration, until all runs have been made again."""
-
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_has_the_table_of_the_results_or_says_that_they_are_superseded() -> None:
-    if SUPERSEDED:
-        for text in (
-            README,
-            *((RESULTS / f"report.{kind}").read_text() for kind in ("md", "html")),
-        ):
-            assert "superseded" in text
-    else:
-        assert results.table(FOUND, "docs/results/report.md") in README
+def test_the_readme_has_the_table_of_the_results() -> None:
+    assert results.table(FOUND, "docs/results/report.md") in README
 
 
 def test_the_results_are_of_the_papers_scale_and_whole() -> None:
@@ -41,7 +31,6 @@ def test_the_results_are_of_the_papers_scale_and_whole() -> None:
 
 
 @pytest.mark.parametrize("name", FOUND["claims"])
-@pytest.mark.skipif(SUPERSEDED, reason="the committed results are of an earlier registration")
 def test_a_claim_was_registered_before_its_first_run(name: str) -> None:
     found = FOUND["claims"][name]
     # Of the same day it is the commits that tell: the runs' descend from the registration's.
@@ -50,7 +39,6 @@ def test_a_claim_was_registered_before_its_first_run(name: str) -> None:
         assert not found["registered"][which], which
 
 
-@pytest.mark.skipif(SUPERSEDED, reason="the committed results are of an earlier registration")
 @pytest.mark.skipif(git.top(ROOT) is None, reason="needs the history of the claims' files")
 @pytest.mark.timeout(600)
 def test_the_report_comes_out_of_the_archive(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def run(
         Interrupted: a signal came; members that ran were asked to stop.
     """
     if choice.launcher == BASIC:
-        _limit_threads(choice, choice.jobs)
+        if choice.jobs > 1:
+            _limit_threads(choice, choice.jobs)
         _run_here(sweep, digest, pending, stop, choice.jobs)
         return
     at_once = BATCH
@@ -251,7 +252,7 @@ def _limit_threads(choice: LauncherChoice, jobs: Any) -> None:
     if not isinstance(jobs, int):
         return
     at_once = cores() + 1 + jobs if jobs < 0 else jobs
-    if choice.threads > 1 and at_once > 1 and at_once * choice.threads > cores():
+    if choice.threads > 1 and at_once * choice.threads > cores():
         raise ConfigError(
             f"{at_once} jobs of {choice.threads} threads on {cores()} cores would slow each other "
             "down (threads): use threads=1 or fewer jobs"

@@ -52,7 +52,7 @@ WITHOUT_SERVER = 255
 
 
 _context: ForkServerContext | None = None
-_processes = threading.RLock()
+_processes = threading.Lock()
 """Held while processes are started or asked how they ended: starting one asks all of them, and an
 answer that two threads read at once would be lost."""
 
