@@ -38,7 +38,7 @@ LAUNCHERS = ("basic", "joblib", "submitit_local")
 def test_members_supervised_side_by_side_each_have_their_own_exit_code() -> None:
     def ended(code: int) -> int | None:
         with members._processes:
-            process = members._start(partial(os._exit, code), f"exits {code}")
+            process = members._start(partial(sys.exit, code), f"exits {code}")
         while (found := members._exit_code(process, 0.01)) is None:
             pass
         return found
