@@ -69,8 +69,10 @@ def _experiments() -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """Text in whose file patterns Markdown sees no emphasis."""
-    return text.replace("*", r"\*").replace("|", r"\|")
+    """Text in whose file patterns Markdown sees no emphasis; in code there is none to see."""
+    parts = re.split("(`[^`]*`)", text)
+    plain = (part if part.startswith("`") else part.replace("*", r"\*") for part in parts)
+    return "".join(plain).replace("|", r"\|")
 
 
 def _composed() -> dict[str, Any]:
