@@ -1,4 +1,8 @@
-"""§3.1: batch-normalized networks train with any optimizer, and faster with each."""
+"""§3.1: batch-normalized networks train with any optimizer, and faster with each.
+
+Adagrad and momentum gain. With plain SGD and with Adam, each arm at its best learning rate, ten
+seeds do not tell; with Adam the network without batch normalization is ahead for the first half.
+"""
 
 import math
 

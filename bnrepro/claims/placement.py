@@ -1,4 +1,10 @@
-"""§3.2: batch normalization before the nonlinearity, or after it: the shapes of what it gets."""
+"""§3.2: batch normalization before the nonlinearity, or after it: the shapes of what it gets.
+
+The parts of the statement fare differently. Of sigmoids what comes out is the more symmetric until
+step 1,000, while weights are small; its tails are lighter, for it is bounded; and the network that
+is normalized after the nonlinearity has the steadier activations, by a factor of 2, and perhaps
+0.25 points of accuracy more. Of rectified units all is as the paper has it.
+"""
 
 from collections.abc import Mapping
 
