@@ -4,8 +4,8 @@ First runs, of seeds 10 to 19, had He's weights times 0.07, the scale of Fig. 1'
 normalization no rectified network trained, and the control said so. Since then they are He's own,
 with seeds that nobody had seen.
 
-Of three layers of sigmoids the factor is 4.8 in nine of ten seeds, a step of the grid short of what was
-asked.
+Of three layers of sigmoids the factor is 4.8 in nine of ten seeds, a step of the grid short of what
+was asked.
 """
 
 import math
