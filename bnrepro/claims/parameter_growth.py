@@ -1,4 +1,10 @@
-"""§3.3: at high learning rates batch normalization stabilizes the growth of the parameters."""
+"""§3.3: at high learning rates batch normalization stabilizes the growth of the parameters.
+
+The verdict rests on the runs that diverged, six of ten of the rectified network without batch
+normalization at five times its best rate: the others grow by as much as those with it. Of sigmoids
+nothing diverges. There weights grow less with batch normalization up to a rate of 2.5, and more at
+12.5, at which the network without it has stopped to learn.
+"""
 
 import numpy as np
 
