@@ -1,4 +1,7 @@
-"""§3: γ and β restore what normalization takes from a layer, above all from sigmoids."""
+"""§3: γ and β restore what normalization takes from a layer, above all from sigmoids.
+
+Rectified units neither gain nor lose, and at a rate of 10 they train only without γ and β.
+"""
 
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import GRID, SEEDS, per_scale

@@ -1,4 +1,9 @@
-"""§3.4, §4.2.1: images that meet others in every epoch are learned with more to generalize from."""
+"""§3.4, §4.2.1: images that meet others in every epoch are learned with more to generalize from.
+
+At rates below the best the paper's point is there: shuffling adds 1.6 points at the rate 0.05 and
+1.2 at 0.2, and without batch normalization nothing. At the rate at which the network is best, ten
+seeds tell no difference.
+"""
 
 from bnrepro.evidence import controls
 from bnrepro.evidence.arms import BATCH, NAMES, NONE, NORMS, SEEDS, SMALL, per_scale
@@ -78,7 +83,7 @@ def measure(evidence: Evidence) -> Finding:
 
 
 CLAIM = Claim(
-    statement="Shuffling the training images anew for every epoch makes a batch-normalized "
+    statement="Reshuffling the training images for every epoch makes a batch-normalized "
     "network more accurate than batches of the same images throughout.",
     section="§3.4, §4.2.1",
     paper_says="“Shuffle training examples more thoroughly. We enabled within-shard shuffling of "
