@@ -18,7 +18,9 @@ from bnrepro import config as c
 from bnrepro.data import Augmentation, Dataset, Split, augmentation, batches
 from bnrepro.training.step import Step
 
-EVALUATION_BATCH = 1000  # images at once; small enough that activations stay in the cache
+EVALUATION_BATCH = 1000
+EVALUATION_BATCH_OF_MAPS = 100
+"""Images evaluated at once, without convolutions and with: their activations stay in the cache."""
 
 
 @dataclass
@@ -190,10 +192,8 @@ def score(model: nn.Module, split: Split) -> tuple[float, float]:
     """Accuracy and mean loss of a model in the mode it is in, over every image of a split."""
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
-    chunks = zip(
-        split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
-    )
-    for images, labels in chunks:
+    size = _at_once(model)
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
         logits = model(images)
         correct += (logits.argmax(1) == labels).sum()
         loss += cross_entropy(logits, labels, reduction="sum").double()
@@ -203,4 +203,9 @@ def score(model: nn.Module, split: Split) -> tuple[float, float]:
 @torch.no_grad()
 def probabilities(model: nn.Module, split: Split) -> Tensor:
     """The class probabilities of a model in the mode it is in, (N, classes)."""
-    return torch.cat([model(part).softmax(1) for part in split.images.split(EVALUATION_BATCH)])
+    return torch.cat([model(part).softmax(1) for part in split.images.split(_at_once(model))])
+
+
+def _at_once(model: nn.Module) -> int:
+    maps = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return EVALUATION_BATCH_OF_MAPS if maps else EVALUATION_BATCH
