@@ -1,8 +1,8 @@
 """§2: normalized outside the gradient step, a bias grows without end, and the model blows up.
 
-Of rectified units the network blows up at every learning rate, of sigmoids at 1 and 3. Scaling
-makes biases grow faster at small rates, and the network blow up less often: it bounds what a layer
-puts out.
+Of rectified units the network blows up at every learning rate from 0.1, and at 0.03 in six of ten
+seeds; of sigmoids at 1 and 3. Scaling makes the sigmoids' biases grow faster at small rates, and
+networks blow up less often: it bounds what a layer puts out.
 """
 
 import numpy as np

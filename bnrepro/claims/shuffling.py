@@ -1,8 +1,8 @@
 """§3.4, §4.2.1: images that meet others in every epoch are learned with more to generalize from.
 
 At rates below the best the paper's point is there: shuffling adds 1.6 points at the rate 0.05 and
-1.2 at 0.2, and without batch normalization nothing. At the rate at which the network is best, ten
-seeds tell no difference.
+1.2 at 0.2, and without batch normalization hardly anything. At the rate at which the network is
+best, ten seeds tell no difference.
 """
 
 from bnrepro.evidence import controls
