@@ -62,7 +62,7 @@ def _experiments() -> Iterator[str]:
     for path in sorted((conf_dir() / "experiment").glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         comment = "\n".join(re.findall(r"^# (?!@)(.*)", text, re.MULTILINE))
-        comment = re.sub(r"[:.]?(\n  .*)+", ".", comment)  # no commands: `experiment=` stands for them
+        comment = re.sub(r"[:.]?(\n  .*)+", ".", comment)  # without its commands
         linked = re.sub(r"\(docs/(\w+\.md)\)", r"([\1](\1))", _prose(comment.replace("\n", " ")))
         yield f"| `{path.stem}` | {linked} |"
     yield ""
