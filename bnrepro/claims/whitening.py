@@ -25,6 +25,7 @@ from bnrepro.evidence.runs import Evidence
 from bnrepro.evidence.tuning import for_each_seed, throughout
 
 NONE, BATCH, WHITEN = "none", "batch", "whiten"
+BOTH = (BATCH, WHITEN)
 ARMS = {
     NONE: ("norm=none",), BATCH: ("norm=batch",), WHITEN: ("norm=whiten", "norm.eps=0.1"),
 }  # fmt: skip
@@ -35,6 +36,10 @@ WIDTH, IMAGES = 128, 256
 and some more."""
 
 LRS = per_scale((0.3, 3.0), (0.3, 1.0, 3.0), (0.3, 1.0, 3.0, 10.0))
+
+NEAR = 0.01
+"""How far below the highest accuracy that both come to the target is: where curves are nearly flat,
+noise decides when one is crossed."""
 
 _WIDE = (f"model.hidden=[{WIDTH},{WIDTH},{WIDTH}]", f"train.batch_size={IMAGES}", "probe.every=0")
 WORDS = {
@@ -80,7 +85,7 @@ def dearer(evidence: Evidence) -> tuple[Array, Array]:
         ]  # fmt: skip
         shares.append([study["share"] if study else 0.0 for study in studies])
     seed = {"seed": list(evidence.seeds)}
-    batch, whiten = (Array(times[norm], seed, ["seed"]) for norm in (BATCH, WHITEN))
+    batch, whiten = (Array(times[norm], seed, ["seed"]) for norm in BOTH)
     return doublings(whiten, batch), Array(np.min(shares, 0), seed, ["seed"])
 
 
@@ -96,17 +101,21 @@ def over_widths(evidence: Evidence) -> Array:
         coords = {"seed": list(evidence.seeds), "width": widths}
         return Array(np.array(values), coords, ["seed", "width"])
 
-    return stack({norm: of(norm) for norm in (BATCH, WHITEN)})
+    return stack({norm: of(norm) for norm in BOTH})
 
 
-def steps(runs: xr.Dataset) -> Array:
-    """Steps (norm, seed) to the highest validation accuracy without any norm."""
-    return steps_to(runs.curve, runs.curve.sel(norm=NONE).max("step"), runs.diverged)
+def steps(runs: xr.Dataset, *to: str) -> Array:
+    """Steps (norm, seed) to within `NEAR` of the highest validation accuracy all of `to` come to.
+
+    `to` are both norms, if none is named.
+    """
+    target = runs.curve.sel(norm=list(to or BOTH)).max("step").min("norm")
+    return steps_to(runs.curve, target - NEAR, runs.diverged)
 
 
-def effects(runs: xr.Dataset, dearer: Array) -> dict[str, Array]:
-    """What whitening costs in seconds and saves in steps, of runs (norm, seed)."""
-    batch, whiten = (steps(runs).sel(norm=norm, drop=True) for norm in (BATCH, WHITEN))
+def effects(runs: xr.Dataset, dearer: Array, *to: str) -> dict[str, Array]:
+    """What whitening costs in seconds and saves in steps, of runs (norm, seed); `to` as `steps`."""
+    batch, whiten = (steps(runs, *to).sel(norm=norm, drop=True) for norm in BOTH)
     beyond = runs.step[-1].item() + 1
     seconds = times_fewer(whiten, batch, beyond) + dearer
     return {"seconds": _any(seconds), "steps": _any(times_fewer(batch, whiten, beyond))}
@@ -141,8 +150,9 @@ def measure(evidence: Evidence) -> Finding:
         exhibits=(
             _figure(tuned, wide),
             table(
-                "Each arm at its best learning rate, means over seeds: steps to the highest "
-                "validation accuracy without any norm (∞: never reached); test accuracy.",
+                "Each arm at its best learning rate, means over seeds: steps to one hundredth "
+                "below the highest validation accuracy that both norms come to (∞: never reached); "
+                "test accuracy.",
                 ("norm",),
                 {"learning rate": lr, "steps": steps(tuned), "test accuracy": tuned.test},
                 NORM_NAMES,
@@ -151,19 +161,18 @@ def measure(evidence: Evidence) -> Finding:
                 "Milliseconds of a training step of three hidden layers, uncompiled, in batches of "
                 "twice as many images as units: medians of turns, means over seeds.",
                 ("width",),
-                {NORM_NAMES[norm]: 1000 * wide.sel(norm=norm) for norm in (BATCH, WHITEN)}
+                {NORM_NAMES[norm]: 1000 * wide.sel(norm=norm) for norm in BOTH}
                 | {"times": 2**ratio},
                 called={"width": "units a layer"},
             ),
         ),
         tuned=for_each_seed(of(runs.sel(lr=runs.validation.idxmax("lr")))),
-        unspecified=Check("One learning rate for all.", throughout(runs, of)),
-        controls={
-            "training": tuned.test,
-            "target": steps(tuned).sel(norm=BATCH),
-            "rates": runs.validation,
-            "alone": share,
-        },
+        unspecified=Check(
+            "One learning rate for all; and the accuracy to come to, that of the network without "
+            "any norm.",
+            throughout(runs, of) | {"to that without any norm": effects(tuned, more, NONE)},
+        ),
+        controls={"training": tuned.test, "rates": runs.validation, "alone": share},
     )
 
 
@@ -181,8 +190,8 @@ def _figure(tuned: xr.Dataset, wide: Array) -> Figure:
 
 
 _TO = (
-    "to the highest validation accuracy that the network without any norm comes to, of the same "
-    "seed, each at its best learning rate"
+    "to a validation accuracy one hundredth below the highest that both come to, of the same seed, "
+    "each at its best learning rate"
 )
 
 CLAIM = Claim(
@@ -201,7 +210,9 @@ CLAIM = Claim(
     "steps, at the best of four learning rates. The inverse square root is of an "
     "eigendecomposition, whose derivative is finite also where eigenvalues are equal. What a step "
     "takes is of one core of the machine that made the runs. Batches are twice as large as layers "
-    "are wide, for smaller ones leave the covariance without full rank.",
+    "are wide, for smaller ones leave the covariance without full rank. A first pilot (seed 100) "
+    "counted steps to the accuracy that the network without any norm comes to, .958: whitening "
+    "never came to it.",
     criteria={
         "seconds": Criterion(
             f"seconds of training with whitening ÷ with BN, {_TO}: steps, times the seconds of a "
@@ -228,7 +239,6 @@ CLAIM = Claim(
     measure=measure,
     controls={
         "training": controls.trains("each arm at its best learning rate"),
-        "target": controls.reached("the network with BN"),
         "rates": controls.interior(),
         "alone": controls.exists("the share of the timing in which the process was running", 0.9),
     },

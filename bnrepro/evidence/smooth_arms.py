@@ -24,8 +24,8 @@ LR = {SIGMOIDS: 1.0, RECTIFIED: 0.1}
 """The learning rate of both arms, at which either network trains with and without BN."""
 
 LRS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
-    SIGMOIDS: per_scale((1.0, 3.0), (0.3, 1.0, 3.0)),
-    RECTIFIED: per_scale((0.1, 0.3), (0.03, 0.1, 0.3)),
+    SIGMOIDS: per_scale((1.0, 3.0), (0.3, 1.0, 3.0, 10.0)),
+    RECTIFIED: per_scale((0.1, 0.3), (0.03, 0.1, 0.3, 1.0)),
 }
 
 _WATCHED = ("probe.gradient_shift=true", "probe.landscape=true", "tensorboard=false")
