@@ -24,7 +24,7 @@ from bnrepro.config.compose import compose
 from bnrepro.errors import LauncherError
 from bnrepro.store import StoredRun
 from bnrepro.sweeps import launchers, worker
-from bnrepro.sweeps.launchers import LauncherChoice
+from bnrepro.sweeps.launchers import LauncherChoice, cores
 from bnrepro.training.signals import StopSignals
 
 PROBED = (*TINY, "probe.every=100")
@@ -92,6 +92,15 @@ def test_a_sweep_takes_one_way_to_run(capsys: pytest.CaptureFixture[str], tmp_pa
     words[1] = "hydra.launcher.n_jobs=3"
     assert main(["sweep", *words]) == 2
     assert "two ways to run (--jobs 2, hydra.launcher.n_jobs=3)" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_more_threads_than_cores_are_refused_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["seed=0,1", "threads=2", f"--jobs={cores() + 1}", f"sweep.dir={tmp_path / 'sweep'}"]
+    assert main(["sweep", *words]) == 2
+    assert "would slow each other down (threads)" in capsys.readouterr().err
     assert not (tmp_path / "sweep").exists()
 
 

@@ -50,12 +50,20 @@ class LauncherChoice:
     """One of Hydra's launchers by name, its settings as overrides, the threads of each member.
 
     How many members run at a time, `jobs`, is said here only where none of Hydra's is chosen.
+
+    Raises:
+        ConfigError: that many of so many threads are more than this machine has cores.
     """
 
     launcher: str = BASIC
     words: tuple[str, ...] = ()
     threads: int = 1
     jobs: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse it here, before anything is written."""
+        if self.jobs > 1:
+            _limit_threads(self, self.jobs)
 
 
 OF_LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
@@ -103,8 +111,6 @@ def run(
         Interrupted: a signal came; members that ran were asked to stop.
     """
     if choice.launcher == BASIC:
-        if choice.jobs > 1:
-            _limit_threads(choice, choice.jobs)
         _run_here(sweep, digest, pending, stop, choice.jobs)
         return
     at_once = BATCH

@@ -58,6 +58,7 @@ def run(
     folder = (Path(asked.sweep_dir) if asked.sweep_dir else outputs / _name(asked)).absolute()
     if "${" in str(folder):
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another sweep.dir")
+    choice = LauncherChoice(asked.launcher, asked.launcher_words, asked.threads, jobs or 1)
     with sweep.written(folder, "sweep.dir"):
         digest, members = _prepare(asked, folder, console)
         if len(members) < asked.asked:
@@ -69,7 +70,6 @@ def run(
             index for index, member in enumerate(members)
             if asked.overwrites or not sweep.finished(folder, member)
         ]  # fmt: skip
-        choice = LauncherChoice(asked.launcher, asked.launcher_words, asked.threads, jobs or 1)
         groups = stacks.group(members, pending, stack)
         if stack > 1:
             say(stacks.describe(groups))
