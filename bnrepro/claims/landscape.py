@@ -85,7 +85,7 @@ def measure(evidence: Evidence) -> Finding:
         exhibits=(
             curves(
                 "gradient", "How much the gradient changes as every weight matrix moves against "
-                "its own by a share of its length, the mean over six losses, both arms at one "
+                "its own by a share of its length (at), the mean over six losses, both arms at one "
                 "learning rate",
                 equal["gradient"], "at", "‖G(s) − G‖ ÷ ‖G‖", log_x=True, log_y=True,
             ),
