@@ -6,6 +6,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def links(path: Path) -> list[str]:
     ]
 
 
+@cache
 def anchors(path: Path) -> set[str]:
     """The names of a document's headings, as code hosts make them."""
     found: dict[str, int] = {}

@@ -52,7 +52,7 @@ class LauncherChoice:
     How many members run at a time, `jobs`, is said here only where none of Hydra's is chosen.
 
     Raises:
-        ConfigError: that many of so many threads are more than this machine has cores.
+        ConfigError: `jobs` times `threads` is more than this machine has cores.
     """
 
     launcher: str = BASIC
