@@ -23,6 +23,7 @@ from bnrepro.store import StoredRun
 
 # Before torch is loaded, here or in a process that a test starts: tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("BNREPRO_DATA", None)  # configurations are the same on every machine
 if "BNREPRO_CACHE" not in os.environ:  # nothing is left in the user's; all workers share one
     os.environ["BNREPRO_CACHE"] = tempfile.mkdtemp(prefix="bnrepro-programs-")
     atexit.register(shutil.rmtree, os.environ["BNREPRO_CACHE"], ignore_errors=True)
