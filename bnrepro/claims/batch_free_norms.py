@@ -1,9 +1,9 @@
 """Norms that need no batch against batch normalization, from the smallest batches to large ones.
 
 In a batch of two all that batch normalization leaves of a unit is which of the images had more: it
-makes of any two numbers 1 and −1. So in batches of 2 these networks learn from signs, and with
-moving averages they infer from something else. Maps, which have many values an image, would not
-lose as much. In batches of 8 batch normalization is as good as any here, in larger ones better.
+makes of any two numbers 1 and −1. So in batches of 2 these networks learn from signs, and infer
+from something else. In batches of 8 batch normalization is as good as any here, in larger ones
+better.
 """
 
 from collections.abc import Mapping

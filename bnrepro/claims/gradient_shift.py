@@ -1,11 +1,11 @@
 """Whether batch normalization makes each layer's gradient depend less on the layers before it.
 
 Santurkar et al. find the shift of gradients as large with batch normalization as without, or
-larger, in a VGG network and in a deep linear one. Here it is less than half as large, in three
-layers of sigmoids and in eight of rectified units, at the same loss and at the same step, and the
-directions agree better. ‖G − G′‖ itself, their first measure, is smaller as well, perhaps by
-little. So in small networks batch normalization does reduce internal covariate shift by the
-definition of its critics.
+larger, in a VGG network and in a deep linear one. Here it is less than half as large at the same
+loss, in three layers of sigmoids and in eight of rectified units, and the directions agree better;
+at the same step it is two thirds in the sigmoids. ‖G − G′‖ itself, their first measure, is smaller
+as well, perhaps by little. So in small networks batch normalization does reduce internal covariate
+shift by the definition of its critics.
 """
 
 import numpy as np

@@ -1,4 +1,9 @@
-"""Whether batch normalization gains by the larger steps that it allows, and by those alone."""
+"""Whether batch normalization gains by the larger steps that it allows, and by those alone.
+
+Without batch normalization the best rate in batches of 1,024 is 0.1 by the mean over seeds, though
+the median is higher at 0.32, where one seed comes to 57 % only. With the best rates of each seed
+the effect is a point instead of 2.6.
+"""
 
 from collections.abc import Mapping
 

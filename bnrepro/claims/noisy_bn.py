@@ -1,4 +1,10 @@
-"""Whether batch normalization needs steady distributions: noise after it takes them away again."""
+"""Whether batch normalization needs steady distributions: noise after it takes them away again.
+
+At the best learning rate the network without batch normalization is nearly as fast, so that the
+seeds do not tell whether the noisy one is faster than that; at the rate 0.3 it is, by 1.7 times. Of
+rectified units the noisy network may need up to 1.4 times the steps of the one without noise: there
+the seeds do not decide.
+"""
 
 import math
 

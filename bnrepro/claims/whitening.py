@@ -1,7 +1,6 @@
 """§2: full whitening of each layer, which the paper finds too expensive, against batch norm.
 
-§2 hopes for fewer steps. Here whitening takes 1.5 times as many: the covariance of 128 units, taken
-from 256 images, differs from batch to batch.
+§2 hopes for fewer steps. Here whitening takes 1.5 times as many.
 """
 
 import numpy as np
