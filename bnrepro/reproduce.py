@@ -41,9 +41,9 @@ SAID_LAST = ("studies", "train.steps", "dataset.name")
 """Settings that tell few runs of a scale apart: they are said where there is room left."""
 
 NOT_SAID = (
-    "train.log_every", "train.eval_every", "train.checkpoint_every", "train.compile", "probe.",
-    "predictions", "dataset.validation", "augment.flip", "augment.shift", "model.stem_stride",
-    "norm.population_batches", c.FINGERPRINT,
+    "train.log_every", "train.eval_every", "train.test_every", "train.checkpoint_every",
+    "train.compile", "probe.", "predictions", "dataset.validation", "augment.flip", "augment.shift",
+    "model.stem_stride", "norm.population_batches", c.FINGERPRINT,
 )  # fmt: skip
 """Settings that a run's folder is not named by, though they make it another run."""
 

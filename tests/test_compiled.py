@@ -9,21 +9,27 @@ import torch
 from alike import assert_same_run
 from conftest import wait_for_step
 from rich.console import Console
+from torch import nn
 
 from bnrepro.cli import main
 from bnrepro.config.compose import compose
 from bnrepro.data import Dataset
 from bnrepro.errors import ConfigError
+from bnrepro.nn.batchnorm import BatchNorm2d
 from bnrepro.store import StoredRun
 from bnrepro.training import program
 from bnrepro.training import run as experiment
 from bnrepro.training.progress import RunProgress
 from bnrepro.training.signals import StopSignals
+from bnrepro.training.step import CompiledInference
 
 WORDS = ("dataset=digits", "train.steps=3000", "train.eval_every=500", "train.log_every=50",
          "train.checkpoint_every=700", "probe.every=500", "model.hidden=[20,20]",
          "model.dropout=0.1", "optimizer.momentum=0.9", "tensorboard=false",
          "train.compile=true")  # fmt: skip
+
+CONVOLUTIONS = ("model=inception", "init=he", "model.modules=[3a]", "model.stem_stride=1",
+                "norm.population_batches=2")  # fmt: skip
 
 compiling = pytest.mark.skipif(
     not program.can_compile(torch.device("cpu")), reason="needs a C++ compiler"
@@ -55,6 +61,7 @@ def test_long_runs_are_compiled_unless_they_say_otherwise(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], wanted: bool
 ) -> None:
     monkeypatch.setattr(experiment, "CompiledStep", lambda *arguments: None)
+    monkeypatch.setattr(experiment, "CompiledInference", lambda *arguments: None)
     assert training(digits, *words).compile() is wanted
 
 
@@ -110,6 +117,54 @@ def test_killed_and_resumed_with_a_cold_cache_it_ends_the_same(
     assert_same_run(StoredRun(folder), StoredRun(undisturbed))
     [resumed] = StoredRun(folder).manifest()["resumes"]
     assert resumed["drift"] == []
+
+
+@compiling
+def test_inference_is_one_program_that_follows_the_network() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    images = torch.rand(50, 3, 6, 6)
+    inference = CompiledInference(network, images[:20], lambda line: None)
+    assert network.training
+    calls: list[int] = []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    for shift in (0.1, 0.2):
+        with torch.no_grad():
+            for tensor in network.state_dict().values():
+                tensor += shift if tensor.is_floating_point() else 1  # in place, as training does
+            inference.eval()
+            expected = network(images)
+            calls.clear()
+            torch.testing.assert_close(inference(images[:20]), expected[:20])
+            torch.testing.assert_close(inference(images[20:40]), expected[20:40])
+            assert not calls
+            torch.testing.assert_close(inference(images[40:]), expected[40:])
+            assert calls
+            assert not torch.allclose(inference.train()(images[:20]), expected[:20])
+
+
+def test_a_run_with_convolutions_is_evaluated_by_the_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["dataset=digits", *CONVOLUTIONS, "train.steps=10", "train.eval_every=5",
+             "train.checkpoint_every=5", "train.batch_size=20", "optimizer.lr=0.05",
+             "probe.every=0", "tensorboard=false"]  # fmt: skip
+    used: list[int] = []
+    forward = CompiledInference.forward
+
+    def count(self: CompiledInference, images: torch.Tensor) -> torch.Tensor:
+        used.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(program, "compiled", lambda function, *_: function)  # that takes a minute
+    monkeypatch.setattr(CompiledInference, "forward", count)
+    for compiled in ("true", "false"):
+        folder = tmp_path / compiled
+        assert main(["train", *words, f"train.compile={compiled}", f"run.dir={folder}"]) == 0
+    ours, theirs = (StoredRun(tmp_path / name).metrics() for name in ("true", "false"))
+    assert used
+    for one, other in zip(ours, theirs, strict=True):
+        for name, value in one.items():
+            assert name == "seconds" or value == pytest.approx(other[name], rel=1e-3), name
 
 
 @compiling

@@ -242,7 +242,7 @@ def test_a_setting_added_later_leaves_older_runs_the_same() -> None:
     added = ["augment.shift", "dataset.limit", c.FINGERPRINT, "norm.affine",
              "norm.ghost_size", "norm.keep_bias", "predictions",
              "schedule.horizon", "schedule.speed", "studies", "train.compile",
-             "train.shuffling"]  # fmt: skip
+             "train.shuffling", "train.test_every"]  # fmt: skip
     before = {group: dict(v) if isinstance(v, dict) else v for group, v in now.items()}
     for name in added:
         group, _, key = name.rpartition(".")

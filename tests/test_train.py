@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, dropout
 from bnrepro import config as c
 from bnrepro.config.compose import compose
 from bnrepro.data import Dataset, permutation
+from bnrepro.errors import ConfigError
 from bnrepro.nn import build
 from bnrepro.training import optim
 from bnrepro.training.loop import DivergedError, LoopState, evaluate, first_step, train
@@ -18,6 +19,10 @@ from bnrepro.training.step import CompiledStep, EagerStep, UniformDropout
 
 SHORT = ["dataset=digits", "train.steps=50", "train.log_every=1", "train.eval_every=25",
          "train.checkpoint_every=20", "probe.every=10", "model.hidden=[20,20]"]  # fmt: skip
+
+
+CONVOLUTIONS = ("model=inception", "init=he", "model.modules=[3a]", "model.stem_stride=1",
+                "model.lrn=true")  # fmt: skip
 
 
 def configured(*overrides: str) -> c.Config:
@@ -264,12 +269,15 @@ def test_evaluation_sees_every_image_and_changes_nothing(digits: Dataset) -> Non
     assert found["test_loss"] == pytest.approx(cross_entropy(logits, digits.test.labels).item())
 
 
+@pytest.mark.parametrize("words", [(), CONVOLUTIONS])
 @pytest.mark.parametrize("chunk", [7, 100, 299, 300, 1000])
 def test_evaluation_covers_the_whole_split_whatever_the_chunks(
-    digits: Dataset, chunk: int, monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, chunk: int, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bnrepro.training.loop.EVALUATION_BATCH", chunk)
-    model, _ = run(configured("train.steps=5"), digits)
+    name = "EVALUATION_BATCH_OF_MAPS" if words else "EVALUATION_BATCH"
+    monkeypatch.setattr(f"bnrepro.training.loop.{name}", chunk)
+    few = [word for word in SHORT if not (words and word.startswith("model"))]
+    model, _ = run(compose([*few, *words, "train.steps=5"]).config, digits)
     found = evaluate(model, digits)
     model.eval()
     with torch.no_grad():
@@ -279,6 +287,22 @@ def test_evaluation_covers_the_whole_split_whatever_the_chunks(
             assert found[f"{name}_accuracy"] == pytest.approx(right, abs=1e-12)
             loss = cross_entropy(logits.double(), split.labels).item()
             assert found[f"{name}_loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_test_images_are_looked_at_as_often_as_is_said(digits: Dataset) -> None:
+    often = ["train.steps=50", "train.eval_every=10"]
+    model, notes = run(configured(*often, "train.test_every=20"), digits)
+    same, usual = run(configured(*often), digits)
+    tested = [step for step, values in notes.lines if "test_accuracy" in values]
+    validated = [step for step, values in notes.lines if "validation_accuracy" in values]
+    assert tested == [0, 20, 40, 50]
+    assert validated == [0, 10, 20, 30, 40, 50]
+    for (step, values), (_, all_of_them) in zip(notes.lines, usual.lines, strict=True):
+        assert values == {name: all_of_them[name] for name in values}, step
+    for ours, theirs in zip(model.state_dict().values(), same.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(ConfigError, match=r"25 \(train.test_every\): .* train.eval_every=10"):
+        configured(*often, "train.test_every=25")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,10 @@ def _combinations(c: Config) -> Iterator[tuple[str, Any, bool, str]]:
     allowed = "all without model=mlp and a norm before the nonlinearity"
     yield "train.parameters", c.train.parameters.value, before or every, allowed
     yield "train.decayed", c.train.decayed.value, before or decays, allowed
+    tested, evaluated = c.train.test_every, c.train.eval_every
+    often = tested is None or tested % evaluated == 0
+    allowed = f"a multiple of train.eval_every={evaluated}, or null"
+    yield "train.test_every", tested, often, allowed
     plain, population = norm.placement is None, norm.population_batches > 0
     moving = c.train.eval_population
     yield "train.eval_population", moving, population or not moving, "false without norm=batch"

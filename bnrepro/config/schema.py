@@ -526,18 +526,20 @@ class DecaySchedule(Schedule):
 class Train:
     """How long to train and how often to look; every interval is in steps.
 
-    `compile` makes one program of a whole step, which takes a minute at first, is kept for other
-    runs, and needs a C++ compiler; the last bits differ from uncompiled. None does so for runs that
-    are long enough to win, where there is a compiler. `eval_population` has every evaluation also
-    take the statistics of Algorithm 2 and judge the network by them. `parameters` are those that
-    are trained; the others stay as they were drawn. Weight decay holds for those that are
-    `decayed`.
+    Without `test_every` each evaluation is on validation and test images; with it those between are
+    on validation images alone. `compile` makes one program of a whole step, which takes a minute at
+    first, is kept for other runs, and needs a C++ compiler; the last bits differ from uncompiled.
+    None does so for runs that are long enough to win, where there is a compiler. `eval_population`
+    has every evaluation also take the statistics of Algorithm 2 and judge the network by them.
+    `parameters` are those that are trained; the others stay as they were drawn. Weight decay holds
+    for those that are `decayed`.
     """
 
     steps: Annotated[int, AT_LEAST_1] = MISSING
     batch_size: Annotated[int, AT_LEAST_1] = MISSING
     log_every: Annotated[int, AT_LEAST_1] = MISSING
     eval_every: Annotated[int, AT_LEAST_1] = MISSING
+    test_every: Annotated[int | None, AT_LEAST_1] = None
     checkpoint_every: Annotated[int, AT_LEAST_1] = MISSING
     compile: bool | None = None
     eval_population: bool = False

@@ -24,8 +24,8 @@ TOLD = ("train.steps", "train.batch_size", "seed")
 """Settings outside of groups that the paragraph always tells; others only if they are not the
 schema's own."""
 
-QUIET = ("train.log_every", "train.eval_every", "train.checkpoint_every", "probe.every",
-         "probe.size", "device", "threads")  # fmt: skip
+QUIET = ("train.log_every", "train.eval_every", "train.test_every", "train.checkpoint_every",
+         "probe.every", "probe.size", "device", "threads")  # fmt: skip
 """Settings that are left to the command: how often a run is looked at, and where it was made."""
 
 

@@ -70,7 +70,8 @@ def _timed(member: Member, number: int) -> Member:
     compiled = c.from_dict(config).compiled
     train = {
         **config["train"], "steps": STEPS, "eval_every": EVALUATED, "log_every": 1,
-        "checkpoint_every": STEPS, "compile": compiled,
+        "test_every": config["train"].get("test_every") and STEPS, "checkpoint_every": STEPS,
+        "compile": compiled,
     }  # fmt: skip
     probe = {**config["probe"], "every": STEPS if config["probe"].get("every") else 0}
     config = {**config, "train": train, "probe": probe, "tensorboard": False}

@@ -6,7 +6,7 @@ an uninterrupted one saw.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,9 @@ from torch.nn.functional import cross_entropy
 from bnrepro import config as c
 from bnrepro.data import Augmentation, Dataset, Split, augmentation, batches
 from bnrepro.training.step import Step
+
+SPLITS = "test", "validation"
+"""What an evaluation looks at."""
 
 EVALUATION_BATCH = 1000
 EVALUATION_BATCH_OF_MAPS = 100
@@ -124,7 +127,8 @@ def steps(
             state.losses.clear()
             values = {"train_loss": sum(losses) / len(losses), "lr": lr}
             if evaluation:
-                values |= evaluate(model, data)
+                tested = last or step % (plan.test_every or plan.eval_every) == 0
+                values |= evaluate(model, data, SPLITS if tested else ("validation",))
                 # After the last update no training loss is left to tell of what it did. Before, one
                 # will: when a run diverged must not depend on how often it is evaluated.
                 if last and not math.isfinite(values["test_loss"]):
@@ -171,21 +175,18 @@ def finite(state: LoopState) -> list[float]:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
-    """Accuracy and mean loss on the whole test and validation splits, in inference mode."""
+def evaluate(model: nn.Module, data: Dataset, splits: Sequence[str] = SPLITS) -> dict[str, float]:
+    """Accuracy and mean loss over whole splits, in inference mode: `SPLIT_accuracy`, `_loss`."""
+    values: dict[str, float] = {}
     training = model.training
     model.eval()
     try:
-        test_accuracy, test_loss = score(model, data.test)
-        validation_accuracy, validation_loss = score(model, data.validation)
+        for name in splits:
+            accuracy, loss = score(model, getattr(data, name))
+            values |= {f"{name}_accuracy": accuracy, f"{name}_loss": loss}
     finally:
         model.train(training)
-    return {
-        "test_accuracy": test_accuracy,
-        "test_loss": test_loss,
-        "validation_accuracy": validation_accuracy,
-        "validation_loss": validation_loss,
-    }
+    return values
 
 
 def score(model: nn.Module, split: Split) -> tuple[float, float]:
@@ -207,5 +208,9 @@ def probabilities(model: nn.Module, split: Split) -> Tensor:
 
 
 def _at_once(model: nn.Module) -> int:
-    maps = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    return EVALUATION_BATCH_OF_MAPS if maps else EVALUATION_BATCH
+    return EVALUATION_BATCH_OF_MAPS if has_maps(model) else EVALUATION_BATCH
+
+
+def has_maps(model: nn.Module) -> bool:
+    """Whether a network has convolutions, whose outputs are much larger than its inputs."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())

@@ -53,7 +53,11 @@ def can_compile(device: torch.device) -> bool:
 
 
 def compiled(
-    function: Function, read: list[Tensor], written: list[Tensor], note: Callable[[str], None]
+    function: Function,
+    read: list[Tensor],
+    written: list[Tensor],
+    what: str,
+    note: Callable[[str], None],
 ) -> Function:
     """A function as one program for inputs of these shapes, from the cache where it is there.
 
@@ -62,22 +66,27 @@ def compiled(
             it uses are taken for constants.
         read: an example of the former.
         written: of the latter; they stay what they are here.
+        what: the function in words.
         note: called with a line when compiling begins, for it takes a minute.
 
     Raises:
         CompileError: it cannot be compiled.
     """
     inputs = [*read, *(tensor.clone() for tensor in written)]
+
+    def begin() -> None:
+        note(f"compiling {what}, once: this can take a minute")
+
     try:
         name = _name(function, inputs)
         folder = _cache()
         if folder is None:
             with tempfile.TemporaryDirectory() as temporary:
-                return _loaded(_compile(function, inputs, Path(temporary) / name, note))
+                return _loaded(_compile(function, inputs, Path(temporary) / name, begin))
         path = folder / name
         # One compiles, and those that want the same meanwhile wait for it.
         with FileLock(path.with_suffix(".lock")):
-            return _kept(path) or _loaded(_compile(function, inputs, path, note))
+            return _kept(path) or _loaded(_compile(function, inputs, path, begin))
     except Exception as error:  # a compiler's are of any kind
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CompileError(lines[0]) from error
@@ -147,7 +156,7 @@ class _Operations(TorchDispatchMode):
 
 
 def _compile(
-    function: Function, inputs: list[Tensor], path: Path, note: Callable[[str], None]
+    function: Function, inputs: list[Tensor], path: Path, begin: Callable[[], None]
 ) -> Path:
     """Compile a program into a file, which is there whole or not at all."""
     import torch._inductor
@@ -157,7 +166,7 @@ def _compile(
         raise CompileError("no C++ compiler here: install g++")
     # It warns where torch could use a GPU and there is none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    note("compiling the training step, once: this can take a minute")
+    begin()
     part = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         # Forward, backward and all, as a graph of operations.

@@ -63,6 +63,10 @@ class Bar(bars.Progress):
         return self.console.width - ECHO - taken
 
 
+SHOWN = "test_accuracy", "validation_accuracy"
+"""The accuracies that are shown while a run trains, the first that an evaluation has."""
+
+
 class RunProgress:
     """Shows how far a run is, its rate, its loss, its accuracy and the time left.
 
@@ -122,15 +126,16 @@ class RunProgress:
             self._began = (now, step)
         seconds, steps = now - self._began[0], step - self._began[1]
         rate = steps / seconds if seconds > 0 else 0.0
-        if "test_accuracy" in values:
-            self._accuracy = f"test accuracy {values['test_accuracy']:.4f}"
+        evaluated = [name for name in SHOWN if name in values]
+        for name in evaluated[:1]:
+            self._accuracy = f"{name.replace('_', ' ')} {values[name]:.4f}"
         loss = f"loss {values['train_loss']:.4f}" if "train_loss" in values else ""
         if self._console.is_terminal:
             shown = f"{rate:,.0f} steps/s" if rate else ""
             self._bar.update(
                 self._task, completed=step, rate=shown, loss=loss, accuracy=self._accuracy
             )
-        elif "test_accuracy" in values:
+        elif evaluated:
             left = f"{(self._total - step) / rate:.0f} s left" if rate else ""
             speed = f"{rate:.0f} steps/s" if rate else ""
             parts = (f"{self._title}  step {step}/{self._total}", loss, self._accuracy, speed, left)

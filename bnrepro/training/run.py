@@ -23,9 +23,12 @@ from bnrepro.training.gradient_shift import gradient_shifts
 from bnrepro.training.jacobian import correlations, singular_values
 from bnrepro.training.landscape import landscape
 from bnrepro.training.loop import (
+    EVALUATION_BATCH_OF_MAPS,
+    SPLITS,
     DivergedError,
     LoopState,
     first_step,
+    has_maps,
     probabilities,
     score,
     steps,
@@ -36,7 +39,7 @@ from bnrepro.training.program import CompileError
 from bnrepro.training.progress import RunProgress
 from bnrepro.training.restriction import decayed, trained
 from bnrepro.training.signals import StopSignals
-from bnrepro.training.step import CompiledStep, EagerStep, Step
+from bnrepro.training.step import CompiledInference, CompiledStep, EagerStep, Step
 from bnrepro.training.studies import measure
 from bnrepro.training.tensorboard import TensorBoardLogger
 
@@ -303,27 +306,32 @@ class Training:
         self._probe = Probe(model, self._probed, layers, moments=config.probe.moments)
         self._tensorboard: TensorBoardLogger | None = None
         self._make_step: Callable[[Step], Tensor] = EagerStep(model, self.optimizer, dataset.train)
+        self._inference = model
 
     def compile(self) -> bool:
         """Compile the training step, where that is asked for or worth it; whether it is.
+
+        Inference as well, of networks of convolutions: of others little but products would be left.
 
         Raises:
             ConfigError: it is asked for, and cannot be done.
         """
         if not self._config.compiled:
             return False
-        train = self._dataset.train
+        train, inference, say = self._dataset.train, self._inference, self._display.say
         example = first_step(self._config, train.labels)
         self._model.train()
         try:
-            self._make_step = CompiledStep(
-                self._model, self.optimizer, train, example, self._display.say
-            )
+            step = CompiledStep(self._model, self.optimizer, train, example, say)
+            if has_maps(self._model):
+                few = train.images[:EVALUATION_BATCH_OF_MAPS]
+                inference = CompiledInference(self._model, few, say)
         except CompileError as error:
             if self._config.train.compile:
                 raise ConfigError(f"cannot compile (train.compile=true): {error}") from error
             self._display.say(f"warning: training uncompiled, which is slower: {error}")
             return False
+        self._make_step, self._inference = step, inference
         return True
 
     def train(self) -> dict[str, Any]:
@@ -334,8 +342,9 @@ class Training:
         try:
             with self._stop.deferred():
                 train(
-                    self._make_step, self._model, schedule, self._dataset, self._config, self, state
-                )
+                    self._make_step, self._inference, schedule, self._dataset, self._config, self,
+                    state,
+                )  # fmt: skip
         except DivergedError as error:
             diverged = error.step
         return self.finish(state, diverged)
@@ -354,7 +363,7 @@ class Training:
     def steps(self, state: LoopState) -> Iterator[Step]:
         """What `train` goes over, for whoever makes the steps in its place."""
         schedule = optim.schedule(self._config)
-        return steps(self._model, schedule, self._dataset, self._config, self, state)
+        return steps(self._inference, schedule, self._dataset, self._config, self, state)
 
     def _show(self, act: Callable[[Any], object]) -> None:
         """Have something done to the logger, a view: if it fails, it is closed and said so."""
@@ -446,8 +455,9 @@ class Training:
 
     def record(self, step: int, values: dict[str, float]) -> None:
         """A line of metrics, for the file, for TensorBoard and for the person."""
-        if self._config.train.eval_population and "test_accuracy" in values:
-            values |= self._population_accuracies("validation", "test")
+        if self._config.train.eval_population:
+            evaluated = (name for name in SPLITS if f"{name}_accuracy" in values)
+            values |= self._population_accuracies(*evaluated)
         self._writer.record(step, values | {"seconds": round(self._writer.seconds, 3)})
         if self._tensorboard:
             self._show(lambda logger: logger.record(step, values))
@@ -541,7 +551,7 @@ class Training:
         every = ("validation", "test") if self._config.predictions else ("test",)
         for name in every:
             split: Split = getattr(self._dataset, name)
-            predicted = probabilities(self._model, split)
+            predicted = probabilities(self._inference, split)
             arrays[f"{name}/predicted"] = predicted.argmax(1).cpu().numpy().astype(np.uint16)
             arrays[f"{name}/labels"] = split.labels.cpu().numpy().astype(np.uint16)
             if self._config.predictions:
@@ -552,7 +562,7 @@ class Training:
         """Accuracy and mean loss on the whole training split, in inference mode."""
         self._model.eval()
         with torch.no_grad():
-            return score(self._model, self._dataset.train)
+            return score(self._inference, self._dataset.train)
 
     def _population_accuracies(self, *splits: str) -> dict[str, float]:
         """Accuracies with the statistics of Algorithm 2, as `population_SPLIT_accuracy`.
@@ -560,7 +570,8 @@ class Training:
         Nothing if it does not apply. The network is left as it was.
         """
         count, model = self._config.norm.population_batches, self._model
-        if not count:
+        inference, dataset = self._inference, self._dataset
+        if not count or not splits:
             return {}
         training, before = model.training, [buffer.clone() for buffer in model.buffers()]
         try:
@@ -568,7 +579,7 @@ class Training:
             model.eval()
             with torch.no_grad():
                 return {
-                    f"population_{name}_accuracy": score(model, getattr(self._dataset, name))[0]
+                    f"population_{name}_accuracy": score(inference, getattr(dataset, name))[0]
                     for name in splits
                 }
         finally:

@@ -100,7 +100,9 @@ class CompiledStep:
                     buffer.copy_(after[name])
             return [loss.detach(), *gradients]
 
-        self._program = program.compiled(function, self._inputs(example), self._written, note)
+        self._program = program.compiled(
+            function, self._inputs(example), self._written, "the training step", note
+        )
 
     def __call__(self, step: Step) -> Tensor:
         """Change the network; the mean loss before that, ()."""
@@ -116,6 +118,48 @@ class CompiledStep:
     def _inputs(self, step: Step) -> list[Tensor]:
         """All that a step reads only."""
         return [step.batch, self._lr.fill_(step.lr), *_tensors(step), *self._read]
+
+
+class CompiledInference(nn.Module):
+    """A network whose inference is one program, for as many images as the example has.
+
+    Other numbers of images, and a network in training mode, are computed operation by operation.
+
+    Args:
+        network: it may change, if in place.
+        example: images (N, …).
+        note: called with a line on what takes long.
+
+    Raises:
+        CompileError: inference cannot be compiled here.
+    """
+
+    def __init__(self, network: nn.Module, example: Tensor, note: Callable[[str], None]) -> None:
+        super().__init__()
+        self.network, self._size = network, len(example)
+        named = dict([*network.named_parameters(), *network.named_buffers()])
+        self._read = [tensor.detach() for tensor in named.values()]
+
+        def function(inputs: list[Tensor]) -> list[Tensor]:
+            images, *tensors = inputs
+            return [functional_call(network, dict(zip(named, tensors, strict=True)), (images,))]
+
+        training = network.training
+        network.eval()
+        try:
+            with torch.no_grad():
+                self._program = program.compiled(
+                    function, [example, *self._read], [], "inference", note
+                )
+        finally:
+            network.train(training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits (N, classes)."""
+        if self.network.training or len(images) != self._size:
+            logits: Tensor = self.network(images)
+            return logits
+        return self._program([images, *self._read])[0]
 
 
 class UniformDropout(TorchFunctionMode):
