@@ -24,7 +24,7 @@ from bnrepro.config.compose import compose
 from bnrepro.errors import LauncherError
 from bnrepro.store import StoredRun
 from bnrepro.sweeps import launchers, worker
-from bnrepro.sweeps.launchers import LauncherChoice, cores
+from bnrepro.sweeps.launchers import LauncherChoice
 from bnrepro.training.signals import StopSignals
 
 PROBED = (*TINY, "probe.every=100")
@@ -95,10 +95,22 @@ def test_a_sweep_takes_one_way_to_run(capsys: pytest.CaptureFixture[str], tmp_pa
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        ("--jobs=2",),
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=-2"),
+    ],
+)
 def test_more_threads_than_cores_are_refused_before_anything_is_written(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    jobs: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    words = ["seed=0,1", "threads=2", f"--jobs={cores() + 1}", f"sweep.dir={tmp_path / 'sweep'}"]
+    monkeypatch.setattr(launchers, "cores", lambda: 3)
+    words = ["seed=0,1", "threads=2", *jobs, f"sweep.dir={tmp_path / 'sweep'}"]
     assert main(["sweep", *words]) == 2
     assert "would slow each other down (threads)" in capsys.readouterr().err
     assert not (tmp_path / "sweep").exists()

@@ -61,6 +61,12 @@ def plain(value: float, unit: str) -> str:
 
     A unit that names a whole, such as `of the errors`, is a share of it.
     """
+    number = plain_number(value, unit)
+    return number if unit in FACTORS or math.isinf(value) else f"{number} {_named(unit)}"
+
+
+def plain_number(value: float, unit: str) -> str:
+    """The same without a unit of words, which stands elsewhere."""
     if unit in FACTORS and math.isinf(value):
         return "×∞" if value > 0 else "×0"
     if math.isinf(value):
@@ -68,8 +74,15 @@ def plain(value: float, unit: str) -> str:
     if unit in FACTORS:
         return _ratio(value, unit)
     if unit.startswith("of the "):
-        return f"{signed(100 * value, unit)} % {unit}"
-    return f"{_effect(value, unit)} {_named(unit)}"
+        return f"{signed(100 * value, unit)} %"
+    return _effect(value, unit)
+
+
+def meaning(verdict: Verdict, criterion: Criterion) -> str:
+    """A verdict in a sentence; where no effect is what is claimed, the margin is one to stay in."""
+    if verdict is Verdict.REPRODUCED and _of_no_effect(criterion):
+        return "What effect there may be is within the margin."
+    return verdict.meaning
 
 
 def _ratio(value: float, unit: str) -> str:
@@ -119,6 +132,11 @@ def plain_interval(judged: Judged) -> str:
     return low if low == high else f"{low.removesuffix(' points')} to {high}"
 
 
+def _of_no_effect(criterion: Criterion) -> bool:
+    """Whether what is claimed is that there is no effect, or no harm."""
+    return criterion.equivalence or criterion.margin.value < 0
+
+
 def bound(criterion: Criterion) -> str:
     """A criterion's margin, without its unit; of equivalence to both sides."""
     margin = _effect(criterion.margin.value, criterion.margin.unit)
@@ -155,8 +173,13 @@ def power(claim: Claim, seeds: int) -> str:
         return ""
     criterion = claim.criteria[claim.primary]
     unit, spread = criterion.margin.unit, criterion.spread
-    null = criterion.margin.value < 0 or criterion.equivalence  # no effect is what is claimed
-    cases = [(Verdict.REPRODUCED if null else Verdict.NO_EFFECT, 0.0, "there is no effect")]
+    cases = [
+        (
+            Verdict.REPRODUCED if _of_no_effect(criterion) else Verdict.NO_EFFECT,
+            0.0,
+            "there is no effect",
+        )
+    ]
     if criterion.paper is not None:
         named = f"the true effect is the paper’s ({plain(criterion.paper, unit)})"
         cases.insert(0, (Verdict.REPRODUCED, criterion.paper, named))

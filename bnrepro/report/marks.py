@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bnrepro.evidence.judge import Judged
-from bnrepro.report.format import FACTORS, plain
+from bnrepro.report.format import FACTORS, plain, plain_number
 
 EDGE = 4.0
 """Percent of a strip's width that is left at both ends, for what is infinitely far away."""
@@ -107,11 +107,7 @@ def strip(judged: Judged) -> Strip | None:
     return Strip(
         seeds,
         [Mark(place(value), name, kind) for value, name, kind in levels],
-        [
-            # "+50 %" has room here; the line below says that it is one of the errors.
-            Mark(place(tick), plain(tick, unit).partition(" of the ")[0])
-            for tick in _ticks(least, most, unit)
-        ],
+        [Mark(place(tick), plain_number(tick, unit)) for tick in _ticks(least, most, unit)],
         place(interval[0]),
         place(interval[1]),
     )

@@ -31,6 +31,7 @@ from bnrepro.report.format import (
     expected,
     interval,
     markdown,
+    meaning,
     numbered,
     of_column,
     papers,
@@ -398,7 +399,7 @@ def _templates(html: bool) -> Any:
     )
     functions = (
         said, of_column, signed, bound, asked_for, effect, papers, interval, coverage, spread,
-        plain, plain_effect, plain_interval, expected, table, arms, checks, slug, numbers,
+        meaning, plain, plain_effect, plain_interval, expected, table, arms, checks, slug, numbers,
         marks.strip,
     )  # fmt: skip
     environment.globals.update({function.__name__: function for function in functions})

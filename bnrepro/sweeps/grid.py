@@ -23,6 +23,7 @@ from bnrepro.config.compose import compose_config, parse, sweep_settings
 from bnrepro.config.overrides import prepare
 from bnrepro.errors import ConfigError
 from bnrepro.store.sweep import Member
+from bnrepro.sweeps import launchers
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -53,6 +54,7 @@ class Grid:
     launcher: str
     launcher_words: tuple[str, ...]
     threads: int
+    jobs: int
     _said_by: str
     _combinations: list[tuple[tuple[str, ...], DictConfig, list[Override]]]
 
@@ -184,6 +186,7 @@ def grid(words: Sequence[str], config_dir: Path | None = None) -> Grid:
         str(first.hydra.runtime.choices["hydra/launcher"]),
         tuple(word for word in fixed if word.lstrip("+~").startswith("hydra")),
         settings.threads,
+        launchers.jobs_of(first),
         SAID_BY_AN_EXPERIMENT if any(place < len(from_experiment) for place in swept) else "",
         [
             (tuple(w.lstrip("+") for w in words), bases[structure], [parsed[w] for w in values])

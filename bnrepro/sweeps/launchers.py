@@ -49,7 +49,8 @@ class WorkerLostError(LauncherError):
 class LauncherChoice:
     """One of Hydra's launchers by name, its settings as overrides, the threads of each member.
 
-    How many members run at a time, `jobs`, is said here only where none of Hydra's is chosen.
+    `jobs` is how many members run at a time on this machine, below 0 counted from all cores, as
+    joblib does: -1 is one each. A launcher of Hydra's has it from its own settings.
 
     Raises:
         ConfigError: `jobs` times `threads` is more than this machine has cores.
@@ -62,8 +63,12 @@ class LauncherChoice:
 
     def __post_init__(self) -> None:
         """Refuse it here, before anything is written."""
-        if self.jobs > 1:
-            _limit_threads(self, self.jobs)
+        at_once = cores() + 1 + self.jobs if self.jobs < 0 else self.jobs
+        if min(at_once, self.threads) > 1 and at_once * self.threads > cores():
+            raise ConfigError(
+                f"{at_once} jobs of {self.threads} threads on {cores()} cores would slow each "
+                "other down (threads): use threads=1 or fewer jobs"
+            )
 
 
 OF_LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
@@ -81,6 +86,12 @@ def refuse_both(jobs: int | None, words: Sequence[str]) -> None:
         raise ConfigError(f"two ways to run (--jobs {jobs}, {given}): give one of them")
 
 
+def jobs_of(composed: DictConfig) -> int:
+    """How many members run at a time by the settings of a launcher; 1 where it has none for it."""
+    jobs = composed.hydra.launcher.get("n_jobs")
+    return jobs if isinstance(jobs, int) else 1
+
+
 def choose(words: Sequence[str]) -> LauncherChoice:
     """The launcher that overrides of Hydra's launcher choose.
 
@@ -95,7 +106,8 @@ def choose(words: Sequence[str]) -> LauncherChoice:
             )
     with hydra.context("launcher"):
         composed = compose_config(words)
-    return LauncherChoice(str(composed.hydra.runtime.choices["hydra/launcher"]), tuple(words))
+    name = str(composed.hydra.runtime.choices["hydra/launcher"])
+    return LauncherChoice(name, tuple(words), jobs=jobs_of(composed))
 
 
 def run(
@@ -217,8 +229,7 @@ def _launch(
         "hydra.output_subdir=null",
     ]
     with hydra.context("sweep"):
-        config, launch = hydra.launcher(overrides, Task(sweep, digest, choice.launcher))
-    _limit_threads(choice, config.hydra.launcher.get("n_jobs"))
+        _, launch = hydra.launcher(overrides, Task(sweep, digest, choice.launcher))
     with hydra.context("sweep"), _one_line_errors(choice, sweep):
         for job in launch([[f"+members={list(indices)}"] for indices in pending]):
             _ = job.return_value  # raises what supervising raised: a bug, not a member's failure
@@ -251,18 +262,6 @@ def _not_done(sweep: Path, digest: str, pending: Sequence[Sequence[int]]) -> lis
         if any(not run.exists() or run.status()["state"] not in ended for run in stored):
             left.append(indices)
     return left
-
-
-def _limit_threads(choice: LauncherChoice, jobs: Any) -> None:
-    """Refuse more threads at once on this machine than it has cores."""
-    if not isinstance(jobs, int):
-        return
-    at_once = cores() + 1 + jobs if jobs < 0 else jobs
-    if choice.threads > 1 and at_once * choice.threads > cores():
-        raise ConfigError(
-            f"{at_once} jobs of {choice.threads} threads on {cores()} cores would slow each other "
-            "down (threads): use threads=1 or fewer jobs"
-        )
 
 
 def cores() -> int:

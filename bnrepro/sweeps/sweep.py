@@ -58,7 +58,7 @@ def run(
     folder = (Path(asked.sweep_dir) if asked.sweep_dir else outputs / _name(asked)).absolute()
     if "${" in str(folder):
         raise ConfigError(f"a folder's name cannot hold '${{' ({folder}): choose another sweep.dir")
-    choice = LauncherChoice(asked.launcher, asked.launcher_words, asked.threads, jobs or 1)
+    choice = LauncherChoice(asked.launcher, asked.launcher_words, asked.threads, jobs or asked.jobs)
     with sweep.written(folder, "sweep.dir"):
         digest, members = _prepare(asked, folder, console)
         if len(members) < asked.asked:
