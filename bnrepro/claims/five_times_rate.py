@@ -70,9 +70,9 @@ def measure(evidence: Evidence) -> Finding:
         {**effects(test), "best rates": ratio},
         exhibits=(
             curves(
-                "accuracy", "Test accuracy over training, at five times the learning rate",
-                {"×5": of.select(times=[FIVE]).curves(evidence).sel(times=FIVE)},
-                "step", "test accuracy", limits=(0.0, 1.0),
+                "accuracy", "Validation accuracy over training, at five times the learning rate",
+                {"×5": of.select(times=[FIVE]).curves(evidence, VALIDATION).sel(times=FIVE)},
+                "step", "validation accuracy", limits=(0.0, 1.0),
             ),
             over_lrs(rated),
             table(

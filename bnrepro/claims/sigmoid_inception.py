@@ -17,7 +17,7 @@ from bnrepro.evidence.fig2_arms import (
 from bnrepro.evidence.fig2_curves import by_lr, ended, highest, one
 from bnrepro.evidence.grid import Array, Grid, best, curves, grid, table
 from bnrepro.evidence.paper.fig2 import FIG3
-from bnrepro.evidence.runs import CHANCE, Evidence
+from bnrepro.evidence.runs import CHANCE, VALIDATION, Evidence
 
 STUCK = 0.13
 """Half of the way from guessing to what an image's mean brightness alone makes."""
@@ -78,14 +78,14 @@ def measure(evidence: Evidence) -> Finding:
         "accuracy", FIG3[BN_X5_SIGMOID].highest - FIG3[BN_X5].highest,
         ahead(runs.test, BN_X5)["ahead"].to_numpy(),
     )  # fmt: skip
-    shown = of.select(network=[BN_X5_SIGMOID, *suited(evidence.scale)]).curves(evidence)
+    shown = of.select(network=[BN_X5_SIGMOID, *suited(evidence.scale)]).curves(evidence, VALIDATION)
     return Finding(
         {**ahead(runs.test, none), **stuck(STUCK)},
         comparisons=(to_relu,) if evidence.scale != "smoke" else (),
         exhibits=(
             curves(
-                "accuracy", "Test accuracy over training, with sigmoids",
-                {"With BN, and without": shown}, "step", "test accuracy", "network",
+                "accuracy", "Validation accuracy over training, with sigmoids",
+                {"With BN, and without": shown}, "step", "validation accuracy", "network",
                 more=" Dotted, guessing.", limits=(0.0, 1.0), levels=(CHANCE,),
             ),
             table(
