@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(program.CACHE, str(folder))
-        program.compiled(function, [torch.ones(3)], [torch.zeros(3)], Notes())
+        program.compiled(function, [torch.ones(3)], [torch.zeros(3)], "a sum", Notes())
         yield folder
 
 
@@ -55,7 +55,7 @@ def kept(cache: Path) -> Path:
 
 def run(told: Notes) -> Tensor:
     read, written = torch.arange(3.0), torch.ones(3)
-    compiled = program.compiled(function, [read], [written], told)
+    compiled = program.compiled(function, [read], [written], "a sum", told)
     assert torch.equal(written, torch.ones(3)), "an example stays what it is"
     (total,) = compiled([read, written])
     torch.testing.assert_close(written, 1 + read.sin())
@@ -114,7 +114,7 @@ def test_what_cannot_be_compiled_is_an_error_in_a_line(cache: Path) -> None:
         return [inputs[0] * float(inputs[1].sum())]
 
     with pytest.raises(program.CompileError) as caught:
-        program.compiled(reads_a_number, [torch.ones(2)], [torch.ones(2)], Notes())
+        program.compiled(reads_a_number, [torch.ones(2)], [torch.ones(2)], "a product", Notes())
     assert "\n" not in str(caught.value)
     assert len(list(cache.glob("*.pt2"))) == 1
 
@@ -126,7 +126,7 @@ def test_a_full_disk_is_an_error_in_a_line(cache: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(program.CompileError, match="No space left on device"):
         program.compiled(lambda inputs: [inputs[0] + inputs[1]], [torch.ones(2)],
-                         [torch.ones(2)], Notes())  # fmt: skip
+                         [torch.ones(2)], "a product", Notes())  # fmt: skip
     assert len(list(cache.glob("*.pt2"))) == 1
     assert not list(cache.glob(".*"))
 
@@ -181,7 +181,7 @@ def test_of_two_that_want_the_same_program_one_compiles(
     code = (
         "import torch; from bnrepro.training import program\n"
         "f = lambda inputs: [inputs[1].add_(inputs[0].sin()).sum()]\n"
-        "f = program.compiled(f, [torch.ones(3)], [torch.zeros(3)], print)\n"
+        "f = program.compiled(f, [torch.ones(3)], [torch.zeros(3)], 'a sum', print)\n"
         "print(f([torch.ones(3), torch.zeros(3)])[0].item())"
     )
     both = [
