@@ -64,3 +64,10 @@ def test_time_left_is_by_what_a_step_of_each_kind_takes(tmp_path: Path) -> None:
     going = {name: monitor._step(name) for name in ("quick", "slow")}
     # 50 + 100 steps of .1 s, and as many of 10 s, two at a time.
     assert monitor._time_left(going) == f"{round((15 + 1500) / 2 / 60)} min left"
+
+
+def test_where_no_steps_are_left_it_says_what_is(tmp_path: Path) -> None:
+    monitor, _ = watched(tmp_path, [member("a")])
+    put(tmp_path, "a", 100, state="running", pid=1)
+    (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 100, "seconds": 5.0}\n')
+    assert monitor._time_left({"a": monitor._step("a")}) == "last measurements"

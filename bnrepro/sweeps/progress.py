@@ -156,7 +156,7 @@ class SweepProgress:
             * self._pace.get(self._kinds[name], usual)
             for name, length in self._left.items()
         )
-        return f"{duration(seconds / len(going))} left"
+        return f"{duration(seconds / len(going))} left" if seconds else "last measurements"
 
     def _counted(self, running: int) -> str:
         counts = self._counts

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.measure import measure_renderables
 from rich.table import Table
 
-from bnrepro.terminal import view
+from bnrepro.terminal import duration, view
 
 NARROWEST_BAR, WIDEST_BAR = 10, 40  # cells
 ECHO = 2  # cells in which a terminal shows ^C; on a line of their own they would double the bar
@@ -136,7 +136,7 @@ class RunProgress:
                 self._task, completed=step, rate=shown, loss=loss, accuracy=self._accuracy
             )
         elif evaluated:
-            left = f"{(self._total - step) / rate:.0f} s left" if rate else ""
+            left = f"{duration((self._total - step) / rate)} left" if rate else ""
             speed = f"{rate:.0f} steps/s" if rate else ""
             parts = (f"{self._title}  step {step}/{self._total}", loss, self._accuracy, speed, left)
             self.say("  ".join(part for part in parts if part))
