@@ -528,12 +528,12 @@ class Train:
 
     Without `test_every` each evaluation is on validation and test images. With it those between are
     on validation images alone: the best test accuracy, and the steps to one, do not know of them.
-    `compile` makes one program of a whole step, which takes a minute at
-    first, is kept for other runs, and needs a C++ compiler; the last bits differ from uncompiled.
-    None does so for runs that are long enough to win, where there is a compiler. `eval_population`
-    has every evaluation also take the statistics of Algorithm 2 and judge the network by them.
-    `parameters` are those that are trained; the others stay as they were drawn. Weight decay holds
-    for those that are `decayed`.
+    `compile` makes one program of a whole step, which takes a minute at first, is kept for other
+    runs, and needs a C++ compiler; the last bits differ from uncompiled. None does so for runs that
+    are long enough to win, where there is a compiler. `eval_population` has every evaluation also
+    take the statistics of Algorithm 2 and judge the network by them. `parameters` are those that
+    are trained; the others stay as they were drawn. Weight decay holds for those that are
+    `decayed`.
     """
 
     steps: Annotated[int, AT_LEAST_1] = MISSING

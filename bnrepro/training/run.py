@@ -522,8 +522,8 @@ class Training:
         train_accuracy, train_loss = self._train_score() if done else (None, None)
         if done:
             self._writer.predictions(self._predictions())
-        if done and self._config.studies:
-            self._display.say(f"measuring {', '.join(self._config.studies)}")  # some take minutes
+            if self._config.studies:  # some take minutes
+                self._display.say(f"measuring {', '.join(self._config.studies)}")
         studied = measure(self._model, self._dataset, self._config) if done else None
         summary: dict[str, Any] = {
             "steps": state.step if done else diverged,
