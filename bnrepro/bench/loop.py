@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from bnrepro import config as c
 from bnrepro.bench.comparison import Comparison, Job, compare
@@ -43,11 +43,12 @@ def loop(config: c.Config, rounds: int) -> Iterator[Comparison]:
     """
     config = as_compiled(config)
     others: dict[str, Callable[[c.Config, Dataset], Job]] = {
-        "a loop over a DataLoader, torch's layers": _tutorial,
+        "the tutorials' loop: PIL images, a DataLoader": _tutorial,
+        "the same over ready tensors": _tensors,
         "the leanest loop, torch's layers": partial(_lean, compiled=False),
     }
     if program.can_compile(environment.resolve_device(config.device)):
-        others["the same, its network compiled"] = partial(_lean, compiled=True)
+        others["the leanest, its network compiled"] = partial(_lean, compiled=True)
     if importlib.util.find_spec("lightning"):
         others["Lightning's Trainer, its defaults"] = lambda *of: partial(_lightning, *of)
     if isinstance(config.model, c.Mlp):
@@ -174,29 +175,36 @@ def _with_torch(config: c.Config) -> c.Config:
     return replace(config, norm=c.TorchNorm(name="torch", **fields))
 
 
-class _Varied(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """Images that torchvision's transforms vary one by one, as far as the configuration asks."""
+class _Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Images as torchvision's data sets give them: bytes, each made a PIL image, then a tensor.
+
+    In between torchvision's transforms vary it, as far as the configuration asks.
+    """
 
     def __init__(self, config: c.Config, split: Split) -> None:
-        from torchvision.transforms import v2
+        from torchvision import transforms
 
         a, size = config.augment, tuple(split.images.shape[2:])
-        ways = [v2.RandomHorizontalFlip()] if a.flip else []
-        ways += [v2.RandomCrop(size, padding=a.shift)] if a.shift else []
-        ways += [v2.ColorJitter(*[a.distortion] * 3)] if a.distortion else []
-        self._split, self._vary = split, v2.Compose(ways) if ways else None
+        ways = [transforms.RandomHorizontalFlip()] if a.flip else []
+        ways += [transforms.RandomCrop(size, padding=a.shift)] if a.shift else []
+        ways += [transforms.ColorJitter(*[a.distortion] * 3)] if a.distortion else []
+        self._labels = split.labels.tolist()
+        # Which images they are takes no time: however they are scaled, any bytes will do.
+        pixels = split.images.mul(255).byte().movedim(1, -1).squeeze(-1)
+        self._pixels = pixels.contiguous().numpy(force=True)
+        self._transform = transforms.Compose([*ways, transforms.ToTensor()])
 
     def __len__(self) -> int:
-        return len(self._split)
+        return len(self._labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, label = self._split.images[index], self._split.labels[index]
-        return image if self._vary is None else self._vary(image), label
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        return self._transform(Image.fromarray(self._pixels[index])), self._labels[index]
 
 
-def _loader(config: c.Config, dataset: Dataset) -> DataLoader[tuple[Tensor, Tensor]]:
-    varied = _Varied(config, dataset.train)
-    return DataLoader(varied, config.train.batch_size, shuffle=True)
+def _loader(config: c.Config, dataset: Dataset) -> DataLoader[tuple[Tensor, int]]:
+    return DataLoader(_Images(config, dataset.train), config.train.batch_size, shuffle=True)
 
 
 def _torch_sgd(config: c.Config, model: nn.Module) -> torch.optim.Optimizer:
@@ -208,8 +216,15 @@ def _torch_sgd(config: c.Config, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _tutorial(config: c.Config, dataset: Dataset) -> Job:
-    """The loop of the tutorials: torch's own layers, optimizer and DataLoader."""
+    """The loop of the tutorials: torchvision's images, torch's DataLoader, layers and optimizer."""
     loader = _loader(config, dataset)
+    return _torch_loop(config, dataset, _usual_model(config, dataset), lambda: loader)
+
+
+def _tensors(config: c.Config, dataset: Dataset) -> Job:
+    """The same over images that are tensors already, and are not varied."""
+    ready = TensorDataset(dataset.train.images, dataset.train.labels)
+    loader = DataLoader(ready, config.train.batch_size, shuffle=True)
     return _torch_loop(config, dataset, _usual_model(config, dataset), lambda: loader)
 
 
@@ -234,12 +249,13 @@ def _torch_loop(
     epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]],
 ) -> Job:
     """`train.steps` steps with torch's own optimizer, over one epoch's batches after another's."""
-    optimizer = _torch_sgd(config, model)
+    optimizer, device = _torch_sgd(config, model), dataset.train.labels.device
 
     def job() -> None:
         done = 0
         while done < config.train.steps:
             for images, labels in islice(epoch(), config.train.steps - done):
+                images, labels = images.to(device), labels.to(device)
                 optimizer.zero_grad()
                 cross_entropy(model(images), labels).backward()
                 optimizer.step()
