@@ -43,12 +43,12 @@ def loop(config: c.Config, rounds: int) -> Iterator[Comparison]:
     """
     config = as_compiled(config)
     others: dict[str, Callable[[c.Config, Dataset], Job]] = {
-        "the tutorials' loop: PIL images, a DataLoader": _tutorial,
-        "the same over ready tensors": _tensors,
+        "the tutorials' loop: PIL images, a DataLoader": partial(_tutorial, ready=False),
+        "the tutorials' loop over ready tensors": partial(_tutorial, ready=True),
         "the leanest loop, torch's layers": partial(_lean, compiled=False),
     }
     if program.can_compile(environment.resolve_device(config.device)):
-        others["the leanest, its network compiled"] = partial(_lean, compiled=True)
+        others["the leanest loop, its network compiled"] = partial(_lean, compiled=True)
     if importlib.util.find_spec("lightning"):
         others["Lightning's Trainer, its defaults"] = lambda *of: partial(_lightning, *of)
     if isinstance(config.model, c.Mlp):
@@ -182,6 +182,7 @@ class _Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(self, config: c.Config, split: Split) -> None:
+        from PIL import Image
         from torchvision import transforms
 
         a, size = config.augment, tuple(split.images.shape[2:])
@@ -192,19 +193,20 @@ class _Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
         # Which images they are takes no time: however they are scaled, any bytes will do.
         pixels = split.images.mul(255).byte().movedim(1, -1).squeeze(-1)
         self._pixels = pixels.contiguous().numpy(force=True)
-        self._transform = transforms.Compose([*ways, transforms.ToTensor()])
+        self._transform = transforms.Compose([Image.fromarray, *ways, transforms.ToTensor()])
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        return self._transform(Image.fromarray(self._pixels[index])), self._labels[index]
+        return self._transform(self._pixels[index]), self._labels[index]
 
 
-def _loader(config: c.Config, dataset: Dataset) -> DataLoader[tuple[Tensor, int]]:
-    return DataLoader(_Images(config, dataset.train), config.train.batch_size, shuffle=True)
+def _loader(config: c.Config, dataset: Dataset, ready: bool = False) -> DataLoader[Any]:
+    """Over PIL images, or over tensors that are ready, and are not varied."""
+    split = dataset.train
+    images = TensorDataset(split.images, split.labels) if ready else _Images(config, split)
+    return DataLoader(images, config.train.batch_size, shuffle=True)
 
 
 def _torch_sgd(config: c.Config, model: nn.Module) -> torch.optim.Optimizer:
@@ -215,16 +217,9 @@ def _torch_sgd(config: c.Config, model: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def _tutorial(config: c.Config, dataset: Dataset) -> Job:
-    """The loop of the tutorials: torchvision's images, torch's DataLoader, layers and optimizer."""
-    loader = _loader(config, dataset)
-    return _torch_loop(config, dataset, _usual_model(config, dataset), lambda: loader)
-
-
-def _tensors(config: c.Config, dataset: Dataset) -> Job:
-    """The same over images that are tensors already, and are not varied."""
-    ready = TensorDataset(dataset.train.images, dataset.train.labels)
-    loader = DataLoader(ready, config.train.batch_size, shuffle=True)
+def _tutorial(config: c.Config, dataset: Dataset, *, ready: bool) -> Job:
+    """The loop of the tutorials: torch's own DataLoader, layers and optimizer."""
+    loader = _loader(config, dataset, ready)
     return _torch_loop(config, dataset, _usual_model(config, dataset), lambda: loader)
 
 
