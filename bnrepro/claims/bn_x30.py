@@ -1,4 +1,11 @@
-"""§4.2.2: at the highest learning rate a network is slower at first, and ends higher."""
+"""§4.2.2: at the highest learning rate a network is slower at first, and ends higher.
+
+After 4.3 epochs, the first registration, BN-x30 never came to Inception's accuracy. After 100 it
+ends where Inception and BN-x5 do, within what five seeds tell apart.
+
+The control fails by rounding alone: its median, of BN-x20 with seed 13, is 0.002 to fifteen
+digits. Were it to hold, the verdict would be that of the primary criterion, INCONCLUSIVE.
+"""
 
 import math
 

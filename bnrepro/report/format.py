@@ -41,6 +41,8 @@ def said(value: float | str | None, unit: str = "") -> str:
 
 def of_column(name: str) -> str:
     """The unit of a table's column, by its name: digits of accuracies are as many in every row."""
+    if name == "steps":
+        return name
     return "accuracy" if "accuracy" in name.lower() else ""
 
 
@@ -88,17 +90,15 @@ def meaning(verdict: Verdict, criterion: Criterion) -> str:
 def _ratio(value: float, unit: str) -> str:
     """The ratio that a logarithm stands for, such as `×1.4`, `×1,060` or `×5.9·10⁷`."""
     digits, _, exponent = f"{FACTORS[unit] ** value:.3g}".partition("e")
-    if not exponent:
-        return f"×{digits}"
-    if 0 < int(exponent) < 6:
-        return f"×{float(f'{digits}e{exponent}'):,.0f}"
     return f"×{powered(digits, exponent)}"
 
 
 def powered(digits: str, exponent: str) -> str:
-    """A number from its digits and its exponent, such as `3.2·10⁻⁶`, or `10⁻⁶` of the digit 1."""
+    """A number from its digits and its exponent: `3.2·10⁻⁶`, `10⁻⁶`, below a million `32,000`."""
     if not exponent:
         return digits
+    if 0 < int(exponent) < 6:
+        return f"{float(f'{digits}e{exponent}'):,.0f}"
     power = f"10{str(int(exponent)).translate(RAISED)}"
     return power if digits == "1" else f"{digits}·{power}"
 

@@ -111,9 +111,7 @@ class ReportedClaim:
         if not judged or self.judgement.verdict in (Verdict.INCOMPLETE, Verdict.NOT_JUDGED):
             return ""
         held = judged.count(Verdict.REPRODUCED)
-        return (
-            f"By the same margin it holds in {held} of the {len(judged)} other choices gone over."
-        )
+        return f"Other choices gone over: by the same margin it holds in {held} of {len(judged)}."
 
 
 def render(folder: Path | Reproduced, out: Path) -> dict[str, Judgement]:
