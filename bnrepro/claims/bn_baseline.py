@@ -1,4 +1,9 @@
-"""§4.2.2: batch normalization and nothing else, and Inception's accuracy in half the steps."""
+"""§4.2.2: batch normalization and nothing else, and Inception's accuracy in half the steps.
+
+After 4.3 epochs, the first registration, batch normalization alone took 1.8 times fewer steps.
+After 200 it takes 3.1 times fewer, beyond the margin; but Inception's curve still rises, by .0028
+over its last tenth in the median, where the control asks for .002.
+"""
 
 import math
 
@@ -118,9 +123,10 @@ CLAIM = Claim(
         "rate": controls.interior("Inception"),
     },
     group=Group.EXPERIMENT,
-    why="The paper's factor comes from the plateau of Inception's curve: where all networks decay "
-    "over the same steps, all of them come to their accuracy late.",
-    to_settle="The dose and response of bn-x5, in which each number of epochs has its own decay.",
+    why="A line through the last five validation accuracies of a run rises by −.002 to .005, by "
+    "seed: the bound is too near to that noise.",
+    to_settle="Other seeds, and more evaluations in the last tenth, by which the line is known "
+    "better.",
     later={
         "Bjorck et al. 2018": "At equal, small learning rates batch normalization gains little; "
         "what it allows are larger ones, and those train faster and generalize better.",
