@@ -45,13 +45,13 @@ class UnreadableError(StorageError):
 
 
 class NotArchivedError(StorageError):
-    """Something of a run that its archive does not have; `run` is the run's name."""
+    """Something of a run that its archive does not have: `what`; `run` is the run's name."""
 
     def __init__(self, folder: Path, what: str) -> None:
         super().__init__(
             f"not in the archive: {what} ({folder}): rerun 'bnrepro reproduce' of the claim"
         )
-        self.run = folder.name
+        self.run, self.what = folder.name, what
 
 
 class LauncherError(BnreproError):

@@ -184,6 +184,8 @@ def run(
                 others = archived - _runs_beside(wanted, error.run)
                 if others == archived:
                     raise
+                again = f"{len(archived - others)} of them are made again"
+                console.print(f"{again}: the archive lacks {error.what}", highlight=False)
                 archived = others
         archive.write(out, reproduced, _made())
     failures = {

@@ -195,6 +195,8 @@ def test_a_measure_that_reads_more_has_its_runs_made_again(
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("bnrepro: error: not in the archive: the metric validation_accuracy (")
     assert main([*LINE, str(alone)]) == 0
+    lacking = "2 of them are made again: the archive lacks the metric validation_accuracy"
+    assert lacking in capsys.readouterr().out
     assert len(made(alone)) == 2
     assert main([*LINE, str(alone)]) == 0
 
