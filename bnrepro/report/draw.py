@@ -183,8 +183,7 @@ def log_label(value: float) -> str:
     """A number on a logarithmic axis, such as `0.02`, `1,000` or `2·10⁻⁵`."""
     if 1e-4 <= value < 1e5:
         return f"{value:,.10g}"
-    digits, _, exponent = f"{value:.0e}".partition("e")
-    return powered(digits, exponent)
+    return powered(f"{value:.0e}")
 
 
 def _heat_map(drawing: Drawing, axes: Axes, panel: HeatMap) -> None:

@@ -34,8 +34,7 @@ def said(value: float | str | None, unit: str = "") -> str:
     elif isinstance(value, int):
         text = str(value)
     else:
-        digits, _, exponent = f"{value:.4g}".partition("e")
-        text = powered(digits, exponent)
+        text = _rounded(value, 4)
     return text.replace("-", "−")
 
 
@@ -89,16 +88,21 @@ def meaning(verdict: Verdict, criterion: Criterion) -> str:
 
 def _ratio(value: float, unit: str) -> str:
     """The ratio that a logarithm stands for, such as `×1.4`, `×1,060` or `×5.9·10⁷`."""
-    digits, _, exponent = f"{FACTORS[unit] ** value:.3g}".partition("e")
-    return f"×{powered(digits, exponent)}"
+    return f"×{_rounded(FACTORS[unit] ** value, 3)}"
 
 
-def powered(digits: str, exponent: str) -> str:
-    """A number from its digits and its exponent: `3.2·10⁻⁶`, `10⁻⁶`, below a million `32,000`."""
+def _rounded(value: float, digits: int) -> str:
+    """A number by its first digits, such as `0.02`, below a million `32,000`, or `5.9·10⁷`."""
+    text = f"{value:.{digits}g}"
+    exponent = text.partition("e")[2]
+    return f"{float(text):,.0f}" if exponent and 0 < int(exponent) < 6 else powered(text)
+
+
+def powered(number: str) -> str:
+    """Python's `3.2e-06` as `3.2·10⁻⁶`, and `1e-06` as `10⁻⁶`."""
+    digits, _, exponent = number.partition("e")
     if not exponent:
         return digits
-    if 0 < int(exponent) < 6:
-        return f"{float(f'{digits}e{exponent}'):,.0f}"
     power = f"10{str(int(exponent)).translate(RAISED)}"
     return power if digits == "1" else f"{digits}·{power}"
 
