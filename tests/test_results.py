@@ -1,6 +1,7 @@
 """The committed results: of full scale, registered before their runs, and the README's table."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -22,6 +23,37 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_readme_has_the_table_of_the_results() -> None:
     assert results.table(FOUND, "docs/results/report.md") in README
+
+
+@pytest.mark.parametrize("page", ["cifar10.md", "claims.md", "after-2015.md"])
+def test_a_page_tells_what_the_results_are(page: str) -> None:
+    """Runs made again, on another machine, are other runs: the text has to follow.
+
+    Where a verdict is linked to a claim it is the claim's. A paragraph of prose with a link has
+    the effect, rounded, and both ends of its interval, if it has any interval.
+    """
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    linked = re.compile(r"\[([^]]+)\]\(results/report\.md#([\w-]+)\)")
+    assert linked.search(text)
+    for words, name in linked.findall(text):
+        if words.isupper():
+            assert words == FOUND["claims"][name]["verdict"], name
+    for paragraph in re.split(r"\n\n|\n- ", text):
+        if paragraph.startswith("|"):
+            continue
+        for _, name in linked.findall(paragraph):
+            primary = FOUND["claims"][name]["primary"]
+            has_interval = re.search(r"\(\S+ to ", paragraph)
+            for value in (primary["effect"], *(primary["interval"] if has_interval else ())):
+                assert _rounded(value, primary["unit"]) & set(re.findall(r"[\d.]*\d", paragraph)), (
+                    name, value,
+                )  # fmt: skip
+
+
+def _rounded(value: float, unit: str) -> set[str]:
+    """A value's size as a text may have it."""
+    size = abs({"accuracy": 100 * value, "doublings": 2**value}.get(unit, value))
+    return {f"{size:.{digits}f}" for digits in range(3)}
 
 
 def test_the_results_are_of_the_papers_scale_and_whole() -> None:
