@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -207,7 +207,7 @@ PANELS = (
 
 def test_logarithmic_axes_have_their_numbers_as_text() -> None:
     lines = [Line("a", list(range(1, 20)), np.geomspace(2e-7, 0.5, 19))]
-    figure = draw.draw(Curves("", "x", "y", lines, log_x=True, log_y=True))
+    [figure] = draw.draw(Curves("", "x", "y", lines, log_x=True, log_y=True))
     figure.draw_without_rendering()
     [axes] = figure.axes
     labels = {
@@ -392,7 +392,8 @@ def test_markdown_keeps_the_spaces_around_a_text() -> None:
 
 def test_the_legend_says_which_line_is_outside_the_axis() -> None:
     drawn = [Line("low", [1, 2], [0.1, 0.2]), Line("seen", [1, 2], [0.1, 0.95])]
-    [axes] = draw.draw(Curves("", "x", "y", drawn, limits=(0.9, 1.0))).axes
+    [figure] = draw.draw(Curves("", "x", "y", drawn, limits=(0.9, 1.0)))
+    [axes] = figure.axes
     assert axes.get_legend_handles_labels()[1] == ["low (below)", "seen"]
 
 
@@ -444,7 +445,7 @@ def test_an_effect_has_its_unit_and_interval_and_margin_are_in_it(
 
 def test_bars_are_not_behind_their_legend() -> None:
     heights = {f"a name that is long: {n}": [1.0, 1.0] for n in range(4)}
-    figure = draw.draw(Bars("", "steps", ["wide", "deep"], heights))
+    [figure] = draw.draw(Bars("", "steps", ["wide", "deep"], heights))
     figure.draw_without_rendering()
     [legend], [axes] = figure.legends, figure.axes
     box, frame = legend.get_window_extent(), axes.get_tightbbox()
@@ -464,7 +465,7 @@ def test_bars_are_not_behind_their_legend() -> None:
     ],
 )
 def test_labels_of_a_logarithmic_axis_do_not_overlap(x: list[float], shown: list[str]) -> None:
-    figure = draw.draw(Curves("", "step", "norm", [Line("a", x, x)], log_x=True))
+    [figure] = draw.draw(Curves("", "step", "norm", [Line("a", x, x)], log_x=True))
     figure.draw_without_rendering()
     labels = figure.axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == shown
@@ -481,7 +482,8 @@ def test_the_ticks_of_shares_are_short() -> None:
 @pytest.mark.parametrize(("axis", "whole"), [("hidden layer", True), ("step", False)])
 def test_nothing_stands_between_two_layers(axis: str, whole: bool) -> None:
     panel = Curves("", axis, "norm", [Line("a", [1, 2, 3], [1.0, 2.0, 3.0])])
-    ticks = draw.draw(panel).axes[0].get_xticks()
+    [figure] = draw.draw(panel)
+    ticks = figure.axes[0].get_xticks()
     assert all(float(tick).is_integer() for tick in ticks) == whole
 
 
@@ -490,6 +492,22 @@ def test_arms_look_the_same_everywhere_and_lines_differ_in_grey() -> None:
     assert {name: two[name] for name in one} == one
     many = draw.looks([str(number) for number in range(12)])
     assert len(set(many.values())) == 12
-    assert (
-        len({color for color, _ in draw.looks(["with BN", "a", "b", "without BN"]).values()}) == 4
-    )
+    mixed = draw.looks(["with BN", "a", "b", "without BN"]).values()
+    for parts in zip(*mixed, strict=True):
+        assert len(set(parts)) == 4
+
+
+def test_what_two_panels_show_looks_the_same_in_both() -> None:
+    """Where there are colors for all; else, and where nothing is in both, each has its own."""
+
+    def colors(*panels: Iterable[str]) -> list[list[str]]:
+        lines = [[Line(label, [1, 2], [0, 1]) for label in labels] for labels in panels]
+        drawn = draw.draw(*(Curves("", "x", "y", of) for of in lines))
+        legends = [figure.axes[0].get_legend_handles_labels()[0] for figure in drawn]
+        return [[str(line.get_color()) for line in legend] for legend in legends]
+
+    [one, two] = colors(["a", "b", "c"], ["c", "b"])
+    assert two == [one[2], one[1]]
+    first, second = colors("abcdefg", "ghijklm")
+    assert len(set(first)) == len(set(second)) == 7
+    assert colors("ab")[0] == colors("cd", "ab")[1]

@@ -1,20 +1,21 @@
 """Draws what claims show: the data of `exhibits` as matplotlib figures.
 
-An arm has the same color and the same kind of line in every figure.
+An arm has the same color and the same kind of line in every panel of a figure, and those of most
+claims have them in every figure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bnrepro.evidence.arms import BATCH, NAMES, NONE
 from bnrepro.evidence.exhibits import Bars, Curves, Figure, HeatMap, Panel, Table
 from bnrepro.evidence.grid import AXES
-from bnrepro.plots import BLUE, GREY, INK, ORANGE, PALETTE, STYLES, empty, heat_map, tip
+from bnrepro.plots import GREY, INK, PALETTE, STYLES, empty, heat_map, tip
 from bnrepro.report.format import powered
 
 if TYPE_CHECKING:
@@ -29,9 +30,21 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 MARKS = ("o", "^", "s", "D", "v", "P", "X", "p")
 COUNTED = (AXES["layer"], AXES["depth"], "number")  # axes with nothing between whole numbers
 
-OWN = {NAMES[BATCH]: (BLUE, STYLES[0]), NAMES[NONE]: (ORANGE, STYLES[1])}
-"""Color and line of the two arms of most claims."""
 
+class Look(NamedTuple):
+    """How a curve or bars are drawn."""
+
+    color: str
+    style: str
+    mark: str
+    hatch: str
+
+
+PARTS: Sequence[Sequence[str]] = (PALETTE, STYLES, MARKS, HATCHES)
+"""What there is to choose from for each part of a look."""
+
+OWN = {NAMES[arm]: Look(*(of[n] for of in PARTS)) for n, arm in enumerate((BATCH, NONE))}
+"""The looks of the two arms of most claims."""
 
 INKED: Any = {
     **dict.fromkeys(
@@ -44,23 +57,40 @@ INKED: Any = {
 """Nothing behind a figure, so that it can stand on a dark page as well."""
 
 
-def draw(panel: Panel) -> Drawing:
-    """A panel as a figure of its own, whose text can be read on a phone."""
+def draw(*panels: Panel) -> list[Drawing]:
+    """The panels of a figure, each as a drawing of its own, whose text can be read on a phone.
+
+    What has the same label in two of them looks the same, if there are colors for all of them.
+    """
     import matplotlib
 
-    drawing = empty(_size(panel), layout="constrained", dpi=150)
-    with matplotlib.rc_context(INKED):
-        return _drawn(drawing, panel)
+    labels = [label for panel in panels for label in dict.fromkeys(_labels(panel))]
+    together = looks(labels)
+    alike = len(together) < len(labels) and len(together) <= len(PALETTE)
+    drawings = []
+    for panel in panels:
+        looked = together if alike else looks(_labels(panel))
+        drawing = empty(_size(panel), layout="constrained", dpi=150)
+        with matplotlib.rc_context(INKED):
+            drawings.append(_drawn(drawing, panel, looked))
+    return drawings
 
 
-def _drawn(drawing: Drawing, panel: Panel) -> Drawing:
+def _labels(panel: Panel) -> list[str]:
+    """What looks of its own are given to."""
+    if isinstance(panel, Curves):
+        return [line.like or line.label for line in panel.lines]
+    return list(panel.heights) if isinstance(panel, Bars) else []
+
+
+def _drawn(drawing: Drawing, panel: Panel, looked: Mapping[str, Look]) -> Drawing:
     axes = drawing.subplots()
     if isinstance(panel, Curves):
-        _curves(axes, panel)
+        _curves(axes, panel, looked)
     elif isinstance(panel, HeatMap):
         _heat_map(drawing, axes, panel)
     else:
-        _bars(drawing, axes, panel)
+        _bars(drawing, axes, panel, looked)
     axes.set_title(panel.title, fontsize=10)
     axes.xaxis.label.set_fontsize(9)
     axes.yaxis.label.set_fontsize(9)
@@ -77,19 +107,19 @@ def _size(panel: Panel) -> tuple[float, float]:
     return WIDTH, HEIGHT
 
 
-def looks(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Color and line style of each label; the arms' own where they are among them."""
-    taken = [OWN[label] for label in labels if label in OWN]
-    colors = [color for color in PALETTE if not any(color == fixed for fixed, _ in taken)]
-    chosen, number = {}, 0
-    for label in dict.fromkeys(labels):
-        if label in OWN:
-            chosen[label] = OWN[label]
-            continue
-        style = STYLES[(number + len(taken)) % len(STYLES)]
-        chosen[label] = colors[number % len(colors)], style
-        number += 1
-    return chosen
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """The look of each label; the arms' own where they are among them."""
+    names = list(dict.fromkeys(labels))
+    taken = [OWN[label] for label in names if label in OWN]
+    free = [
+        [part for part in of if all(part != look[n] for look in taken)]
+        for n, of in enumerate(PARTS)
+    ]
+    others = [label for label in names if label not in OWN]
+    chosen = {
+        label: Look(*(of[number % len(of)] for of in free)) for number, label in enumerate(others)
+    }
+    return {label: OWN.get(label) or chosen[label] for label in names}
 
 
 def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -98,16 +128,13 @@ def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(array), array, np.nan)
 
 
-def _curves(axes: Axes, panel: Curves) -> None:
-    looked = looks([line.like or line.label for line in panel.lines])
-    marks = {label: MARKS[number % len(MARKS)] for number, label in enumerate(looked)}
+def _curves(axes: Axes, panel: Curves, looked: Mapping[str, Look]) -> None:
     few = all(len(line.x) <= FEW for line in panel.lines)
     for line in panel.lines:
-        like = line.like or line.label
-        color, style = looked[like]
+        color, style, mark, _ = looked[line.like or line.label]
         x, y = _finite(line.x), _finite(line.y)
         if line.points:
-            axes.plot(x, y, marks[like], color=color, markersize=3.5, markerfacecolor="none",
+            axes.plot(x, y, mark, color=color, markersize=3.5, markerfacecolor="none",
                       markeredgewidth=0.8, label=line.label, gid=tip(line.label))  # fmt: skip
             continue
         if line.low is not None and line.high is not None:
@@ -120,7 +147,7 @@ def _curves(axes: Axes, panel: Curves) -> None:
         if few:
             for at, value in zip(x, y, strict=True):
                 said = f"{line.label}: {value:.4g} at {at:g}"
-                axes.plot([at], [value], marks[like], color=color, markersize=4, gid=tip(said),
+                axes.plot([at], [value], mark, color=color, markersize=4, gid=tip(said),
                           zorder=above)  # fmt: skip
     for level in panel.levels:
         axes.axhline(level, color=GREY, linewidth=1.0, linestyle=":")
@@ -200,16 +227,14 @@ def _heat_map(drawing: Drawing, axes: Axes, panel: HeatMap) -> None:
     bar.ax.tick_params(labelsize=8)
 
 
-def _bars(drawing: Drawing, axes: Axes, panel: Bars) -> None:
-    looked = looks(list(panel.heights))
+def _bars(drawing: Drawing, axes: Axes, panel: Bars, looked: Mapping[str, Look]) -> None:
     width = 0.8 / max(1, len(panel.heights))
     places = np.arange(len(panel.groups))
     for number, (name, heights) in enumerate(panel.heights.items()):
         at = places + (number - (len(panel.heights) - 1) / 2) * width
         values = _finite(heights)
-        drawn = axes.bar(at, values, width, color=looked[name][0], label=name, edgecolor=INK,
-                         linewidth=0.5, hatch=HATCHES[number % len(HATCHES)],
-                         alpha=0.85)  # fmt: skip
+        drawn = axes.bar(at, values, width, color=looked[name].color, label=name, edgecolor=INK,
+                         linewidth=0.5, hatch=looked[name].hatch, alpha=0.85)  # fmt: skip
         for bar, group, height in zip(drawn, panel.groups, values, strict=True):
             bar.set_gid(tip(f"{name}, {group}: {height:.4g}"))
         if panel.ranges is not None:

@@ -242,10 +242,11 @@ def accuracy_figure(drawn: list[Arm]) -> Figure:
     lr, scale = drawn[0].setting
     title = f"Fig. 1a on MNIST: SGD, lr {lr}, initial weights N(0, {scale}²)"
     seeds = ", ".join(f"{NAMES[arm.norm]} {len(arm.runs)}" for arm in drawn)
-    return draw(
+    [figure] = draw(
         Curves(f"{title}\nseeds: {seeds}", "step", "test accuracy", lines,
                limits=(bottom, 1.0), levels=(paper.TARGET,))
     )  # fmt: skip
+    return figure
 
 
 def band_figure(drawn: list[Arm]) -> Figure:

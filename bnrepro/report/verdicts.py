@@ -173,7 +173,8 @@ def _images(claim: str, figure: Figure) -> dict[str, bytes]:
     """The figure's panels by the files they are written to."""
     name, many = f"{FIGURES}/{claim}-{figure.name}", len(figure.panels) > 1
     names = [f"{name}-{n}.svg" if many else f"{name}.svg" for n in range(1, len(figure.panels) + 1)]
-    return {file: svg(draw(panel), file) for file, panel in zip(names, figure.panels, strict=True)}
+    drawings = draw(*figure.panels)
+    return {file: svg(drawing, file) for file, drawing in zip(names, drawings, strict=True)}
 
 
 def _show(
