@@ -41,15 +41,13 @@ def test_a_page_tells_what_the_results_are(page: str) -> None:
     for paragraph in re.split(r"\n\n|\n- ", text):
         if paragraph.startswith("|"):
             continue
+        said = set(re.findall(r"[\d.]*\d", paragraph))
+        has_interval = re.search(r"\(\S+ to ", paragraph)
         for _, name in linked.findall(paragraph):
             primary = FOUND["claims"][name]["primary"]
-            has_interval = re.search(r"\(\S+ to ", paragraph)
             for value in (primary["effect"], *(primary["interval"] if has_interval else ())):
-                if value == "-inf":  # said in words
-                    continue
-                assert _rounded(value, primary["unit"]) & set(re.findall(r"[\d.]*\d", paragraph)), (
-                    name, value,
-                )  # fmt: skip
+                if value != "-inf":  # which is said in words
+                    assert _rounded(value, primary["unit"]) & said, (name, value)
 
 
 def _rounded(value: float | dict[str, float], unit: str) -> set[str]:
