@@ -425,6 +425,20 @@ def test_an_effect_as_a_reader_thinks_of_it(value: float, unit: str, text: str) 
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "unit", "text"),
+    [
+        (1.0, 2.0, "doublings", "×2 to ×4"), (-math.inf, 2.0, "doublings", "up to ×4"),
+        (1.0, math.inf, "doublings", "×2 to ×∞"), (1.0, 1.0, "doublings", "×2"),
+        (-0.01, 0.02, "accuracy", "−1.00 to +2.00 points"),
+    ],
+)  # fmt: skip
+def test_an_interval_as_a_reader_thinks_of_it(
+    low: float, high: float, unit: str, text: str
+) -> None:
+    assert words.plain_between(low, high, unit) == text
+
+
+@pytest.mark.parametrize(
     ("margin", "effects", "shown"),
     [
         (Margin(0.003, "accuracy"), [-0.0125, 0.0061, 0.0061],
@@ -462,6 +476,7 @@ def test_bars_are_not_behind_their_legend() -> None:
         ([*range(10, 101, 10)], ["10", "20", "30", "40", "50", "60", "", "80", "", "100"]),
         ([0.02, 0.1, 0.5], ["0.02", "0.1", "0.5"]),
         ([0.1], ["0.1"]),
+        ([640, 2560, 10_240], ["640", "2,560", "10,240"]),
     ],
 )
 def test_labels_of_a_logarithmic_axis_do_not_overlap(x: list[float], shown: list[str]) -> None:

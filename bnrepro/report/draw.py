@@ -185,7 +185,7 @@ def _apart(places: Sequence[float]) -> list[str]:
     before = math.inf
     for place in reversed(places):
         shown = before / place >= least
-        labels.insert(0, f"{place:g}" if shown else "")
+        labels.insert(0, log_label(place) if shown else "")
         before = place if shown else before
     return labels
 

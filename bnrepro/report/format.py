@@ -132,8 +132,15 @@ def plain_interval(judged: Judged) -> str:
     """And its interval."""
     if judged.summary.interval is None:
         return "one seed"
-    low, high = (plain(end, judged.criterion.margin.unit) for end in judged.summary.interval)
-    return low if low == high else f"{low.removesuffix(' points')} to {high}"
+    return plain_between(*judged.summary.interval, judged.criterion.margin.unit)
+
+
+def plain_between(low: float, high: float, unit: str) -> str:
+    """Both ends of an interval; one without a lower end goes up to the other."""
+    first, last = plain(low, unit), plain(high, unit)
+    if first == last:
+        return last
+    return f"up to {last}" if low == -math.inf else f"{first.removesuffix(' points')} to {last}"
 
 
 def _of_no_effect(criterion: Criterion) -> bool:

@@ -18,7 +18,7 @@ from bnrepro.errors import StorageError, UnreadableError
 from bnrepro.evidence.claim import Claim, Criterion, Group
 from bnrepro.evidence.exhibits import Table
 from bnrepro.evidence.judge import Judged
-from bnrepro.report.format import plain
+from bnrepro.report.format import plain, plain_between
 
 FILE = "results.json"
 
@@ -201,8 +201,8 @@ def _words(effect: Any, unit: str) -> str:
 def _between(judged: Mapping[str, Any]) -> str:
     if judged["interval"] is None:
         return ""
-    low, high = (plain(float(end), judged["unit"]) for end in judged["interval"])
-    return f"({low} to {high})" if low != high else ""
+    low, high = map(float, judged["interval"])
+    return f"({plain_between(low, high, judged['unit'])})" if low != high else ""
 
 
 def _bounded(least: float, greatest: float) -> Any:
