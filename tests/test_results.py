@@ -54,7 +54,8 @@ def _rounded(value: float | dict[str, float], unit: str) -> set[str]:
     """A value's size, or that of its bound, as a text may have it."""
     if isinstance(value, dict):
         (value,) = value.values()
-    size = abs({"accuracy": 100 * value, "doublings": 2**value}.get(unit, value))
+    shown = {"accuracy": 100 * value, "of the errors": 100 * value, "doublings": 2**value}
+    size = abs(shown.get(unit, value))
     return {f"{size:.{digits}f}" for digits in range(3)}
 
 

@@ -136,11 +136,10 @@ def plain_interval(judged: Judged) -> str:
 
 
 def plain_between(low: float, high: float, unit: str) -> str:
-    """Both ends of an interval; one without a lower end goes up to the other."""
-    first, last = plain(low, unit), plain(high, unit)
-    if first == last:
+    """Both ends of an interval, their unit once; without a lower end it goes up to the other."""
+    if plain(low, unit) == (last := plain(high, unit)):
         return last
-    return f"up to {last}" if low == -math.inf else f"{first.removesuffix(' points')} to {last}"
+    return f"up to {last}" if low == -math.inf else f"{plain_number(low, unit)} to {last}"
 
 
 def _of_no_effect(criterion: Criterion) -> bool:
