@@ -431,7 +431,8 @@ def test_an_effect_as_a_reader_thinks_of_it(value: float, unit: str, text: str) 
         (1.0, math.inf, "doublings", "×2 to ×∞"), (1.0, 1.0, "doublings", "×2"),
         (-0.01, 0.02, "accuracy", "−1.00 to +2.00 points"),
         (-3.0, -2.0, "digits", "−3 to −2 digits"),
-        (0.09, 0.178, "of the errors", "+9 % to +17.8 % of the errors"),
+        (0.09307, 0.1779, "of the errors", "+9.3 % to +17.8 % of the errors"),
+        (-4e-5, 0.178, "of the errors", "0 % to +17.8 % of the errors"),
     ],
 )  # fmt: skip
 def test_an_interval_as_a_reader_thinks_of_it(

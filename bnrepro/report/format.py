@@ -75,7 +75,7 @@ def plain_number(value: float, unit: str) -> str:
     if unit in FACTORS:
         return _ratio(value, unit)
     if unit.startswith("of the "):
-        return f"{signed(100 * value, unit)} %"
+        return f"{signed(round(100 * value, 1) + 0.0, unit)} %"  # of −0.0 the sum is 0.0
     return _effect(value, unit)
 
 
