@@ -475,7 +475,7 @@ def test_a_step_is_timed_with_the_norm_and_without_it(
 def test_steps_that_are_timed_are_those_of_the_run(digits: Dataset) -> None:
     config = configured("norm=batch", "studies=[step-seconds]")
     found = measure(nn.Identity(), digits, config)["step-seconds"]
-    assert all(0 < second < 1 for turns in found["seconds"].values() for second in turns)
+    assert all(second > 0 for turns in found["seconds"].values() for second in turns)
     assert 0 < found["share"] < 1.5
 
 
