@@ -12,6 +12,7 @@ from bnrepro import claims, cli
 from bnrepro.bench import BENCHMARKS
 from bnrepro.config.compose import compose
 from bnrepro.errors import BnreproError
+from bnrepro.sweeps import sweep
 from bnrepro.sweeps.grid import grid
 
 README = ROOT / "README.md"
@@ -96,3 +97,10 @@ def test_readme_is_a_page() -> None:
     lines = README.read_text(encoding="utf-8").splitlines()
     text = " ".join(line for line in lines if not line.startswith("|"))
     assert len(text.split()) <= 700
+
+
+def test_readme_shows_the_folder_that_its_command_makes() -> None:
+    text = README.read_text(encoding="utf-8")
+    (typed,) = (words(line) for line in commands(README) if line.startswith("bnrepro sweep"))
+    shown = set(re.findall(r"…/outputs/(sweep-\S+)", text))
+    assert shown == {sweep._name(grid(typed[1:]))}
