@@ -10,6 +10,7 @@ import pytest
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 selenium = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install '.[test]'")
+waits = pytest.importorskip("selenium.webdriver.support.wait")
 
 MARKS = [
     pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no chromium and chromedriver here"),
@@ -32,3 +33,12 @@ def browser() -> Iterator[Any]:
     driver = selenium.Chrome(options=options, service=service)
     yield driver
     driver.quit()
+
+
+def opened(driver: Any, page: str) -> None:
+    """Open a page, and wait until all of it is read: the driver may come back before."""
+    driver.get("about:blank")  # else a page that is open already may only be scrolled
+    driver.get(page)
+    waits.WebDriverWait(driver, 60).until(
+        lambda driver: driver.execute_script("return document.readyState") == "complete"
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browsing import MARKS
+from browsing import MARKS, opened
 from browsing import browser as browser
 from conftest import ROOT
 
@@ -63,11 +63,6 @@ def seen(browser: Any, selector: str, what: str, enough: Callable[[list[str]], b
         time.sleep(0.5)
         values = [value for value in browser.execute_script(DEEP, selector, what) if value]
     return values
-
-
-def opened(browser: Any, page: str) -> None:
-    browser.get("about:blank")  # else another page of the board is only scrolled to
-    browser.get(page)
 
 
 def drawn(paths: list[str]) -> list[str]:

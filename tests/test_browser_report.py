@@ -8,7 +8,7 @@ from typing import Any
 
 import every_verdict
 import pytest
-from browsing import MARKS
+from browsing import MARKS, opened
 from browsing import browser as browser
 from conftest import set_claims
 
@@ -74,7 +74,7 @@ def resize(browser: Any, report: Path) -> Resize:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         media_ = {"media": media, "features": features}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media_)
-        browser.get(report.as_uri())
+        opened(browser, report.as_uri())
 
     return resized
 
