@@ -18,7 +18,6 @@ MARKS = [
         resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY,
         reason="the address space is limited, and a browser reserves a great deal of it",
     ),
-    pytest.mark.timeout(300),
 ]
 
 

@@ -96,7 +96,7 @@ LONG = ("reliability", "slow", "slurm", "ray")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test of a step that takes long a limit of its own; the others have a minute."""
+    """Give each test of a step that takes long a limit of its own; the others have pyproject's."""
     for item in items:
         long = any(item.get_closest_marker(name) for name in LONG)
         if long and item.get_closest_marker("timeout") is None:

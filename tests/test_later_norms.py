@@ -418,7 +418,6 @@ def test_it_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.skipif(not program.can_compile(torch.device("cpu")), reason="needs a C++ compiler")
-@pytest.mark.timeout(300)
 @pytest.mark.reliability
 def test_compiled_it_computes_the_same(name: str, tmp_path: Path) -> None:
     # At a higher rate roundings grow to other runs within some tens of steps.

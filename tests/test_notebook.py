@@ -12,7 +12,6 @@ NOTEBOOK = ROOT / "docs" / "fig1.ipynb"
 SHORT = ("experiment=digits", "train.steps=300", "probe.every=100", "tensorboard=false")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 def test_the_notebook_draws_the_figure(tmp_path: Path) -> None:
     from nbclient import NotebookClient

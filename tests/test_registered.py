@@ -136,7 +136,6 @@ def test_a_run_that_resumes_keeps_what_it_lists(
         assert manifest(out / "runs" / name)["registered"] == registrations()
 
 
-@pytest.mark.timeout(300)
 def test_a_claim_whose_margin_changes_has_its_runs_made_again_a_reworded_one_has_not(
     tmp_path: Path, command: Command
 ) -> None:

@@ -293,7 +293,6 @@ def test_layers_are_shown_in_their_order() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.timeout(180)  # Inception, on a busy machine
 def test_of_inception_an_early_a_middle_and_a_late_layer_are_shown(tmp_path: Path) -> None:
     tiny = ["dataset=digits", "dataset.limit=300", "train.steps=4", "train.eval_every=2"]
     more = ["train.compile=false", "train.checkpoint_every=4", "probe.every=2", "probe.size=20"]

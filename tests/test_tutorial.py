@@ -57,7 +57,6 @@ def test_the_tutorial(
     assert "batch" in capfd.readouterr().out
 
 
-@pytest.mark.timeout(300)
 def test_readme_leads_from_its_first_command_to_a_picture(tmp_path: Path, command: Command) -> None:
     first = next(line for line in commands(ROOT / "README.md") if line.startswith("bnrepro sweep"))
     assert f"pip install . && {first}\n" in blocks(ROOT / "README.md")[0]
