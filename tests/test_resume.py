@@ -66,7 +66,9 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_it_resumes(
     process = start(folder)
     wait_for_step(folder, 150)
     process.send_signal(number)
+    began = time.monotonic()
     _, errors = process.communicate()
+    assert time.monotonic() - began < 10
     assert process.returncode == code
     [line] = errors.strip().splitlines()
     assert f"rerun the same command with run.dir={folder} to resume" in line
@@ -341,7 +343,9 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, undisturbed: StoredR
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
     process.communicate()
+    assert time.monotonic() - began < 10
     assert process.returncode == 143
     run = StoredRun(tmp_path / "run")
     assert run.status()["state"] in ("stale", "interrupted")
